@@ -1,0 +1,271 @@
+// Package cache remembers the verdicts of an introspection endpoint: it is an
+// introspection.Introspector in front of another one.
+//
+// It decides only how long an answer may be believed. An active response is
+// kept until its `exp` and within the configured ages, an inactive one for a
+// few seconds in a store of its own, so that junk can't displace good tokens.
+// Failures are never kept. Requests that ask about the same token at the same
+// time share one call, which outlives the request that started it: there are
+// authorization servers that answer truthfully about a token only once.
+//
+// The cache holds no token. Its key is an HMAC-SHA-256 over authority and
+// token under a random key of this process.
+package cache
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
+)
+
+// The results of a lookup, as they stand in metrics and logs.
+const (
+	// Hit is an active verdict that may still be believed.
+	Hit = "hit"
+	// Miss is a token without a verdict; the endpoint is asked.
+	Miss = "miss"
+	// Expired is an active verdict past its time; the endpoint is asked.
+	Expired = "expired"
+	// InactiveHit is an inactive verdict that may still be believed.
+	InactiveHit = "inactive_hit"
+	// Coalesced is a token the endpoint is being asked about already.
+	Coalesced = "coalesced"
+)
+
+const (
+	// maxInactive bounds the inactive store; an entry takes about 200 bytes.
+	maxInactive = 10_000
+
+	// maxAge keeps the arithmetic of far-away `exp` values from overflowing.
+	maxAge = 10 * 365 * 24 * time.Hour
+
+	// reapPerInsert is how many expired entries an insertion removes from the
+	// old end, so that verdicts nobody asks for any more don't stay for ever.
+	reapPerInsert = 2
+)
+
+// Config configures a Cache.
+type Config struct {
+	// Source is asked about tokens without a verdict.
+	Source introspection.Introspector
+	// Authority names the endpoint and the credential that Source uses.
+	// Verdicts of another authority are not found.
+	Authority func() string
+	// Timeout bounds one call to Source, whoever waits for it.
+	Timeout time.Duration
+	// MaxEntries bounds the active results.
+	MaxEntries int
+	// MaxAge bounds how long an active result is believed; zero: until `exp`.
+	MaxAge time.Duration
+	// NoExpAge is how long an active result without `exp` is believed; zero:
+	// it isn't kept.
+	NoExpAge time.Duration
+	// InactiveAge is how long an inactive result is believed; zero: it isn't kept.
+	InactiveAge time.Duration
+	// Now is the wall clock, which `exp` is compared with. Nil means time.Now.
+	Now func() time.Time
+	// Elapsed is a clock that no one can set, which ages are measured with.
+	// Nil means the time since New.
+	Elapsed func() time.Duration
+	// Logger gets what only a bug can cause. Nil discards.
+	Logger *slog.Logger
+	// Registerer gets the cache's metrics. Nil: they are not exported.
+	Registerer prometheus.Registerer
+}
+
+// Cache is an Introspector that remembers. Create it with New, end it with Close.
+type Cache struct {
+	config   Config
+	keys     *keyer
+	active   *lru.Cache[key, activeEntry]
+	inactive *lru.Cache[key, time.Duration] // the elapsed time until which it is believed
+	metrics  *metrics
+	flights  flights
+}
+
+// activeEntry is a verdict with two limits: the wall clock may be set, and a
+// clock that was set back must not make a token live longer.
+type activeEntry struct {
+	response *introspection.Response
+	stored   time.Duration // elapsed time
+	until    time.Duration // elapsed time
+}
+
+// New returns an empty cache.
+func New(config Config) (*Cache, error) {
+	if config.Source == nil || config.Authority == nil {
+		return nil, errors.New("cache: Source and Authority are required")
+	}
+	if config.MaxEntries < 1 || config.Timeout <= 0 {
+		return nil, errors.New("cache: MaxEntries and Timeout must be above zero")
+	}
+	if config.MaxAge < 0 || config.NoExpAge < 0 || config.InactiveAge < 0 {
+		return nil, errors.New("cache: ages must not be negative")
+	}
+	if config.Now == nil {
+		config.Now = time.Now
+	}
+	if config.Elapsed == nil {
+		began := time.Now()
+		config.Elapsed = func() time.Duration { return time.Since(began) }
+	}
+	if config.Logger == nil {
+		config.Logger = slog.New(slog.DiscardHandler)
+	}
+	active, err := lru.New[key, activeEntry](config.MaxEntries)
+	if err != nil {
+		return nil, err
+	}
+	inactive, err := lru.New[key, time.Duration](maxInactive)
+	if err != nil {
+		return nil, err
+	}
+	c := &Cache{config: config, keys: newKeyer(), active: active, inactive: inactive}
+	c.metrics = newMetrics(config.Registerer, active.Len, inactive.Len)
+	c.flights.init()
+	return c, nil
+}
+
+// Close ends the calls that are under way and waits for them.
+func (c *Cache) Close() { c.flights.close() }
+
+// TokenRef returns eight hex digits by which the log lines of one token can be
+// told from those of another, in this process only.
+func (c *Cache) TokenRef(token string) string {
+	return c.keys.key(c.config.Authority(), token).ref()
+}
+
+// Introspect returns what is known about token, or asks once on behalf of all
+// who wait for it. When ctx ends first, it returns the context's error and the
+// call goes on for the others.
+func (c *Cache) Introspect(ctx context.Context, token string) (*introspection.Response, error) {
+	k := c.keys.key(c.config.Authority(), token)
+	call := introspection.CallFrom(ctx)
+	v := c.lookup(k)
+	if !v.known() {
+		var f *flight
+		f, v = c.join(k, v, token, call)
+		if f != nil {
+			c.report(call, v)
+			return f.wait(ctx)
+		}
+	}
+	c.report(call, v)
+	if v.result == InactiveHit {
+		return nil, introspection.ErrInactive
+	}
+	return v.response, nil
+}
+
+// verdict is what a lookup found.
+type verdict struct {
+	result   string
+	response *introspection.Response
+	age      time.Duration
+}
+
+func (v verdict) known() bool { return v.result == Hit || v.result == InactiveHit }
+
+// lookup looks without counting, because a request may look twice.
+func (c *Cache) lookup(k key) verdict {
+	elapsed := c.config.Elapsed()
+	if e, ok := c.active.Get(k); ok {
+		if elapsed < e.until && !c.pastExp(e.response) {
+			return verdict{result: Hit, response: e.response, age: elapsed - e.stored}
+		}
+		return verdict{result: Expired}
+	}
+	if until, ok := c.inactive.Get(k); ok && elapsed < until {
+		return verdict{result: InactiveHit}
+	}
+	return verdict{result: Miss}
+}
+
+// pastExp compares with the wall clock: RFC 7662 §4 forbids use past `exp`.
+func (c *Cache) pastExp(r *introspection.Response) bool {
+	exp, ok := r.ExpiresAt()
+	return ok && c.config.Now().Unix() >= exp
+}
+
+func (c *Cache) report(call *introspection.Call, v verdict) {
+	c.metrics.lookups[v.result].Inc()
+	if v.result == Hit {
+		c.metrics.hitAge.Observe(v.age.Seconds())
+	}
+	if call != nil {
+		call.Lookup, call.Age = v.result, v.age
+	}
+}
+
+// land keeps a flight's result if it is a verdict, and forgets a failure.
+func (c *Cache) land(k key, f *flight) {
+	switch {
+	case f.err == nil && f.response == nil:
+		f.err = &introspection.Failure{Kind: introspection.ErrUnavailable, Reason: "no answer and no error"}
+	case f.err == nil:
+		c.storeActive(k, f.response)
+	case errors.Is(f.err, introspection.ErrInactive):
+		c.storeInactive(k)
+	}
+}
+
+func (c *Cache) storeActive(k key, r *introspection.Response) {
+	elapsed, age := c.config.Elapsed(), c.age(r)
+	if age <= 0 {
+		return
+	}
+	if c.active.Add(k, activeEntry{response: r, stored: elapsed, until: elapsed + age}) {
+		c.metrics.evicted(activeLabel, reasonCapacity, 1)
+	}
+	c.metrics.evicted(activeLabel, reasonExpired, reap(c.active, func(e activeEntry) bool {
+		return elapsed >= e.until || c.pastExp(e.response)
+	}))
+}
+
+func (c *Cache) storeInactive(k key) {
+	if c.active.Remove(k) {
+		c.metrics.evicted(activeLabel, reasonExpired, 1)
+	}
+	if c.config.InactiveAge == 0 {
+		return
+	}
+	elapsed := c.config.Elapsed()
+	if c.inactive.Add(k, elapsed+c.config.InactiveAge) {
+		c.metrics.evicted(inactiveLabel, reasonCapacity, 1)
+	}
+	c.metrics.evicted(inactiveLabel, reasonExpired, reap(c.inactive, func(until time.Duration) bool {
+		return elapsed >= until
+	}))
+}
+
+// age returns how long an active response may be believed from now on.
+func (c *Cache) age(r *introspection.Response) time.Duration {
+	age := c.config.NoExpAge
+	if exp, ok := r.ExpiresAt(); ok {
+		age = maxAge
+		if now := c.config.Now(); exp < now.Add(maxAge).Unix() {
+			age = time.Unix(exp, 0).Sub(now)
+		}
+	}
+	if c.config.MaxAge > 0 {
+		age = min(age, c.config.MaxAge)
+	}
+	return age
+}
+
+// reap removes up to reapPerInsert entries from the old end while they are over.
+func reap[V any](store *lru.Cache[key, V], over func(V) bool) int {
+	for removed := range reapPerInsert {
+		k, v, ok := store.GetOldest()
+		if !ok || !over(v) || !store.Remove(k) {
+			return removed
+		}
+	}
+	return reapPerInsert
+}

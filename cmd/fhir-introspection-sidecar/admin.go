@@ -1,0 +1,76 @@
+package main
+
+import (
+	"encoding/json"
+	"log/slog"
+	"net/http"
+	"runtime"
+
+	"github.com/gorilla/mux"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+func newRegistry() *prometheus.Registry {
+	v, c := buildInfo()
+	info := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name:        "introspection_sidecar_build_info",
+		Help:        "Always 1; version, commit and Go version are labels.",
+		ConstLabels: prometheus.Labels{"version": v, "commit": c, "goversion": runtime.Version()},
+	})
+	info.Set(1)
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(info, collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return registry
+}
+
+// adminServer serves what operators and the kubelet ask. It shares nothing with
+// the data listener, so that a flood there leaves the probes alone.
+func (sc *sidecar) adminServer() *http.Server {
+	router := mux.NewRouter()
+	get := router.Methods(http.MethodGet, http.MethodHead).Subrouter()
+	get.HandleFunc("/livez", livez)
+	get.HandleFunc("/readyz", sc.readyz)
+	get.Handle("/metrics", promhttp.HandlerFor(sc.registry, promhttp.HandlerOpts{Registry: sc.registry}))
+	return &http.Server{
+		Handler:           router,
+		ReadHeaderTimeout: readHeaderTimeout,
+		ReadTimeout:       adminTimeout,
+		WriteTimeout:      adminTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    headerRoom,
+		ErrorLog:          slog.NewLogLogger(sc.logger.Handler(), slog.LevelDebug),
+	}
+}
+
+// livez says that the process serves. It looks at nothing else: a restart
+// doesn't mend an authorization server.
+func livez(w http.ResponseWriter, _ *http.Request) {
+	writeStatus(w, http.StatusOK, map[string]any{"status": "ok"})
+}
+
+// readyz says whether new requests should come here.
+func (sc *sidecar) readyz(w http.ResponseWriter, _ *http.Request) {
+	var reasons []string
+	if sc.draining.Load() {
+		reasons = append(reasons, "draining")
+	}
+	if err := sc.client.Ready(); err != nil {
+		reasons = append(reasons, err.Error())
+	}
+	if len(reasons) > 0 {
+		writeStatus(w, http.StatusServiceUnavailable, map[string]any{"status": "not ready", "reasons": reasons})
+		return
+	}
+	writeStatus(w, http.StatusOK, map[string]any{"status": "ok"})
+}
+
+func writeStatus(w http.ResponseWriter, status int, body map[string]any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	// A prober that doesn't take its answer asks again.
+	_ = json.NewEncoder(w).Encode(body)
+}

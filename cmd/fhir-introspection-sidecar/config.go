@@ -1,0 +1,201 @@
+package main
+
+import (
+	"io"
+	"os"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/kelseyhightower/envconfig"
+)
+
+const envPrefix = "SIDECAR"
+
+// config is every setting, in the order of the manual. The manual, -h and the
+// chart's table are made from it. Names come from split_words alone: an
+// envconfig tag would also read the name without our prefix.
+type config struct {
+	// The FHIR server.
+	UpstreamURL string `split_words:"true" desc:"**Required.** FHIR base URL as the sidecar reaches it, such as http://127.0.0.1:8080/fhir. Requests at or below its path are forwarded byte for byte, all others get 404. One path segment may be {tenant}, which stands for any one segment."`
+
+	// Where it listens.
+	ListenAddress string `split_words:"true" default:":8000" desc:"Data listener: where clients reach the FHIR server through the sidecar."`
+	AdminAddress  string `split_words:"true" default:":8001" desc:"Admin listener: /livez, /readyz, /metrics."`
+
+	// Whom it asks, and as whom.
+	IntrospectionEndpoint   string        `split_words:"true" desc:"**Required** until discovery is available. RFC 7662 endpoint. https, or http to a loopback address."`
+	IssuerURL               string        `split_words:"true" desc:"Issuer of the authorization server; the audience of client assertions when that is set to issuer."`
+	DiscoveryAllowedHosts   []string      `split_words:"true" desc:"Hosts (host or host:port) that a discovered endpoint may have. Not available yet."`
+	AllowInsecureHTTP       bool          `split_words:"true" default:"false" desc:"Allow http to an authorization server that is not on a loopback address. Every token then crosses the network readable."`
+	IntrospectionAuth       string        `split_words:"true" default:"bearer" desc:"How the sidecar authenticates itself: bearer, client_assertion (RFC 7523 in the form), client_secret_basic, client_secret_post, or none (loopback only)."`
+	BearerTokenFile         string        `split_words:"true" desc:"For bearer: file with the sidecar's own token. Read again when it changes."`
+	TokenEndpoint           string        `split_words:"true" desc:"For bearer without a file: endpoint of the client credentials grant (SMART Backend Services)."`
+	ClientID                string        `split_words:"true" desc:"The sidecar's client id at the authorization server."`
+	ClientSecretFile        string        `split_words:"true" desc:"File with the client secret. Read again when it changes."`
+	ClientKeyFile           string        `split_words:"true" desc:"File with the private key, PEM or JWK; the client then authenticates with private_key_jwt. Read again when it changes."`
+	ClientKeyID             string        `split_words:"true" desc:"kid of the key. Default: the JWK's own, else its RFC 7638 thumbprint."`
+	ClientAssertionAlg      string        `split_words:"true" desc:"Signature algorithm of assertions: RS256 RS384 RS512 PS256 PS384 ES256 ES384 EdDSA. Default: RS384 for an RSA key, ES384 for P-384, ES256 for P-256, EdDSA for Ed25519."`
+	ClientAssertionAudience string        `split_words:"true" desc:"aud of assertions: introspection, token or issuer for those URLs, anything else as it stands. Default: the URL the assertion is posted to."`
+	TokenScope              string        `split_words:"true" desc:"Scope asked for in the client credentials grant."`
+	IntrospectionTimeout    time.Duration `split_words:"true" default:"2s" desc:"Longest time for one introspection, the whole answer included."`
+	MaxIntrospections       int           `split_words:"true" default:"64" desc:"Calls to the authorization server at the same time. Beyond it requests wait, at most the introspection timeout, then get 503."`
+
+	// TLS, to the authorization server and from clients.
+	CAFile            string `split_words:"true" desc:"PEM file with the certificates that the authorization server's is checked against. Default: the system's."`
+	ClientCertFile    string `split_words:"true" desc:"PEM file with the certificate for mTLS towards the authorization server."`
+	ClientCertKeyFile string `split_words:"true" desc:"PEM file with the key of that certificate."`
+	TLSCertFile       string `split_words:"true" desc:"PEM file with the certificate for the data listener, which then serves TLS and HTTP/2. Read again when it changes."`
+	TLSKeyFile        string `split_words:"true" desc:"PEM file with the key of that certificate."`
+
+	// How long a verdict is believed.
+	CacheMaxEntries  int           `split_words:"true" default:"50000" desc:"Active results that are kept; the least recently used one gives way. About 600 bytes each."`
+	CacheMaxAge      time.Duration `split_words:"true" default:"0" desc:"Longest time an active result is believed; 0 means until exp. Never past exp."`
+	CacheNoExpAge    time.Duration `split_words:"true" default:"30s" desc:"How long an active result without exp is believed; 0 means it is not kept."`
+	CacheInactiveAge time.Duration `split_words:"true" default:"5s" desc:"How long an inactive result is believed; 0 means it is not kept."`
+
+	// What a token must have besides being active.
+	RequiredAudiences  []string      `split_words:"true" desc:"Comma separated. aud must have one of them, exactly."`
+	RequiredIssuers    []string      `split_words:"true" desc:"Comma separated. iss must be one of them, exactly."`
+	RequiredScopes     []string      `split_words:"true" desc:"Comma separated. scope must have all of them, exactly."`
+	RequiredTokenTypes []string      `split_words:"true" desc:"Comma separated. token_type must be one of them, in whatever case. Needed with servers that call refresh tokens active."`
+	ClockSkew          time.Duration `split_words:"true" default:"5s" desc:"Leeway for nbf and iat. exp gets none."`
+	JWTPrecheck        bool          `split_words:"true" default:"false" desc:"Verify tokens that are JWTs with the issuer's keys before asking. Not available yet."`
+	ScopeEnforcement   string        `split_words:"true" default:"off" desc:"off, or coarse: SMART scopes against the FHIR interaction. coarse is not available yet."`
+	MaxTokenBytes      int           `split_words:"true" default:"8192" desc:"Longest token that is introspected. Longer ones are refused without a call."`
+
+	// What reaches the FHIR server.
+	HeaderPrefix          string        `split_words:"true" default:"X-Launch-" desc:"Beginning of every context header's name."`
+	Headers               []string      `split_words:"true" default:"patient,encounter,user,fhirContext,intent,tenant,sub,iss,client_id,scope,exp" desc:"Comma separated. Claims that the FHIR server gets as headers; also known: username, aud, jti, resource, definition."`
+	UpstreamAuthorization string        `split_words:"true" default:"forward" desc:"forward the client's Authorization to the FHIR server, or strip it."`
+	TrustedProxies        []string      `split_words:"true" desc:"Comma separated CIDRs of proxies in front whose Forwarded and X-Forwarded-* headers are kept. From all others they are replaced."`
+	UpstreamHeaderTimeout time.Duration `split_words:"true" default:"120s" desc:"Longest wait for the FHIR server's response headers; then 504."`
+	PublicPaths           []string      `split_words:"true" default:"metadata,.well-known/smart-configuration" desc:"Comma separated. Paths below the base that need no token, exactly as requested; GET and HEAD only."`
+
+	// Operation.
+	ShutdownDelay   time.Duration `split_words:"true" default:"0s" desc:"After SIGTERM: how long to serve on with readiness red before closing the listener."`
+	ShutdownTimeout time.Duration `split_words:"true" default:"25s" desc:"After that: how long requests in flight may take."`
+	AuditLog        string        `split_words:"true" default:"off" desc:"off, stdout or a file: one record per decision. Not available yet."`
+	AdminTokenFile  string        `split_words:"true" desc:"File with the bearer token for admin calls that change something. Not available yet."`
+	LogLevel        string        `split_words:"true" default:"info" desc:"debug, info, warn or error."`
+}
+
+// fault is one thing wrong with the configuration. Its text never has the value
+// that was set, which may be a secret in the wrong place.
+type fault struct{ variable, text string }
+
+func (f fault) String() string { return f.variable + ": " + f.text }
+
+// loadConfig reads the environment. Each field is read by itself, because
+// envconfig stops at the first one it can't parse, and prints its value.
+func loadConfig() (*config, []fault) {
+	c := new(config)
+	known := variables()
+	faults := unknownVariables(os.Environ(), known)
+	v := reflect.ValueOf(c).Elem()
+	for i, variable := range known {
+		field := v.Type().Field(i)
+		one := reflect.New(reflect.StructOf([]reflect.StructField{field}))
+		if envconfig.Process(envPrefix, one.Interface()) != nil {
+			faults = append(faults, fault{variable, "must be " + kindOf(field.Type)})
+			continue
+		}
+		v.Field(i).Set(one.Elem().Field(0))
+		trimItems(v.Field(i))
+	}
+	return c, faults
+}
+
+// trimItems takes blanks from around the items of a list, and empty items out.
+func trimItems(v reflect.Value) {
+	items, ok := v.Interface().([]string)
+	if !ok {
+		return
+	}
+	var kept []string
+	for _, item := range items {
+		if item = strings.TrimSpace(item); item != "" {
+			kept = append(kept, item)
+		}
+	}
+	v.Set(reflect.ValueOf(kept))
+}
+
+func kindOf(t reflect.Type) string {
+	switch {
+	case t == reflect.TypeFor[time.Duration]():
+		return "a duration with a unit, such as 2s or 500ms"
+	case t.Kind() == reflect.Int:
+		return "a whole number"
+	case t.Kind() == reflect.Bool:
+		return "true or false"
+	default:
+		return "text"
+	}
+}
+
+// render fills a template of envconfig with the settings, in their order.
+func render(w io.Writer, format string) error {
+	return envconfig.Usagef(envPrefix, new(config), w, format)
+}
+
+// variables are the names of all settings, in the order of config's fields.
+func variables() []string {
+	var b strings.Builder
+	if err := render(&b, "{{range .}}{{usage_key .}} {{end}}"); err != nil {
+		return nil // a unit test keeps this from happening
+	}
+	return strings.Fields(b.String())
+}
+
+// linkPattern matches the variables that Kubernetes sets in every container for
+// a Service that is called "sidecar" or "sidecar-something".
+var linkPattern = regexp.MustCompile(
+	`^SIDECAR_(.+_)?(SERVICE_HOST=|SERVICE_PORT(_.+)?=\d+$|PORT=\w+://|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?=)`)
+
+// unknownVariables finds misspelled settings: an operator who believes to have
+// set a limit must not run without it.
+func unknownVariables(environ, known []string) []fault {
+	var faults []fault
+	for _, entry := range environ {
+		name, _, _ := strings.Cut(entry, "=")
+		if !strings.HasPrefix(name, envPrefix+"_") || slices.Contains(known, name) || linkPattern.MatchString(entry) {
+			continue
+		}
+		faults = append(faults, fault{name, "is not a setting" + suggestion(name, known)})
+	}
+	slices.SortFunc(faults, func(a, b fault) int { return strings.Compare(a.variable, b.variable) })
+	return faults
+}
+
+// suggestion names the known variable that is at most two typing errors away.
+func suggestion(name string, known []string) string {
+	for _, k := range known {
+		if distance(name, k) <= 2 {
+			return "; did you mean " + k + "?"
+		}
+	}
+	return ""
+}
+
+// distance is the Levenshtein distance.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := 1
+			if a[i] == b[j] {
+				cost = 0
+			}
+			diagonal, row[j+1] = row[j+1], min(row[j]+1, row[j+1]+1, diagonal+cost)
+		}
+	}
+	return row[len(b)]
+}

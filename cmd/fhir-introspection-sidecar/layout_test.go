@@ -1,0 +1,210 @@
+package main
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/fhir-introspection-sidecar/fhir-introspection-sidecar"
+
+// arrows is the shape of the project: what each package may import, besides
+// the standard library. proxy can't know whether a cache is behind its
+// Introspector, and the leaves know nobody. A new package needs a line here.
+var arrows = map[string][]string{
+	"cmd/fhir-introspection-sidecar": {
+		module + "/introspection", module + "/cache", module + "/proxy",
+		"github.com/gorilla/mux", "github.com/kelseyhightower/envconfig",
+		"github.com/prometheus/client_golang/...", "golang.org/x/sync/errgroup",
+	},
+	"cmd/demo": {module + "/introspection/introspectiontest"},
+	"proxy": {
+		module + "/introspection", module + "/proxy/fhir", module + "/proxy/smart",
+		"github.com/gorilla/mux", "github.com/prometheus/client_golang/...",
+	},
+	"cache": {
+		module + "/introspection",
+		"github.com/hashicorp/golang-lru/v2/...", "github.com/prometheus/client_golang/...",
+	},
+	"introspection": {
+		"github.com/coreos/go-oidc/v3/...", "github.com/go-jose/go-jose/v4/...",
+		"github.com/prometheus/client_golang/...", "golang.org/x/oauth2/...",
+	},
+	"introspection/introspectiontest": {},
+	"proxy/fhir":                      {},
+	"proxy/smart":                     {},
+}
+
+// outsideCmd lists what no library package uses: the environment and the exit
+// code come in through main, and shared state of the process through Config.
+var outsideCmd = map[string][]string{
+	"os":       {"Getenv", "LookupEnv", "Environ", "Exit"},
+	"net/http": {"DefaultClient", "DefaultServeMux", "Get", "Head", "Post", "PostForm", "Handle", "HandleFunc"},
+	"github.com/prometheus/client_golang/prometheus":          {"DefaultRegisterer", "DefaultGatherer", "MustRegister", "Register"},
+	"github.com/prometheus/client_golang/prometheus/promauto": {"*"},
+}
+
+const (
+	maxPackages   = 8
+	maxInterfaces = 2 // Introspector, and room for one more with two implementations
+)
+
+// layout collects what the whole tree is counted for.
+type layout struct {
+	*testing.T
+	fset       *token.FileSet
+	packages   map[string]bool
+	interfaces int
+}
+
+func TestLayout(t *testing.T) {
+	l := layout{T: t, fset: token.NewFileSet(), packages: map[string]bool{}}
+	root := filepath.Join("..", "..")
+	err := filepath.WalkDir(root, func(name string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && name != root && (d.Name() == "testdata" || d.Name() == "node_modules" || d.Name()[0] == '.'):
+			return fs.SkipDir
+		case d.IsDir() || !strings.HasSuffix(name, ".go") || strings.HasSuffix(name, "_test.go"):
+			return nil
+		}
+		file, err := parser.ParseFile(l.fset, name, nil, parser.ParseComments)
+		if err != nil {
+			return err
+		}
+		dir, err := filepath.Rel(root, filepath.Dir(name))
+		l.check(filepath.ToSlash(dir), file)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(l.packages) > maxPackages {
+		t.Errorf("%d packages, want at most %d: %v", len(l.packages), maxPackages, l.packages)
+	}
+	if l.interfaces > maxInterfaces {
+		t.Errorf("%d interface types, want at most %d", l.interfaces, maxInterfaces)
+	}
+}
+
+func (l *layout) fault(at ast.Node, format string, args ...any) {
+	l.Helper()
+	l.Errorf("%v: "+format, append([]any{l.fset.Position(at.Pos())}, args...)...)
+}
+
+func (l *layout) check(dir string, file *ast.File) {
+	l.packages[dir] = true
+	if _, ok := arrows[dir]; !ok {
+		l.fault(file, "package %s is not in the table of this test", dir)
+	}
+	if slices.Contains([]string{"util", "utils", "helper", "helpers", "common", "constant", "constants", "x", "pkg"}, file.Name.Name) {
+		l.fault(file, "package name %s says nothing", file.Name.Name)
+	}
+	imports := l.checkImports(dir, file)
+	for _, decl := range file.Decls {
+		l.checkDecl(decl)
+	}
+	if !strings.HasPrefix(dir, "cmd/") {
+		l.checkUses(file, imports)
+	}
+}
+
+// checkImports returns the import paths of the file by local name.
+func (l *layout) checkImports(dir string, file *ast.File) map[string]string {
+	imports := map[string]string{}
+	for _, spec := range file.Imports {
+		target, err := strconv.Unquote(spec.Path.Value)
+		if err != nil {
+			l.Fatal(err)
+		}
+		name := path.Base(target)
+		if spec.Name != nil {
+			name = spec.Name.Name
+		}
+		imports[name] = target
+		thirdParty := strings.Contains(strings.Split(target, "/")[0], ".")
+		if thirdParty && !slices.ContainsFunc(arrows[dir], func(arrow string) bool {
+			prefix, tree := strings.CutSuffix(arrow, "/...")
+			return target == prefix || tree && strings.HasPrefix(target, prefix+"/")
+		}) {
+			l.fault(spec, "%s may not import %s", dir, target)
+		}
+	}
+	return imports
+}
+
+func (l *layout) checkUses(file *ast.File, imports map[string]string) {
+	ast.Inspect(file, func(n ast.Node) bool {
+		selector, ok := n.(*ast.SelectorExpr)
+		if !ok {
+			return true
+		}
+		if pkg, ok := selector.X.(*ast.Ident); ok {
+			names := outsideCmd[imports[pkg.Name]]
+			if slices.Contains(names, selector.Sel.Name) || slices.Contains(names, "*") {
+				l.fault(n, "%s.%s outside cmd", pkg.Name, selector.Sel.Name)
+			}
+		}
+		return true
+	})
+}
+
+func (l *layout) checkDecl(decl ast.Decl) {
+	switch decl := decl.(type) {
+	case *ast.FuncDecl:
+		if decl.Recv == nil && decl.Name.Name == "init" {
+			l.fault(decl, "func init: what a package needs comes through its Config")
+		}
+		if exportedFunc(decl) && decl.Doc == nil {
+			l.fault(decl, "exported %s has no comment", decl.Name.Name)
+		}
+	case *ast.GenDecl:
+		for _, spec := range decl.Specs {
+			l.checkSpec(spec, decl.Doc != nil)
+		}
+	}
+}
+
+func (l *layout) checkSpec(spec ast.Spec, documented bool) {
+	var names []*ast.Ident
+	switch spec := spec.(type) {
+	case *ast.TypeSpec:
+		names = []*ast.Ident{spec.Name}
+		documented = documented || spec.Doc != nil
+		if _, ok := spec.Type.(*ast.InterfaceType); ok {
+			l.interfaces++
+		}
+	case *ast.ValueSpec:
+		names = spec.Names
+		documented = documented || spec.Doc != nil || spec.Comment != nil
+	}
+	for _, name := range names {
+		if name.IsExported() && !documented {
+			l.fault(name, "exported %s has no comment", name.Name)
+		}
+	}
+}
+
+// exportedFunc leaves out methods of unexported types, which documentation
+// doesn't show.
+func exportedFunc(decl *ast.FuncDecl) bool {
+	exported := decl.Name.IsExported()
+	if decl.Recv != nil {
+		ast.Inspect(decl.Recv.List[0].Type, func(n ast.Node) bool {
+			if receiver, ok := n.(*ast.Ident); ok {
+				exported = exported && receiver.IsExported()
+				return false
+			}
+			return true
+		})
+	}
+	return exported
+}

@@ -1,0 +1,17 @@
+// Command fhir-introspection-sidecar is a reverse proxy in front of a FHIR
+// server that lets through what an RFC 7662 introspection endpoint calls active.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}

@@ -1,0 +1,320 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy"
+)
+
+// settings are the configuration in the types that the packages take.
+type settings struct {
+	*config
+	upstream *url.URL
+	headers  []proxy.ContextHeader
+	trusted  []netip.Prefix
+	level    slog.Level
+	faults   []fault
+}
+
+// validate checks everything that can be checked without opening a file or a
+// connection, and sets no default. All faults are in the result.
+func (c *config) validate() *settings {
+	s := &settings{config: c}
+	s.checkAddresses()
+	s.checkUpstream()
+	s.checkAuthorizationServer()
+	s.checkCredential()
+	s.checkPairs()
+	s.checkLimits()
+	s.checkHeaders()
+	s.checkOperation()
+	s.checkAvailable()
+	return s
+}
+
+func (s *settings) fault(variable, format string, args ...any) {
+	s.faults = append(s.faults, fault{variable, fmt.Sprintf(format, args...)})
+}
+
+func (s *settings) checkAddresses() {
+	for variable, address := range map[string]string{"SIDECAR_LISTEN_ADDRESS": s.ListenAddress, "SIDECAR_ADMIN_ADDRESS": s.AdminAddress} {
+		_, port, err := net.SplitHostPort(address)
+		if n, convErr := strconv.ParseUint(port, 10, 16); err != nil || convErr != nil || n == 0 && port != "0" {
+			s.fault(variable, "must be host:port or :port")
+		}
+	}
+	if _, port, _ := net.SplitHostPort(s.ListenAddress); s.ListenAddress == s.AdminAddress && port != "0" {
+		s.fault("SIDECAR_ADMIN_ADDRESS", "must differ from SIDECAR_LISTEN_ADDRESS")
+	}
+}
+
+func (s *settings) checkUpstream() {
+	const variable = "SIDECAR_UPSTREAM_URL"
+	if s.UpstreamURL == "" {
+		s.fault(variable, "is required: the FHIR base URL, such as http://127.0.0.1:8080/fhir")
+		return
+	}
+	u, err := parseURL(s.UpstreamURL)
+	if err == nil {
+		err = proxy.CheckBase(u.EscapedPath())
+	}
+	if err == nil && u.RawQuery != "" {
+		err = errors.New("must not have a query")
+	}
+	if err != nil {
+		s.fault(variable, "%v", err)
+		return
+	}
+	s.upstream = u
+	_, port, _ := net.SplitHostPort(s.ListenAddress)
+	if port != "0" && port == portOf(u) && isLoopback(u.Hostname()) {
+		s.fault(variable, "is the sidecar's own SIDECAR_LISTEN_ADDRESS: requests would go round in circles")
+	}
+}
+
+// parseURL takes an absolute http or https URL that names a server and nothing else.
+func parseURL(raw string) (*url.URL, error) {
+	u, err := url.Parse(raw)
+	switch {
+	case err != nil:
+		return nil, errors.New("is not a URL")
+	case u.Scheme != "http" && u.Scheme != "https":
+		return nil, errors.New("must begin with http:// or https://")
+	case u.Hostname() == "" || strings.ContainsAny(u.Host, " %"):
+		return nil, errors.New("must name a host")
+	case u.User != nil:
+		return nil, errors.New("must not have user information: secrets come from files")
+	case u.Fragment != "" || strings.HasSuffix(raw, "#"):
+		return nil, errors.New("must not have a fragment")
+	}
+	if port := u.Port(); strings.HasSuffix(u.Host, ":") || port != "" {
+		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+			return nil, errors.New("must have a port from 1 to 65535, or none")
+		}
+	}
+	return u, nil
+}
+
+func portOf(u *url.URL) string {
+	if port := u.Port(); port != "" {
+		return port
+	}
+	return map[string]string{"http": "80", "https": "443"}[u.Scheme]
+}
+
+func isLoopback(host string) bool {
+	if strings.EqualFold(host, "localhost") {
+		return true
+	}
+	ip, err := netip.ParseAddr(host)
+	return err == nil && ip.Unmap().IsLoopback()
+}
+
+// checkSecureURL checks a URL that gets tokens or credentials.
+func (s *settings) checkSecureURL(variable, raw string) {
+	if raw == "" {
+		return
+	}
+	u, err := parseURL(raw)
+	if err != nil {
+		s.fault(variable, "%v", err)
+		return
+	}
+	if u.Scheme == "http" && !isLoopback(u.Hostname()) && !s.AllowInsecureHTTP {
+		s.fault(variable, "must be https, or http to a loopback address; tokens would cross the network readable (SIDECAR_ALLOW_INSECURE_HTTP=true allows it)")
+	}
+}
+
+func (s *settings) checkAuthorizationServer() {
+	s.checkSecureURL("SIDECAR_INTROSPECTION_ENDPOINT", s.IntrospectionEndpoint)
+	s.checkSecureURL("SIDECAR_TOKEN_ENDPOINT", s.TokenEndpoint)
+	s.checkSecureURL("SIDECAR_ISSUER_URL", s.IssuerURL)
+	if s.IntrospectionEndpoint == "" {
+		s.fault("SIDECAR_INTROSPECTION_ENDPOINT", "is required: discovery is not available yet")
+	}
+}
+
+func (s *settings) checkCredential() {
+	required := func(variable, value string) {
+		if value == "" {
+			s.fault(variable, "is required with SIDECAR_INTROSPECTION_AUTH=%s", s.IntrospectionAuth)
+		}
+	}
+	switch introspection.Auth(s.IntrospectionAuth) {
+	case introspection.AuthBearer:
+		s.checkGrant()
+	case introspection.AuthClientAssertion:
+		required("SIDECAR_CLIENT_ID", s.ClientID)
+		required("SIDECAR_CLIENT_KEY_FILE", s.ClientKeyFile)
+	case introspection.AuthClientSecretBasic, introspection.AuthClientSecretPost:
+		required("SIDECAR_CLIENT_ID", s.ClientID)
+		required("SIDECAR_CLIENT_SECRET_FILE", s.ClientSecretFile)
+	case introspection.AuthNone:
+		if u, err := url.Parse(s.IntrospectionEndpoint); err == nil && s.IntrospectionEndpoint != "" && !isLoopback(u.Hostname()) {
+			s.fault("SIDECAR_INTROSPECTION_AUTH", "none is for an endpoint on a loopback address only")
+		}
+	default:
+		s.fault("SIDECAR_INTROSPECTION_AUTH", "must be bearer, client_assertion, client_secret_basic, client_secret_post or none")
+	}
+	algorithms := []string{"", "RS256", "RS384", "RS512", "PS256", "PS384", "ES256", "ES384", "EdDSA"}
+	if !slices.Contains(algorithms, s.ClientAssertionAlg) {
+		s.fault("SIDECAR_CLIENT_ASSERTION_ALG", "must be one of %s", strings.Join(algorithms[1:], " "))
+	}
+	switch {
+	case s.ClientAssertionAudience == "token" && s.TokenEndpoint == "":
+		s.fault("SIDECAR_TOKEN_ENDPOINT", "is required with SIDECAR_CLIENT_ASSERTION_AUDIENCE=token")
+	case s.ClientAssertionAudience == "issuer" && s.IssuerURL == "":
+		s.fault("SIDECAR_ISSUER_URL", "is required with SIDECAR_CLIENT_ASSERTION_AUDIENCE=issuer")
+	}
+}
+
+// checkGrant checks what gives the sidecar its own bearer token.
+func (s *settings) checkGrant() {
+	if s.BearerTokenFile != "" {
+		return
+	}
+	if s.TokenEndpoint == "" && s.ClientID == "" {
+		s.fault("SIDECAR_BEARER_TOKEN_FILE", "is required with SIDECAR_INTROSPECTION_AUTH=bearer, or SIDECAR_TOKEN_ENDPOINT with SIDECAR_CLIENT_ID and a secret or key")
+		return
+	}
+	if s.TokenEndpoint == "" {
+		s.fault("SIDECAR_TOKEN_ENDPOINT", "is required to get a bearer token: discovery is not available yet")
+	}
+	if s.ClientID == "" {
+		s.fault("SIDECAR_CLIENT_ID", "is required to get a bearer token")
+	}
+	if (s.ClientSecretFile == "") == (s.ClientKeyFile == "") {
+		s.fault("SIDECAR_CLIENT_KEY_FILE", "or SIDECAR_CLIENT_SECRET_FILE is required to get a bearer token, and not both")
+	}
+}
+
+func (s *settings) checkPairs() {
+	pair := func(certVariable, cert, keyVariable, key string) {
+		switch {
+		case cert != "" && key == "":
+			s.fault(keyVariable, "is required with %s", certVariable)
+		case cert == "" && key != "":
+			s.fault(certVariable, "is required with %s", keyVariable)
+		}
+	}
+	pair("SIDECAR_TLS_CERT_FILE", s.TLSCertFile, "SIDECAR_TLS_KEY_FILE", s.TLSKeyFile)
+	pair("SIDECAR_CLIENT_CERT_FILE", s.ClientCertFile, "SIDECAR_CLIENT_CERT_KEY_FILE", s.ClientCertKeyFile)
+}
+
+// Upper limits are far from any sensible value; they catch slipped digits.
+const (
+	maxEntries        = 10_000_000
+	maxTokenBytes     = 1 << 20
+	maxIntrospections = 10_000
+	maxSkew           = 5 * time.Minute
+)
+
+func (s *settings) checkLimits() {
+	count := func(variable string, value, limit int) {
+		if value < 1 || value > limit {
+			s.fault(variable, "must be from 1 to %d", limit)
+		}
+	}
+	count("SIDECAR_CACHE_MAX_ENTRIES", s.CacheMaxEntries, maxEntries)
+	count("SIDECAR_MAX_TOKEN_BYTES", s.MaxTokenBytes, maxTokenBytes)
+	count("SIDECAR_MAX_INTROSPECTIONS", s.MaxIntrospections, maxIntrospections)
+	duration := func(variable string, value, least time.Duration) {
+		if value < least {
+			s.fault(variable, "must be at least %v", least)
+		}
+	}
+	duration("SIDECAR_INTROSPECTION_TIMEOUT", s.IntrospectionTimeout, time.Millisecond)
+	duration("SIDECAR_UPSTREAM_HEADER_TIMEOUT", s.UpstreamHeaderTimeout, time.Millisecond)
+	duration("SIDECAR_CACHE_MAX_AGE", s.CacheMaxAge, 0)
+	duration("SIDECAR_CACHE_NO_EXP_AGE", s.CacheNoExpAge, 0)
+	duration("SIDECAR_CACHE_INACTIVE_AGE", s.CacheInactiveAge, 0)
+	duration("SIDECAR_SHUTDOWN_DELAY", s.ShutdownDelay, 0)
+	duration("SIDECAR_SHUTDOWN_TIMEOUT", s.ShutdownTimeout, 0)
+	if s.ClockSkew < 0 || s.ClockSkew > maxSkew {
+		s.fault("SIDECAR_CLOCK_SKEW", "must be from 0s to %v", maxSkew)
+	}
+}
+
+func (s *settings) checkHeaders() {
+	if err := proxy.CheckHeaderPrefix(s.HeaderPrefix); err != nil {
+		s.fault("SIDECAR_HEADER_PREFIX", "%v", err)
+	}
+	wanted := slices.Clone(s.Headers)
+	for _, header := range proxy.ContextHeaders() {
+		isName := func(name string) bool { return slices.Contains(header.Names, name) }
+		if slices.ContainsFunc(wanted, isName) {
+			s.headers = append(s.headers, header)
+			wanted = slices.DeleteFunc(wanted, isName)
+		}
+	}
+	if len(wanted) > 0 {
+		var known []string
+		for _, header := range proxy.ContextHeaders() {
+			known = append(known, header.Names[0])
+		}
+		s.fault("SIDECAR_HEADERS", "has a claim that is not one of %s", strings.Join(known, " "))
+	}
+	if s.UpstreamAuthorization != "forward" && s.UpstreamAuthorization != "strip" {
+		s.fault("SIDECAR_UPSTREAM_AUTHORIZATION", "must be forward or strip")
+	}
+	for _, path := range s.PublicPaths {
+		if err := proxy.CheckPublicPath(path); err != nil {
+			s.fault("SIDECAR_PUBLIC_PATHS", "%v", err)
+		}
+	}
+}
+
+func (s *settings) checkOperation() {
+	for _, cidr := range s.TrustedProxies {
+		prefix, err := netip.ParsePrefix(cidr)
+		switch {
+		case err != nil:
+			s.fault("SIDECAR_TRUSTED_PROXIES", "must be CIDRs, such as 10.1.0.0/16")
+		case prefix.Bits() == 0:
+			s.fault("SIDECAR_TRUSTED_PROXIES", "must not trust every address: anyone could forge X-Forwarded-For")
+		default:
+			s.trusted = append(s.trusted, prefix.Masked())
+		}
+	}
+	levels := map[string]slog.Level{"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError}
+	level, ok := levels[s.LogLevel]
+	if !ok {
+		s.fault("SIDECAR_LOG_LEVEL", "must be debug, info, warn or error")
+	}
+	s.level = level
+}
+
+// checkAvailable refuses settings whose feature doesn't exist yet: accepting
+// one silently would promise a protection that isn't there.
+func (s *settings) checkAvailable() {
+	const text = "is not available yet"
+	if len(s.DiscoveryAllowedHosts) > 0 {
+		s.fault("SIDECAR_DISCOVERY_ALLOWED_HOSTS", text)
+	}
+	if s.JWTPrecheck {
+		s.fault("SIDECAR_JWT_PRECHECK", text)
+	}
+	switch s.ScopeEnforcement {
+	case "off":
+	case "coarse":
+		s.fault("SIDECAR_SCOPE_ENFORCEMENT", "coarse %s", text)
+	default:
+		s.fault("SIDECAR_SCOPE_ENFORCEMENT", "must be off or coarse")
+	}
+	if s.AuditLog != "off" {
+		s.fault("SIDECAR_AUDIT_LOG", text)
+	}
+	if s.AdminTokenFile != "" {
+		s.fault("SIDECAR_ADMIN_TOKEN_FILE", text)
+	}
+}

@@ -1,0 +1,316 @@
+package introspection
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"mime"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+const (
+	// maxBody is what an answer may hold after decompression. Koppeltaal scopes
+	// are several KiB; an answer near this size is not an introspection response.
+	maxBody = 256 << 10
+
+	// maxWaiting bounds the requests that wait for a place; each costs a few KiB.
+	maxWaiting = 4096
+
+	// maxRetryAfter bounds how long an endpoint can send our clients away.
+	maxRetryAfter = 5 * time.Minute
+
+	// probeInterval is how often a refused credential is tried again; recovery
+	// is seen within five seconds of the cause's end.
+	probeInterval = 4 * time.Second
+)
+
+// ClientConfig configures a Client.
+type ClientConfig struct {
+	// Endpoint returns the URL of the introspection endpoint, or "" while it is
+	// not known yet.
+	Endpoint func() string
+	// Credential authenticates the sidecar at the endpoint.
+	Credential *Credential
+	// HTTPClient is made by NewHTTPClient: it follows no redirect and uses no proxy.
+	HTTPClient *http.Client
+	// Timeout bounds one introspection: own credential, request, whole body.
+	// Waiting for a place may take as long once more.
+	Timeout time.Duration
+	// MaxConcurrent bounds the calls to the endpoint.
+	MaxConcurrent int
+	// Claims are kept beside those that checks need. What no header carries is
+	// not kept.
+	Claims ClaimSet
+	// Now is the clock. Nil means time.Now.
+	Now func() time.Time
+	// Logger gets what no request's log line can tell. Nil discards.
+	Logger *slog.Logger
+	// Registerer gets the client's metrics. Nil: they are not exported.
+	Registerer prometheus.Registerer
+}
+
+// Client asks an introspection endpoint (RFC 7662). It never caches, never
+// follows a redirect and never sends a token twice, except once after the
+// endpoint refused the sidecar's own credential.
+type Client struct {
+	config  ClientConfig
+	metrics *clientMetrics
+	slots   chan struct{}
+	waiting atomic.Int64
+	refused atomic.Bool // the endpoint's last word on our credential was 401
+}
+
+// NewClient returns a Client. The caller runs Run beside it.
+func NewClient(config ClientConfig) (*Client, error) {
+	if config.Endpoint == nil || config.Credential == nil || config.HTTPClient == nil {
+		return nil, errors.New("introspection: Endpoint, Credential and HTTPClient are required")
+	}
+	if config.Timeout <= 0 || config.MaxConcurrent <= 0 {
+		return nil, errors.New("introspection: Timeout and MaxConcurrent must be above zero")
+	}
+	if config.Now == nil {
+		config.Now = time.Now
+	}
+	if config.Logger == nil {
+		config.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &Client{
+		config:  config,
+		metrics: newClientMetrics(config.Registerer),
+		slots:   make(chan struct{}, config.MaxConcurrent),
+	}, nil
+}
+
+// Authority names who is asked and who asks: a verdict of one authority says
+// nothing about the same token at another.
+func (c *Client) Authority() string {
+	return c.config.Endpoint() + "\x00" + c.config.Credential.Identity()
+}
+
+// Ready returns nil when an introspection could succeed as far as the sidecar
+// itself is concerned, else what is missing.
+func (c *Client) Ready() error {
+	if c.config.Endpoint() == "" {
+		return errors.New("introspection endpoint is not known yet")
+	}
+	if c.refused.Load() {
+		return ErrInvalidClient
+	}
+	return c.config.Credential.Ready()
+}
+
+// Run asks about a random token from time to time while our credential is
+// refused, until ctx ends. Without it a sidecar that turned unready would get
+// no more requests, and so never learn that its credential is accepted again.
+func (c *Client) Run(ctx context.Context) error {
+	for {
+		timer := time.NewTimer(probeInterval + rand.N(probeInterval/4))
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return nil
+		case <-timer.C:
+		}
+		if c.refused.Load() {
+			// The outcome is in c.refused, in the metrics and in Ready.
+			_, _ = c.Introspect(ctx, "probe."+NewRequestID())
+		}
+	}
+}
+
+// Introspect asks the endpoint about token. It returns ErrInactive, or a
+// *Failure when there is no verdict. Tokens that can only be refused are
+// refused without a call.
+func (c *Client) Introspect(ctx context.Context, token string) (*Response, error) {
+	if neverAccepted(token) {
+		return nil, ErrInactive
+	}
+	if err := c.acquire(ctx); err != nil {
+		return nil, err
+	}
+	defer c.release()
+	ctx, cancel := context.WithTimeout(ctx, c.config.Timeout)
+	defer cancel()
+	return c.ask(ctx, token)
+}
+
+// acquire waits for one of the places, at most the timeout.
+func (c *Client) acquire(ctx context.Context) error {
+	select {
+	case c.slots <- struct{}{}:
+		return nil
+	default:
+	}
+	if c.waiting.Add(1) > maxWaiting {
+		c.waiting.Add(-1)
+		return failf(ErrBusy, "queue is full")
+	}
+	defer c.waiting.Add(-1)
+	timer := time.NewTimer(c.config.Timeout)
+	defer timer.Stop()
+	select {
+	case c.slots <- struct{}{}:
+		return nil
+	case <-timer.C:
+		return failf(ErrBusy, "no place came free within %v", c.config.Timeout)
+	case <-ctx.Done():
+		return failf(ErrUnavailable, "%v", ctx.Err())
+	}
+}
+
+func (c *Client) release() { <-c.slots }
+
+// ask sends the token, and once more if the endpoint refused our credential and
+// another one is at hand: a 401 comes before the token is looked at (RFC 7662
+// §2.3), so that even a server that consumes tokens hasn't consumed this one.
+func (c *Client) ask(ctx context.Context, token string) (*Response, error) {
+	for attempt := 1; ; attempt++ {
+		resp, gen, err := c.call(ctx, token)
+		if !errors.Is(err, ErrInvalidClient) {
+			return resp, err
+		}
+		renewed := false
+		if attempt == 1 {
+			// A failure to renew leaves the refusal standing as the result.
+			renewed, _ = c.config.Credential.renew(ctx, gen)
+		}
+		if !renewed {
+			c.refused.Store(true)
+			return nil, err
+		}
+	}
+}
+
+// call makes one introspection request and counts it.
+func (c *Client) call(ctx context.Context, token string) (*Response, generation, error) {
+	req, gen, err := c.request(ctx, token)
+	if err != nil {
+		return nil, gen, err
+	}
+	done := c.metrics.start()
+	resp, err := c.roundTrip(req)
+	done(err)
+	return resp, gen, err
+}
+
+// request builds the request of RFC 7662 §2.1: a form with the token, and
+// nothing else than what authenticates us.
+func (c *Client) request(ctx context.Context, token string) (*http.Request, generation, error) {
+	var gen generation
+	endpoint := c.config.Endpoint()
+	if endpoint == "" {
+		return nil, gen, failf(ErrUnavailable, "introspection endpoint is not known yet")
+	}
+	header := http.Header{
+		"Accept":       {"application/json"},
+		"Content-Type": {"application/x-www-form-urlencoded"},
+		"X-Request-Id": {NewRequestID()},
+	}
+	if call := CallFrom(ctx); call != nil {
+		if call.CorrelationID != "" {
+			header.Set("X-Correlation-Id", call.CorrelationID)
+		}
+		if call.TraceID != "" {
+			header.Set("X-Trace-Id", call.TraceID)
+		}
+	}
+	form := url.Values{"token": {token}}
+	gen, err := c.config.Credential.attach(ctx, endpoint, header, form)
+	if err != nil {
+		return nil, gen, failf(ErrUnavailable, "own credential: %v", redact(err))
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint, strings.NewReader(form.Encode()))
+	if err != nil {
+		return nil, gen, failf(ErrUnavailable, "%v", redact(err))
+	}
+	for name, values := range header {
+		req.Header[name] = values
+	}
+	return req, gen, nil
+}
+
+func (c *Client) roundTrip(req *http.Request) (*Response, error) {
+	res, err := c.config.HTTPClient.Do(req)
+	if err != nil {
+		return nil, failf(ErrUnavailable, "%v", redact(err))
+	}
+	defer res.Body.Close() //nolint:errcheck // read side only
+	if res.StatusCode != http.StatusUnauthorized {
+		c.refused.Store(false)
+	}
+	if res.StatusCode != http.StatusOK {
+		// A little of the body is read so that the connection can be used again.
+		_, _ = io.CopyN(io.Discard, res.Body, 4<<10)
+		return nil, c.statusFailure(res)
+	}
+	if err := checkContentType(res.Header); err != nil {
+		return nil, err
+	}
+	body, err := io.ReadAll(io.LimitReader(res.Body, maxBody+1))
+	switch {
+	case len(body) > maxBody:
+		return nil, failf(ErrMalformed, "answer is larger than %d KiB", maxBody>>10)
+	case err != nil:
+		return nil, failf(ErrUnavailable, "reading the answer: %v", redact(err))
+	}
+	return DecodeResponse(body, c.config.Claims, c.config.Now())
+}
+
+// statusFailure reads a status other than 200. Only 401 is about our
+// credential; the error member of its body isn't looked at, because real
+// servers send HTML there.
+func (c *Client) statusFailure(res *http.Response) error {
+	failure := failf(ErrUnavailable, "status %d", res.StatusCode)
+	switch res.StatusCode {
+	case http.StatusUnauthorized:
+		failure.Kind = ErrInvalidClient
+	case http.StatusTooManyRequests:
+		failure.Kind = ErrThrottled
+	}
+	failure.RetryAfter = retryAfter(res.Header.Get("Retry-After"), c.config.Now())
+	return failure
+}
+
+// retryAfter reads RFC 9110 §10.2.3: seconds or a date. Zero means not told.
+func retryAfter(value string, now time.Time) time.Duration {
+	var wait time.Duration
+	if seconds, err := strconv.ParseUint(value, 10, 31); err == nil {
+		wait = time.Duration(seconds) * time.Second
+	} else if at, err := http.ParseTime(value); err == nil {
+		wait = at.Sub(now)
+	}
+	return max(0, min(wait, maxRetryAfter))
+}
+
+// checkContentType takes JSON in UTF-8. A missing header is tolerated, because
+// the body must prove itself anyway; an HTML page or a JWT (RFC 9701) isn't.
+func checkContentType(h http.Header) error {
+	if encoding := h.Get("Content-Encoding"); encoding != "" {
+		return failf(ErrMalformed, "content coding is not one we asked for")
+	}
+	value := h.Get("Content-Type")
+	if value == "" {
+		return nil
+	}
+	media, params, err := mime.ParseMediaType(value)
+	if err != nil {
+		return failf(ErrMalformed, "content type can't be parsed")
+	}
+	if media != "application/json" && !strings.HasSuffix(media, "+json") {
+		return failf(ErrMalformed, "content type is not JSON")
+	}
+	switch strings.ToLower(params["charset"]) {
+	case "", "utf-8", "utf8", "us-ascii":
+		return nil
+	}
+	return failf(ErrMalformed, "charset is not UTF-8")
+}

@@ -1,0 +1,281 @@
+package introspection
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// The members this package looks at. Only these must be unique and spelled
+// exactly; everything else in an answer is ignored.
+var (
+	topMembers = []string{
+		"active", "scope", "client_id", "azp", "username", "token_type", "token_use", "typ", "cnf",
+		"exp", "iat", "nbf", "sub", "aud", "iss", "jti", "ext",
+		"patient", "encounter", "user", "fhirUser", "fhirContext", "intent", "tenant", "resource", "definition",
+	}
+	launchMembers = []string{
+		"patient", "encounter", "user", "fhirUser", "fhirContext", "intent", "tenant", "resource", "definition",
+	}
+)
+
+// alwaysKept are the claims that checks need, whatever headers are configured.
+var alwaysKept = NewClaimSet(Scope, ClientID, TokenType, Subject, Audience, Issuer, Expires)
+
+// DecodeResponse reads the JSON body of a 200 answer (RFC 7662 §2.2) as of now
+// and keeps the claims in wanted beside those that checks need.
+//
+// It returns ErrInactive for `active: false` and for a token whose `exp` has
+// passed, and a Failure of kind ErrMalformed for anything that is not
+// unmistakably one active response. Error texts hold member names, no values.
+func DecodeResponse(body []byte, wanted ClaimSet, now time.Time) (*Response, error) {
+	top, doubtful, err := members(body, topMembers)
+	if err != nil {
+		return nil, failf(ErrMalformed, "%v", err)
+	}
+	if err := doubtful["active"]; err != nil {
+		return nil, failf(ErrMalformed, "%v", err)
+	}
+	switch string(top["active"]) {
+	case "true":
+	case "false":
+		// RFC 7662 §2.2: nothing else in an inactive answer is of interest.
+		return nil, ErrInactive
+	default:
+		return nil, failf(ErrMalformed, "active is missing or not a boolean")
+	}
+	for _, err := range doubtful {
+		return nil, failf(ErrMalformed, "%v", err)
+	}
+	d := decoder{top: top, wanted: wanted | alwaysKept}
+	resp, err := d.response()
+	if err != nil {
+		return nil, failf(ErrMalformed, "%v", err)
+	}
+	if resp.hasExp && now.Unix() >= resp.expires {
+		// RFC 7662 §4: an expired token must not be used, whatever `active` says.
+		return nil, ErrInactive
+	}
+	return resp, nil
+}
+
+// decoder gathers the claims of one answer; the first fault sticks.
+type decoder struct {
+	top      map[string]json.RawMessage
+	ext      map[string]json.RawMessage
+	wanted   ClaimSet
+	values   [claimCount]string
+	unusable ClaimSet
+	err      error
+}
+
+func (d *decoder) fail(name string, err error) {
+	if d.err == nil && err != nil {
+		d.err = fmt.Errorf("%s %w", name, err)
+	}
+}
+
+func (d *decoder) response() (*Response, error) {
+	d.readExt()
+	d.text(ClientID, "client_id", "azp")
+	d.text(Username, "username")
+	d.text(TokenType, "token_type")
+	d.text(Subject, "sub")
+	d.text(Issuer, "iss")
+	d.text(TokenID, "jti")
+	d.list(Scope, "scope", " ")
+	d.list(Audience, "aud", audienceSeparator)
+	d.id(Patient, "patient", "Patient/")
+	d.id(Encounter, "encounter", "Encounter/")
+	d.text(User, "fhirUser", "user")
+	d.text(Intent, "intent")
+	d.text(Tenant, "tenant")
+	d.text(Resource, "resource")
+	d.text(Definition, "definition")
+	d.context()
+
+	resp := &Response{kind: d.kind()}
+	resp.expires, resp.hasExp = d.date("exp")
+	resp.notBefore, _ = d.date("nbf")
+	resp.issuedAt, _ = d.date("iat")
+	if resp.hasExp {
+		d.values[Expires] = strconv.FormatInt(resp.expires, 10)
+	}
+	if d.err != nil {
+		return nil, d.err
+	}
+	resp.unusable = d.unusable
+	resp.text = strings.Join(d.values[:], "")
+	var end uint32
+	for c, value := range d.values {
+		end += uint32(len(value)) //nolint:gosec // the body is at most maxBody long
+		resp.ends[c] = end
+	}
+	return resp, nil
+}
+
+// readExt opens `ext`, where Ory Hydra puts the claims of the session.
+func (d *decoder) readExt() {
+	raw := d.top["ext"]
+	if isNull(raw) || raw[0] != '{' {
+		return
+	}
+	ext, doubtful, err := members(raw, launchMembers)
+	d.fail("ext", err)
+	for _, err := range doubtful {
+		d.fail("ext", err)
+	}
+	d.ext = ext
+}
+
+// value returns the first of the named members that is there: launch claims
+// also below ext, when the top level has none of the names.
+func (d *decoder) value(names ...string) (string, json.RawMessage) {
+	for _, from := range []map[string]json.RawMessage{d.top, d.ext} {
+		for _, name := range names {
+			if !isNull(from[name]) {
+				return name, from[name]
+			}
+		}
+	}
+	return names[0], nil
+}
+
+func (d *decoder) text(c Claim, names ...string) {
+	if !d.wanted.Has(c) {
+		return
+	}
+	name, raw := d.value(names...)
+	s, err := text(raw)
+	d.fail(name, err)
+	d.values[c] = s
+}
+
+func (d *decoder) list(c Claim, name, separator string) {
+	if !d.wanted.Has(c) {
+		return
+	}
+	values, err := texts(d.top[name])
+	d.fail(name, err)
+	d.values[c] = strings.Join(values, separator)
+}
+
+// id reads a reference to a resource of one type as its bare id. Anything that
+// names no resource of that type is unusable, because the FHIR server would
+// take it for another one.
+func (d *decoder) id(c Claim, name, prefix string) {
+	if !d.wanted.Has(c) {
+		return
+	}
+	_, raw := d.value(name)
+	if !isNull(raw) && strings.Trim(string(raw), "0123456789") == "" {
+		raw = json.RawMessage(`"` + string(raw) + `"`)
+	}
+	s, err := text(raw)
+	d.fail(name, err)
+	id := strings.TrimPrefix(s, prefix)
+	if s != "" && !isFHIRID(id) {
+		d.unusable |= NewClaimSet(c)
+		return
+	}
+	d.values[c] = id
+}
+
+func (d *decoder) context() {
+	if !d.wanted.Has(FHIRContext) {
+		return
+	}
+	_, raw := d.value("fhirContext")
+	s, dropped, err := contextJSON(raw)
+	d.fail("fhirContext", err)
+	if dropped {
+		d.unusable |= NewClaimSet(FHIRContext)
+	}
+	d.values[FHIRContext] = s
+}
+
+// isFHIRID reports whether s is a FHIR id: [A-Za-z0-9\-\.]{1,64}.
+func isFHIRID(s string) bool {
+	if len(s) < 1 || len(s) > 64 {
+		return false
+	}
+	for i := range len(s) {
+		c := s[i]
+		if (c|0x20 < 'a' || c|0x20 > 'z') && (c < '0' || c > '9') && c != '-' && c != '.' {
+			return false
+		}
+	}
+	return true
+}
+
+// kind reads what the authorization server calls the token: `token_type`
+// (RFC 7662), `token_use` (Ory Hydra, Cognito), `typ` (Keycloak), `cnf`
+// (RFC 7800).
+func (d *decoder) kind() Kind {
+	kind := KindAccess
+	for _, name := range []string{"token_type", "token_use", "typ"} {
+		s, err := text(d.top[name])
+		d.fail(name, err)
+		s = strings.ToLower(s)
+		s = strings.TrimPrefix(s, "urn:ietf:params:oauth:token-type:")
+		for _, suffix := range []string{"token", "+jwt", "_", "-", " "} {
+			s = strings.TrimSuffix(s, suffix)
+		}
+		switch s {
+		case "refresh", "id", "offline", "logout":
+			return KindOther
+		case "dpop", "pop":
+			kind = KindBound
+		}
+	}
+	if !isNull(d.top["cnf"]) {
+		kind = KindBound
+	}
+	return kind
+}
+
+var errDate = errors.New("is not a number of seconds")
+
+// date reads a NumericDate (RFC 7519 §2) in whole seconds: a number, fractional
+// or not, or a string of digits.
+func (d *decoder) date(name string) (int64, bool) {
+	raw := d.top[name]
+	if isNull(raw) {
+		return 0, false
+	}
+	seconds, err := parseDate(raw)
+	d.fail(name, err)
+	return seconds, err == nil
+}
+
+func parseDate(raw json.RawMessage) (int64, error) {
+	literal := string(raw)
+	if raw[0] == '"' {
+		literal = literal[1 : len(literal)-1]
+		if literal == "" || strings.Trim(literal, "0123456789") != "" {
+			return 0, errDate
+		}
+	}
+	if whole, err := strconv.ParseInt(literal, 10, 64); err == nil {
+		return whole, checkSeconds(float64(whole))
+	}
+	f, err := strconv.ParseFloat(literal, 64)
+	if err != nil {
+		return 0, errDate
+	}
+	// Beyond int64 the number is still a date that never comes.
+	return int64(math.Floor(max(math.MinInt64, min(f, math.MaxInt64/2)))), checkSeconds(f)
+}
+
+// checkSeconds refuses what can only be milliseconds: read as seconds, such a
+// token would be good for fifty thousand years. Larger numbers are not guessed at.
+func checkSeconds(f float64) error {
+	if f >= 1e12 && f < 1e14 {
+		return errors.New("looks like milliseconds, not seconds")
+	}
+	return nil
+}

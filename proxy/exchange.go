@@ -1,0 +1,188 @@
+package proxy
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/gorilla/mux"
+
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
+)
+
+// exchange is the state of one request: its context, its ResponseWriter and
+// what was found out about it. One value serves for all three so that a request
+// costs one allocation. It lives in one goroutine, but for body.
+type exchange struct {
+	context.Context
+	recorder
+
+	began         time.Time
+	target        target
+	path          string // below the base, without leading slash
+	requestID     string
+	correlationID string
+	peer          string // IP address
+	peerTrusted   bool
+	token         string
+	call          introspection.Call
+	response      *introspection.Response // set once, when the request is allowed
+	decision      decision
+	failure       error // why there was no verdict or no answer, for the log
+	body          requestBody
+	match         mux.RouteMatch
+	values        [maxSetHeaders]string
+	valuesUsed    int
+}
+
+// maxSetHeaders is how many headers the proxy itself may set upstream: the
+// context headers, Authorization, the request id and three forwarding headers.
+const maxSetHeaders = len(contextTable) + 5
+
+// noVars keeps the router from making a map that no route fills.
+var noVars = map[string]string{}
+
+func (p *Proxy) newExchange(w http.ResponseWriter, r *http.Request) *exchange {
+	x := &exchange{
+		Context:  r.Context(),
+		recorder: recorder{w: w, draining: p.draining.Load()},
+		began:    time.Now(),
+		target:   parseTarget(r.RequestURI),
+		decision: internalError,
+	}
+	x.match.Vars = noVars
+	x.readIDs(r.Header)
+	x.readPeer(r.RemoteAddr, p.config.TrustedProxies)
+	return x
+}
+
+// exchangeOf returns the exchange of a request that ServeHTTP has begun.
+func exchangeOf(r *http.Request) *exchange {
+	x, _ := r.Context().(*exchange)
+	return x
+}
+
+// exchangeKey finds the exchange in contexts made from it.
+type exchangeKey struct{}
+
+// Value answers for the exchange and for the introspection call, so that they
+// need no contexts of their own.
+func (x *exchange) Value(key any) any {
+	switch key.(type) {
+	case exchangeKey:
+		return x
+	case introspection.CallKey:
+		return &x.call
+	}
+	return x.Context.Value(key)
+}
+
+// readIDs takes the trace headers (Koppeltaal TOP-KT-011): X-Request-Id is made
+// when it is missing or could forge a log line, the others are never invented.
+func (x *exchange) readIDs(h http.Header) {
+	x.requestID = traceID(h["X-Request-Id"])
+	if x.requestID == "" {
+		x.requestID = introspection.NewRequestID()
+	}
+	x.correlationID = traceID(h["X-Correlation-Id"])
+	x.call = introspection.Call{CorrelationID: x.requestID, TraceID: traceID(h["X-Trace-Id"])}
+}
+
+// maxTraceID is longer than any id in use; a UUID has 36 characters.
+const maxTraceID = 128
+
+// traceID returns a header's only value if it is harmless in a log line.
+func traceID(values []string) string {
+	if len(values) != 1 || len(values[0]) > maxTraceID {
+		return ""
+	}
+	for i := range len(values[0]) {
+		if c := values[0][i]; !isAlphanumeric(c) && c != '-' && c != '_' && c != '.' && c != ':' {
+			return ""
+		}
+	}
+	return values[0]
+}
+
+func isAlphanumeric(c byte) bool {
+	return c|0x20 >= 'a' && c|0x20 <= 'z' || c >= '0' && c <= '9'
+}
+
+// one returns a header value list of one value. The lists of a request share
+// one array; nothing appends to them in place, as they are full.
+func (x *exchange) one(value string) []string {
+	if x.valuesUsed == len(x.values) {
+		return []string{value}
+	}
+	i := x.valuesUsed
+	x.values[i] = value
+	x.valuesUsed++
+	return x.values[i : i+1 : i+1]
+}
+
+// recorder is the ResponseWriter that ReverseProxy and reject write to.
+type recorder struct {
+	w        http.ResponseWriter
+	status   int
+	written  int64
+	length   int64 // of the upstream's body, when it told
+	draining bool
+}
+
+// Header returns the header of the response to come.
+func (rec *recorder) Header() http.Header { return rec.w.Header() }
+
+// WriteHeader passes a final status on. Informational responses are dropped:
+// they would carry upstream headers past the filter for context headers, and
+// the server sends 100 itself.
+func (rec *recorder) WriteHeader(status int) {
+	if status < 200 || rec.status != 0 {
+		return
+	}
+	rec.status = status
+	if rec.draining {
+		rec.w.Header().Set("Connection", "close")
+	}
+	rec.w.WriteHeader(status)
+}
+
+// Write passes body bytes on, and at once when more are to come: a slow
+// upstream's first bytes must not wait in a buffer for its last.
+func (rec *recorder) Write(b []byte) (int, error) {
+	if rec.status == 0 {
+		rec.WriteHeader(http.StatusOK)
+	}
+	n, err := rec.w.Write(b)
+	rec.written += int64(n)
+	if err == nil && rec.written < rec.length {
+		err = rec.FlushError()
+	}
+	return n, err
+}
+
+// FlushError implements what http.ResponseController looks for.
+func (rec *recorder) FlushError() error {
+	if rec.status == 0 {
+		rec.WriteHeader(http.StatusOK)
+	}
+	return http.NewResponseController(rec.w).Flush()
+}
+
+// requestBody remembers whether reading the client's body failed, which must
+// not be taken for a fault of the FHIR server. The transport reads it in a
+// goroutine of its own.
+type requestBody struct {
+	io.ReadCloser
+	failed atomic.Bool
+}
+
+// Read reads from the client.
+func (b *requestBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err != nil && err != io.EOF { //nolint:errorlint // io.Reader returns io.EOF itself
+		b.failed.Store(true)
+	}
+	return n, err
+}

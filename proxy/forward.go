@@ -1,0 +1,233 @@
+package proxy
+
+import (
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/netip"
+	"strings"
+	"sync"
+	"time"
+)
+
+const (
+	// upstreamIdleTimeout is below the keep-alive of every common server (node:
+	// 5 s), so that a request isn't written into a connection that is closing.
+	upstreamIdleTimeout = 4 * time.Second
+
+	upstreamDialTimeout = 5 * time.Second
+	maxIdleUpstream     = 256
+	maxUpstreamHeader   = 256 << 10
+	copyBufferSize      = 32 << 10
+)
+
+// removedInbound are headers, folded, by which a client could make the FHIR
+// server see another request than the one that was decided about, and Proxy,
+// which CGI programs read as an outgoing proxy (httpoxy).
+var removedInbound = []string{
+	"x-http-method-override", "x-http-method", "x-method-override",
+	"x-original-url", "x-original-uri", "x-original-method", "x-rewrite-url", "proxy",
+}
+
+// forwardingNames say where a request came from. They are kept from trusted
+// proxies only, and then only in their usual spelling.
+var forwardingNames = []string{"forwarded", "x-real-ip", "via"}
+
+const forwardingPrefix = "x-forwarded-"
+
+// strip removes from the inbound request what no client may send.
+func (p *Proxy) strip(x *exchange, r *http.Request) {
+	if n := p.family.remove(r.Header); n > 0 {
+		p.metrics.spoofed.Add(float64(n))
+	}
+	for name := range r.Header {
+		switch name[0] | 0x20 {
+		case 'x', 'p', 'f', 'v':
+			if foldedIn(name, removedInbound) || isForwarding(name) && !(x.peerTrusted && isUsualSpelling(name)) {
+				delete(r.Header, name)
+			}
+		}
+	}
+}
+
+func foldedIn(name string, list []string) bool {
+	for _, folded := range list {
+		if len(name) == len(folded) && foldsInto(name, folded) {
+			return true
+		}
+	}
+	return false
+}
+
+func isForwarding(name string) bool {
+	return foldsInto(name, forwardingPrefix) || foldedIn(name, forwardingNames)
+}
+
+func isUsualSpelling(name string) bool { return !strings.ContainsFunc(name, notUsual) }
+
+func notUsual(c rune) bool { return c != '-' && (c > 'z' || !isAlphanumeric(byte(c))) }
+
+// readPeer notes who is at the other end of the connection.
+func (x *exchange) readPeer(address string, trusted []netip.Prefix) {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return
+	}
+	x.peer = host
+	if len(trusted) == 0 {
+		return
+	}
+	ip, err := netip.ParseAddr(host)
+	if err != nil {
+		return
+	}
+	for _, prefix := range trusted {
+		x.peerTrusted = x.peerTrusted || prefix.Contains(ip.Unmap().WithZone(""))
+	}
+}
+
+// newReverseProxy returns the part that speaks HTTP with the FHIR server.
+func (p *Proxy) newReverseProxy() *httputil.ReverseProxy {
+	dialer := &net.Dialer{Timeout: upstreamDialTimeout, KeepAlive: 30 * time.Second}
+	return &httputil.ReverseProxy{
+		Rewrite:        p.rewrite,
+		ModifyResponse: p.modifyResponse,
+		ErrorHandler:   p.upstreamFailed,
+		BufferPool:     &bufferPool{},
+		ErrorLog:       slog.NewLogLogger(slog.DiscardHandler, slog.LevelInfo), // upstreamFailed tells all
+		Transport: &http.Transport{
+			DialContext:            dialer.DialContext,
+			DisableCompression:     true, // or Go would ask for gzip and unpack it
+			MaxIdleConns:           maxIdleUpstream,
+			MaxIdleConnsPerHost:    maxIdleUpstream,
+			IdleConnTimeout:        upstreamIdleTimeout,
+			TLSHandshakeTimeout:    upstreamDialTimeout,
+			ResponseHeaderTimeout:  p.config.UpstreamHeaderTimeout,
+			ExpectContinueTimeout:  time.Second,
+			MaxResponseHeaderBytes: maxUpstreamHeader,
+		},
+	}
+}
+
+// forward sends the request upstream and its answer back.
+func (p *Proxy) forward(x *exchange, r *http.Request) {
+	if r.ContentLength != 0 {
+		x.body.ReadCloser = r.Body
+		r.Body = &x.body
+	}
+	p.reverse.ServeHTTP(x, r)
+	if len(x.Header()) > 0 {
+		p.family.removeTrailers(x.Header())
+	}
+}
+
+// rewrite makes the outgoing request. It is the only place where headers are
+// set for the FHIR server: whatever the client nominated in Connection has been
+// removed before (RFC 9110 §7.6.1).
+func (p *Proxy) rewrite(pr *httputil.ProxyRequest) {
+	x := exchangeOf(pr.In)
+	u, h := pr.Out.URL, pr.Out.Header
+	u.Scheme, u.Host = p.config.Upstream.Scheme, p.config.Upstream.Host
+	// Opaque goes on the wire as it is, and ReverseProxy has dropped query
+	// parameters that Go can't parse: a search would become a wider one.
+	u.Opaque, u.RawQuery = x.target.path, x.target.query
+	u.ForceQuery = x.target.hasQuery && x.target.query == ""
+
+	// Trailers could carry context headers past this function.
+	pr.Out.Trailer = nil
+	// A server that switches protocols would get what follows unchecked.
+	delete(h, "Connection")
+	delete(h, "Upgrade")
+	delete(h, "Http2-Settings")
+
+	p.setForwarded(h, x, pr.In)
+	h["X-Request-Id"] = x.one(x.requestID)
+	delete(h, "Authorization")
+	if authorization := pr.In.Header["Authorization"]; x.response != nil && !p.config.StripAuthorization {
+		h["Authorization"] = authorization
+	}
+	if x.response != nil {
+		p.setContext(h, x)
+	}
+}
+
+// setForwarded tells the FHIR server where the request came from, so that it
+// writes links that the client can follow.
+func (p *Proxy) setForwarded(h http.Header, x *exchange, in *http.Request) {
+	proto := "http"
+	if in.TLS != nil {
+		proto = "https"
+	}
+	if !x.peerTrusted {
+		h["X-Forwarded-For"] = x.one(x.peer)
+		h["X-Forwarded-Host"] = x.one(in.Host)
+		h["X-Forwarded-Proto"] = x.one(proto)
+		return
+	}
+	for name, values := range in.Header {
+		if isForwarding(name) {
+			h[name] = values
+		}
+	}
+	chain := x.peer
+	if prior := strings.Join(in.Header["X-Forwarded-For"], ", "); prior != "" {
+		chain = prior + ", " + chain
+	}
+	h["X-Forwarded-For"] = x.one(chain)
+	if len(in.Header["X-Forwarded-Host"]) == 0 {
+		h["X-Forwarded-Host"] = x.one(in.Host)
+	}
+	if len(in.Header["X-Forwarded-Proto"]) == 0 {
+		h["X-Forwarded-Proto"] = x.one(proto)
+	}
+}
+
+var errSwitch = errors.New("FHIR server switched protocols")
+
+// modifyResponse filters the answer's header; its body is none of our business.
+func (p *Proxy) modifyResponse(res *http.Response) error {
+	if res.StatusCode == http.StatusSwitchingProtocols {
+		return errSwitch
+	}
+	p.family.remove(res.Header)
+	if len(res.Trailer) > 0 {
+		p.family.remove(res.Trailer)
+	}
+	if x, ok := res.Request.Context().Value(exchangeKey{}).(*exchange); ok {
+		x.length = res.ContentLength
+	}
+	return nil
+}
+
+// upstreamFailed answers when the FHIR server didn't.
+func (p *Proxy) upstreamFailed(w http.ResponseWriter, r *http.Request, err error) {
+	x, _ := w.(*exchange)
+	x.failure = err
+	var timeout net.Error
+	switch {
+	case x.Err() != nil:
+		p.reject(x, r, &refuseGone)
+	case x.body.failed.Load():
+		p.reject(x, r, &refuseBody)
+	case errors.As(err, &timeout) && timeout.Timeout():
+		p.reject(x, r, &refuseTimeout)
+	default:
+		p.reject(x, r, &refuseUpstream)
+	}
+}
+
+// bufferPool keeps ReverseProxy from allocating a buffer per response.
+type bufferPool struct{ pool sync.Pool }
+
+// Get implements httputil.BufferPool.
+func (b *bufferPool) Get() []byte {
+	if buffer, ok := b.pool.Get().(*[copyBufferSize]byte); ok {
+		return buffer[:]
+	}
+	return new([copyBufferSize]byte)[:]
+}
+
+// Put implements httputil.BufferPool.
+func (b *bufferPool) Put(buffer []byte) { b.pool.Put((*[copyBufferSize]byte)(buffer)) }

@@ -1,0 +1,208 @@
+package proxy
+
+import (
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/http/httputil"
+	"net/netip"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/gorilla/mux"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
+)
+
+// Config configures a Proxy.
+type Config struct {
+	// Upstream is the FHIR base as the proxy reaches it. One path segment may
+	// be {tenant}. Only requests at or below its path are forwarded.
+	Upstream *url.URL
+	// UpstreamHeaderTimeout bounds the wait for the FHIR server's response headers.
+	UpstreamHeaderTimeout time.Duration
+	// Introspector gives the verdict on a token.
+	Introspector introspection.Introspector
+	// TokenRef makes the short text that stands for a token in logs.
+	TokenRef func(token string) string
+	// Policy is checked on every request, however its verdict came about.
+	Policy Policy
+	// MaxTokenBytes is the longest token that is introspected.
+	MaxTokenBytes int
+	// PublicPaths are the paths below the base that need no token, exactly as
+	// they stand in the request; GET and HEAD only.
+	PublicPaths []string
+	// Headers are the context headers to set; see ContextHeaders.
+	Headers []ContextHeader
+	// HeaderPrefix begins the name of every context header.
+	HeaderPrefix string
+	// StripAuthorization keeps the client's Authorization from the FHIR server.
+	StripAuthorization bool
+	// TrustedProxies are the peers whose forwarding headers are kept.
+	TrustedProxies []netip.Prefix
+	// Now is the clock. Nil means time.Now.
+	Now func() time.Time
+	// Logger gets one line per request. Nil discards.
+	Logger *slog.Logger
+	// Registerer gets the proxy's metrics. Nil: they are not exported.
+	Registerer prometheus.Registerer
+}
+
+// Proxy forwards requests with an active token and refuses all others.
+type Proxy struct {
+	config   Config
+	base     base
+	public   map[string]bool
+	family   family
+	routes   *mux.Router
+	reverse  *httputil.ReverseProxy
+	metrics  *metrics
+	draining atomic.Bool
+}
+
+// New returns a Proxy, or says what is wrong with the configuration.
+func New(config Config) (*Proxy, error) {
+	if config.Upstream == nil || config.Introspector == nil || config.TokenRef == nil {
+		return nil, errors.New("proxy: Upstream, Introspector and TokenRef are required")
+	}
+	family, err := newFamily(config.HeaderPrefix)
+	if err != nil {
+		return nil, err
+	}
+	base, err := newBase(config.Upstream.EscapedPath())
+	if err != nil {
+		return nil, err
+	}
+	if config.Now == nil {
+		config.Now = time.Now
+	}
+	if config.Logger == nil {
+		config.Logger = slog.New(slog.DiscardHandler)
+	}
+	p := &Proxy{
+		config:  config,
+		base:    base,
+		family:  family,
+		public:  make(map[string]bool),
+		metrics: newMetrics(config.Registerer, config.Headers, family),
+	}
+	for _, path := range config.PublicPaths {
+		p.public[path] = true
+	}
+	p.reverse = p.newReverseProxy()
+	p.routes = p.newRoutes()
+	return p, nil
+}
+
+// newRoutes lists who is forwarded and who is not. The first match decides.
+// The router never cleans a path, because what it would decide on must be what
+// the FHIR server sees; it is asked for the handler only, as its own ServeHTTP
+// copies the request twice.
+func (p *Proxy) newRoutes() *mux.Router {
+	router := mux.NewRouter().SkipClean(true).UseEncodedPath()
+	route := func(matches func(*exchange, *http.Request) bool, handle func(*exchange, *http.Request)) {
+		router.MatcherFunc(func(r *http.Request, _ *mux.RouteMatch) bool {
+			return matches(exchangeOf(r), r)
+		}).HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			handle(exchangeOf(r), r)
+		})
+	}
+	route(unknownMethod, p.refuse(&refuseMethod))
+	route(ambiguousPath, p.refuse(&refusePath))
+	route(p.outsideBase, p.refuse(&refuseNotFound))
+	route(p.publicPath, p.passUnverified(public))
+	route(preflightRequest, p.passUnverified(preflight))
+	route(func(*exchange, *http.Request) bool { return true }, p.protected)
+	return router
+}
+
+// ServeHTTP decides about one request and answers or forwards it.
+func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	x := p.newExchange(w, r)
+	r = r.WithContext(x)
+	defer p.finish(x, r)
+	p.strip(x, r)
+	// The last route matches everything.
+	p.routes.Match(r, &x.match)
+	x.match.Handler.ServeHTTP(x, r)
+}
+
+// Drain makes every further answer ask the client to leave the connection, so
+// that closing it later surprises nobody.
+func (p *Proxy) Drain() { p.draining.Store(true) }
+
+// CloseIdleConnections closes the unused connections to the FHIR server.
+func (p *Proxy) CloseIdleConnections() {
+	if t, ok := p.reverse.Transport.(*http.Transport); ok {
+		t.CloseIdleConnections()
+	}
+}
+
+// protected is the way of every request that needs a token.
+func (p *Proxy) protected(x *exchange, r *http.Request) {
+	response, refused := p.authenticate(x, r)
+	if refused == nil {
+		refused = p.config.Policy.check(response, p.config.Now())
+	}
+	if refused != nil {
+		p.reject(x, r, refused)
+		return
+	}
+	x.response = response
+	x.decision = allowed
+	p.forward(x, r)
+}
+
+// passUnverified forwards without looking at a token.
+func (p *Proxy) passUnverified(d decision) func(*exchange, *http.Request) {
+	return func(x *exchange, r *http.Request) {
+		x.decision = d
+		p.forward(x, r)
+	}
+}
+
+func (p *Proxy) refuse(why *refusal) func(*exchange, *http.Request) {
+	return func(x *exchange, r *http.Request) { p.reject(x, r, why) }
+}
+
+// unknownMethod holds for everything but FHIR's methods and OPTIONS. CONNECT
+// and TRACE must never reach httputil.ReverseProxy: forwarding CONNECT lets the
+// client write the next request on a shared upstream connection (CVE-2026-56866).
+func unknownMethod(x *exchange, r *http.Request) bool {
+	switch r.Method {
+	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut,
+		http.MethodPatch, http.MethodDelete, http.MethodOptions:
+		return x.target.path == "*"
+	}
+	return true
+}
+
+func ambiguousPath(x *exchange, _ *http.Request) bool { return !x.target.unambiguous() }
+
+func (p *Proxy) outsideBase(x *exchange, _ *http.Request) bool {
+	rest, ok := p.base.below(x.target.path)
+	x.path = rest
+	return !ok || p.base.isRoot() && ownPaths[rest]
+}
+
+// ownPaths are served on the admin listener. They must not look like FHIR paths
+// here, where an empty base would make them so.
+var ownPaths = map[string]bool{
+	"livez": true, "readyz": true, "metrics": true, "cache": true, "jwks.json": true,
+}
+
+// publicPath compares the raw path: nothing else in a request can widen it.
+func (p *Proxy) publicPath(x *exchange, r *http.Request) bool {
+	return (r.Method == http.MethodGet || r.Method == http.MethodHead) && p.public[x.path] &&
+		!strings.HasSuffix(x.target.path, "/")
+}
+
+// preflightRequest recognises a CORS preflight (Fetch §4.8), which never
+// carries a token.
+func preflightRequest(_ *exchange, r *http.Request) bool {
+	return r.Method == http.MethodOptions && r.Header.Get("Origin") != "" &&
+		r.Header.Get("Access-Control-Request-Method") != ""
+}

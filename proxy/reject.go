@@ -1,0 +1,202 @@
+package proxy
+
+import (
+	"errors"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/fhir"
+)
+
+// decision is what became of a request; its label stands in metrics and logs.
+type decision uint8
+
+const (
+	allowed decision = iota
+	public
+	preflight
+	noToken
+	invalidRequest
+	invalidToken
+	insufficientScope
+	introspectionUnavailable
+	credentialRejected
+	upstreamError
+	notFound
+	badPath
+	methodNotAllowed
+	internalError
+	clientClosed
+
+	decisionCount
+)
+
+// decisionLabels are the labels of all decisions.
+var decisionLabels = [decisionCount]string{
+	"allowed", "public", "preflight", "no_token", "invalid_request", "invalid_token", "insufficient_scope",
+	"introspection_unavailable", "credential_rejected", "upstream_error", "not_found", "bad_path",
+	"method_not_allowed", "internal_error", "client_closed",
+}
+
+// refusal is one row of the table of refusals.
+type refusal struct {
+	decision decision
+	status   int
+	// challenge asks for a token (RFC 6750 §3); oauthError says what was wrong
+	// with the one that came, and is empty when none came.
+	challenge  bool
+	oauthError string
+	retry      bool
+	closes     bool
+	issue      fhir.IssueType
+	// text is all a client is told: nothing of its request, nothing of the cause.
+	text string
+}
+
+// statusClientClosed is nginx's word for a client that left before the answer.
+const statusClientClosed = 499
+
+// The table of refusals.
+var (
+	refuseNoToken = refusal{
+		decision: noToken, status: http.StatusUnauthorized, challenge: true,
+		issue: fhir.IssueLogin, text: "A bearer token is required.",
+	}
+	refuseRequest = refusal{
+		decision: invalidRequest, status: http.StatusBadRequest, challenge: true, oauthError: "invalid_request",
+		issue: fhir.IssueInvalid, text: "The request must carry exactly one bearer token, in the Authorization header.",
+	}
+	refuseToken = refusal{
+		decision: invalidToken, status: http.StatusUnauthorized, challenge: true, oauthError: "invalid_token",
+		issue: fhir.IssueLogin, text: "The bearer token is not accepted.",
+	}
+	refuseScope = refusal{
+		decision: insufficientScope, status: http.StatusForbidden, challenge: true, oauthError: "insufficient_scope",
+		issue: fhir.IssueForbidden, text: "The bearer token does not allow this request.",
+	}
+	refuseUnavailable = refusal{
+		decision: introspectionUnavailable, status: http.StatusServiceUnavailable, retry: true,
+		issue: fhir.IssueTransient, text: "The bearer token can't be checked at the moment.",
+	}
+	refuseCredential = refusal{
+		decision: credentialRejected, status: http.StatusServiceUnavailable, retry: true,
+		issue: fhir.IssueTransient, text: "The bearer token can't be checked at the moment.",
+	}
+	refuseUpstream = refusal{
+		decision: upstreamError, status: http.StatusBadGateway,
+		issue: fhir.IssueTransient, text: "The FHIR server can't be reached.",
+	}
+	refuseTimeout = refusal{
+		decision: upstreamError, status: http.StatusGatewayTimeout,
+		issue: fhir.IssueTimeout, text: "The FHIR server did not answer in time.",
+	}
+	refuseBody = refusal{
+		decision: invalidRequest, status: http.StatusBadRequest, closes: true,
+		issue: fhir.IssueInvalid, text: "The request body can't be read.",
+	}
+	refuseNotFound = refusal{
+		decision: notFound, status: http.StatusNotFound,
+		issue: fhir.IssueNotFound, text: "There is nothing here.",
+	}
+	refusePath = refusal{
+		decision: badPath, status: http.StatusBadRequest,
+		issue: fhir.IssueInvalid, text: "The path is ambiguous.",
+	}
+	refuseMethod = refusal{
+		decision: methodNotAllowed, status: http.StatusMethodNotAllowed, closes: true,
+		issue: fhir.IssueNotSupported, text: "The method is not supported.",
+	}
+	refusePanic = refusal{
+		decision: internalError, status: http.StatusInternalServerError, closes: true,
+		issue: fhir.IssueException, text: "The request failed.",
+	}
+	refuseGone = refusal{
+		decision: clientClosed, status: statusClientClosed, closes: true,
+		issue: fhir.IssueTransient, text: "The client closed the request.",
+	}
+)
+
+const (
+	allowedMethods = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
+	exposedHeaders = "WWW-Authenticate, Retry-After, X-Request-Id, X-Correlation-Id, X-Trace-Id"
+
+	// defaultRetryAfter is told when the authorization server didn't say.
+	defaultRetryAfter = 2 * time.Second
+)
+
+// reject answers the request itself. It is the only writer of error bodies.
+func (p *Proxy) reject(x *exchange, r *http.Request, why *refusal) {
+	x.decision = why.decision
+	if x.status != 0 {
+		return // the answer has begun; it can only be cut off
+	}
+	h := x.Header()
+	clear(h)
+	if why.challenge {
+		h.Set("WWW-Authenticate", p.challenge(why))
+	}
+	if why.retry {
+		h.Set("Retry-After", retryAfter(x.failure))
+	}
+	if why.status == http.StatusMethodNotAllowed {
+		h.Set("Allow", allowedMethods)
+	}
+	// Waiting for the rest of a body that nobody will read would give a client
+	// a way to hold the connection, and hold back the answer.
+	if why.closes || r.ContentLength != 0 && r.ProtoMajor == 1 {
+		h.Set("Connection", "close")
+	}
+	setIDs(h, x)
+	if r.Header.Get("Origin") != "" {
+		// A browser hides an answer without these from the app that asked.
+		h.Set("Access-Control-Allow-Origin", "*")
+		h.Set("Access-Control-Expose-Headers", exposedHeaders)
+	}
+	format := fhir.Negotiate(x.target.query, r.Header["Accept"])
+	body := fhir.Outcome(format, why.issue, why.text)
+	h.Set("Cache-Control", "no-store")
+	h.Set("Content-Type", format.MediaType())
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	h.Set("X-Content-Type-Options", "nosniff")
+	x.WriteHeader(why.status)
+	if r.Method != http.MethodHead {
+		// A client that doesn't take its answer is its own loss.
+		_, _ = x.Write(body)
+	}
+}
+
+func setIDs(h http.Header, x *exchange) {
+	h.Set("X-Request-Id", x.requestID)
+	if x.correlationID != "" {
+		h.Set("X-Correlation-Id", x.correlationID)
+	}
+	if x.call.TraceID != "" {
+		h.Set("X-Trace-Id", x.call.TraceID)
+	}
+}
+
+// challenge writes RFC 6750 §3. The scope is what the configuration asks for,
+// not what the token lacks.
+func (p *Proxy) challenge(why *refusal) string {
+	value := `Bearer realm="fhir"`
+	if why.oauthError != "" {
+		value += `, error="` + why.oauthError + `"`
+	}
+	if why.decision == insufficientScope {
+		value += `, scope="` + strings.Join(p.config.Policy.Scopes, " ") + `"`
+	}
+	return value
+}
+
+// retryAfter passes on what the authorization server asked for, in whole seconds.
+func retryAfter(err error) string {
+	wait := defaultRetryAfter
+	var failure *introspection.Failure
+	if errors.As(err, &failure) && failure.RetryAfter > 0 {
+		wait = failure.RetryAfter
+	}
+	return strconv.Itoa(int((wait + time.Second - 1) / time.Second))
+}

@@ -1,0 +1,146 @@
+package proxy
+
+import (
+	"errors"
+	"net/url"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// target is the request target (RFC 9112 §3.2) as it stood on the wire. The
+// decision is made on it and it is what goes upstream: net/url would decode,
+// re-encode and, in ReverseProxy, drop parts of it.
+type target struct {
+	path     string
+	query    string
+	hasQuery bool
+}
+
+// parseTarget splits origin-form and absolute-form. The authority of the latter
+// takes no part in anything; "*" and CONNECT's authority-form stay as they are
+// and match no route that forwards.
+func parseTarget(raw string) target {
+	if _, rest, ok := strings.Cut(raw, "://"); ok && raw[0] != '/' {
+		raw = rest[min(len(rest), strings.IndexAny(rest+"/", "/?")):]
+	}
+	var t target
+	t.path, t.query, t.hasQuery = strings.Cut(raw, "?")
+	return t
+}
+
+// unambiguous reports whether every server reads the path alike. Servers differ
+// on dot segments, empty segments, path parameters and encoded separators, so
+// that a path with one of them may name a public resource here and a protected
+// one there. Such a path is refused, never cleaned. IDs with dots are fine, as
+// long as the dots aren't encoded.
+func (t target) unambiguous() bool {
+	path := t.path
+	if strings.Contains(path, "//") || strings.ContainsAny(path, ";\\#") {
+		return false
+	}
+	if strings.Contains(path, "/.") {
+		for segment := range strings.SplitSeq(path, "/") {
+			if segment == "." || segment == ".." {
+				return false
+			}
+		}
+	}
+	if !strings.Contains(path, "%") && isASCII(path) {
+		return true
+	}
+	return unambiguousEncoding(path)
+}
+
+// unambiguousEncoding judges what percent-encoding hides (RFC 3986 §2.1).
+func unambiguousEncoding(path string) bool {
+	decoded, err := url.PathUnescape(path)
+	if err != nil || !utf8.ValidString(decoded) || strings.ContainsFunc(decoded, unicode.IsControl) {
+		return false
+	}
+	for i := strings.IndexByte(path, '%'); i >= 0 && i < len(path); i++ {
+		if path[i] == '%' {
+			switch path[i+1 : i+3] {
+			case "2e", "2E", "2f", "2F", "5c", "5C":
+				return false
+			}
+		}
+	}
+	return true
+}
+
+func isASCII(s string) bool {
+	for i := range len(s) {
+		if s[i] >= utf8.RuneSelf {
+			return false
+		}
+	}
+	return true
+}
+
+// tenantSegment stands in a base for any one path segment.
+const tenantSegment = "{tenant}"
+
+// base is the path of the FHIR base: before, or before + one segment + after.
+type base struct {
+	before, after string
+	tenant        bool
+}
+
+func newBase(path string) (base, error) {
+	// The URL's path was parsed, so that the braces may have been encoded.
+	path = strings.NewReplacer("%7B", "{", "%7D", "}").Replace(path)
+	path = strings.TrimRight(path, "/")
+	before, after, tenant := strings.Cut(path, tenantSegment)
+	if strings.ContainsAny(before+after, "{}") {
+		return base{}, errors.New("only one path segment may be a placeholder, and it is " + tenantSegment)
+	}
+	if tenant && (!strings.HasSuffix(before, "/") || after != "" && after[0] != '/') {
+		return base{}, errors.New(tenantSegment + " must be a whole path segment")
+	}
+	if t := (target{path: before + after}); !t.unambiguous() {
+		return base{}, errors.New("path must not have dot segments, empty segments, parameters or encoded separators")
+	}
+	return base{before: before, after: after, tenant: tenant}, nil
+}
+
+func (b base) isRoot() bool { return b.before == "" && !b.tenant }
+
+// below returns the part of path below the base, without its leading slash, and
+// whether path is the base or below it.
+func (b base) below(path string) (string, bool) {
+	rest, ok := strings.CutPrefix(path, b.before)
+	if !ok {
+		return "", false
+	}
+	if b.tenant {
+		i := strings.IndexByte(rest+"/", '/')
+		if i == 0 {
+			return "", false
+		}
+		if rest, ok = strings.CutPrefix(rest[i:], b.after); !ok {
+			return "", false
+		}
+	}
+	if rest == "" {
+		return "", path != ""
+	}
+	return rest[1:], rest[0] == '/'
+}
+
+// CheckBase reports why path, as it stands in a URL, can't be a FHIR base.
+func CheckBase(path string) error {
+	_, err := newBase(path)
+	return err
+}
+
+// CheckPublicPath reports why path can't be a public path below the base.
+func CheckPublicPath(path string) error {
+	if path == "" || strings.HasPrefix(path, "/") || strings.HasSuffix(path, "/") || strings.Contains(path, "?") {
+		return errors.New("must be paths below the base, without a slash at either end and without a query")
+	}
+	if t := (target{path: "/" + path}); !t.unambiguous() {
+		return errors.New("must not have dot segments, empty segments, parameters or encoded separators")
+	}
+	return nil
+}
