@@ -1,0 +1,93 @@
+# Everything a developer or CI runs. `make help` lists the targets.
+
+GO      ?= go
+BIN     := bin/fhir-introspection-sidecar
+MAIN    := ./cmd/fhir-introspection-sidecar
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+COMMIT  ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
+LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
+
+# Tools are pinned here and run by version, so none has to be installed and
+# none of their dependencies enters go.mod.
+GOLANGCI_LINT ?= $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+
+FUZZTIME  ?= 10s
+TESTFLAGS ?=
+ARGS      ?=
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help build test check bench bench-nginx fuzz demo docs docs-check lint fmt vet cover clean
+
+# Show this list.
+help:
+	@awk '/^# /      { text = substr($$0, 3); next } \
+	      /^[a-z-]+:/ { if (text != "") printf "%-12s %s\n", substr($$1, 1, index($$1, ":") - 1), text } \
+	                  { text = "" }' Makefile
+
+# Build the static binary into bin/.
+build:
+	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o $(BIN) $(MAIN)
+
+# Run all tests with the race detector; TESTFLAGS adds flags.
+test:
+	CGO_ENABLED=1 $(GO) test -race $(TESTFLAGS) ./...
+
+# Run what CI runs: build, vet, lint, tests, docs drift, short fuzz, demo.
+check: build vet lint test docs-check fuzz demo
+check: FUZZTIME = 3s
+check: ARGS = -once
+
+# Run the Go benchmarks, the cache hit path among them.
+bench:
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+# Measure the sidecar and nginx side by side; ARGS are passed on.
+bench-nginx: build
+	deploy/bench/run.sh $(ARGS)
+
+# Without a bound on minimising, a short run does little else.
+FUZZFLAGS = -run '^$$' -fuzztime $(FUZZTIME) -fuzzminimizetime 100x
+
+# Run every fuzz target in the tree for FUZZTIME each (default 10s).
+fuzz:
+	@set -e; \
+	for file in $$(grep -rl --include='*_test.go' '^func Fuzz' . | sort); do \
+		for name in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' "$$file"); do \
+			echo "fuzz $$(dirname "$$file") $$name $(FUZZTIME)"; \
+			$(GO) test $(FUZZFLAGS) -fuzz "^$$name\$$" "$$(dirname "$$file")"; \
+		done; \
+	done
+
+# Build, then show the sidecar at work against fakes; ARGS are passed on.
+demo: build
+	$(GO) run ./cmd/demo -sidecar $(BIN) $(ARGS)
+
+# Rewrite the generated parts of README.md and docs/.
+docs:
+	$(GO) test -count=1 -run '^TestDocs' $(MAIN) -update
+
+# Fail when the generated parts of README.md or docs/ are stale.
+docs-check:
+	$(GO) test -count=1 -run '^TestDocs' $(MAIN)
+
+# Run golangci-lint, gofumpt's format check included.
+lint:
+	$(GOLANGCI_LINT) run
+
+# Format the Go code with gofumpt.
+fmt:
+	$(GOLANGCI_LINT) fmt
+
+# Run go vet.
+vet:
+	$(GO) vet ./...
+
+# Write coverage.out and print the total.
+cover:
+	$(GO) test -coverprofile coverage.out -coverpkg ./... ./...
+	$(GO) tool cover -func coverage.out | tail -n 1
+
+# Remove what the other targets made.
+clean:
+	rm -rf bin coverage.out

@@ -1,0 +1,20 @@
+// Package introspection is the client side of OAuth 2.0 Token Introspection
+// (RFC 7662): it asks an authorization server whether a bearer token is active
+// and reads the launch context that SMART App Launch puts into the answer.
+//
+// What stands where:
+//
+//	introspection.go  the Introspector interface, the verdicts and failures
+//	client.go         one request and its answer, the limit on concurrent calls
+//	decode.go         the answer's members and their tolerated shapes
+//	json.go           strict JSON: unique names, exact case, nothing after the object
+//	response.go       what is kept of an active answer
+//	credential.go     how the sidecar authenticates itself
+//	assertion.go      private_key_jwt (RFC 7523, SMART Backend Services)
+//	grant.go          the client credentials grant (RFC 6749 §4.4) and its token
+//	transport.go      the one kind of HTTP client that talks to the server
+//
+// Not checked here: audience, issuer, scope, kind and `nbf` of a token, because
+// they depend on the request it comes with and on its time; and nothing is
+// cached. Package introspection reads no environment and no files.
+package introspection

@@ -1,0 +1,175 @@
+package fhir_test
+
+import (
+	"encoding/json"
+	"encoding/xml"
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/fhir"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files")
+
+var issueTypes = []fhir.IssueType{
+	fhir.IssueLogin, fhir.IssueInvalid, fhir.IssueForbidden, fhir.IssueTransient,
+	fhir.IssueTimeout, fhir.IssueNotFound, fhir.IssueNotSupported, fhir.IssueException,
+}
+
+func TestOutcomeGolden(t *testing.T) {
+	tests := []struct {
+		name string
+		code fhir.IssueType
+		text string
+	}{
+		{"login", fhir.IssueLogin, "Authentication required"},
+		{"transient", fhir.IssueTransient, "The authorization server can't be asked now"},
+		{"markup", fhir.IssueInvalid, `</text>"&'` + "<x a=\"b\">\\\u2028 \u00e9 \U0001F642"},
+		{"whitespace", fhir.IssueException, "tab\there\nline\r\n two  blanks "},
+		{"control", fhir.IssueException, "nul\x00 esc\x1b bad\xff utf8 \ufffe"},
+		{"empty", fhir.IssueForbidden, ""},
+	}
+	for _, tt := range tests {
+		for _, format := range []fhir.Format{fhir.JSON, fhir.XML} {
+			name := tt.name + "." + format.String()
+			t.Run(name, func(t *testing.T) {
+				golden(t, name, fhir.Outcome(format, tt.code, tt.text))
+			})
+		}
+	}
+}
+
+func golden(t *testing.T, name string, got []byte) {
+	t.Helper()
+	path := filepath.Join("testdata", name+".golden")
+	if *update {
+		if err := os.WriteFile(path, got, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(got) != string(want) {
+		t.Errorf("body differs from %s\n got %s\nwant %s", path, got, want)
+	}
+}
+
+func TestIssueTypesAreDistinctCodes(t *testing.T) {
+	seen := map[fhir.IssueType]bool{}
+	for _, code := range issueTypes {
+		if seen[code] || code == "" || strings.ToLower(string(code)) != string(code) {
+			t.Errorf("issue type %q is empty, doubled or not a FHIR code", code)
+		}
+		seen[code] = true
+	}
+}
+
+func TestFormat(t *testing.T) {
+	var zero fhir.Format
+	if zero != fhir.JSON {
+		t.Errorf("zero Format is %v, want json", zero)
+	}
+	if got := fhir.JSON.MediaType(); got != "application/fhir+json" {
+		t.Errorf("JSON.MediaType() = %q", got)
+	}
+	if got := fhir.XML.MediaType(); got != "application/fhir+xml" {
+		t.Errorf("XML.MediaType() = %q", got)
+	}
+	for _, f := range []fhir.Format{fhir.JSON, fhir.XML} {
+		if got := fhir.Negotiate("", []string{f.MediaType()}); got != f {
+			t.Errorf("Negotiate(Accept: %s) = %v", f.MediaType(), got)
+		}
+		if got := fhir.Negotiate("_format="+f.String(), nil); got != f {
+			t.Errorf("Negotiate(_format=%v) = %v", f, got)
+		}
+	}
+}
+
+// outcome is what a client's parser makes of a body.
+type outcome struct{ severity, code, text string }
+
+func parseJSON(t *testing.T, body []byte) outcome {
+	t.Helper()
+	var v struct {
+		ResourceType string `json:"resourceType"`
+		Issue        []struct {
+			Severity string                `json:"severity"`
+			Code     string                `json:"code"`
+			Details  struct{ Text string } `json:"details"`
+		} `json:"issue"`
+	}
+	if err := json.Unmarshal(body, &v); err != nil {
+		t.Fatalf("parsing %q: %v", body, err)
+	}
+	if v.ResourceType != "OperationOutcome" || len(v.Issue) != 1 {
+		t.Fatalf("not an OperationOutcome with one issue: %s", body)
+	}
+	return outcome{v.Issue[0].Severity, v.Issue[0].Code, v.Issue[0].Details.Text}
+}
+
+func parseXML(t *testing.T, body []byte) outcome {
+	t.Helper()
+	type value struct {
+		Value string `xml:"value,attr"`
+	}
+	var v struct {
+		XMLName xml.Name `xml:"http://hl7.org/fhir OperationOutcome"`
+		Issue   []struct {
+			Severity value `xml:"severity"`
+			Code     value `xml:"code"`
+			Text     value `xml:"details>text"`
+		} `xml:"issue"`
+	}
+	if err := xml.Unmarshal(body, &v); err != nil {
+		t.Fatalf("parsing %q: %v", body, err)
+	}
+	if len(v.Issue) != 1 {
+		t.Fatalf("%d issues, want 1: %s", len(v.Issue), body)
+	}
+	return outcome{v.Issue[0].Severity.Value, v.Issue[0].Code.Value, v.Issue[0].Text.Value}
+}
+
+func FuzzOutcome(f *testing.F) {
+	for _, text := range []string{
+		"", "Authentication required", `"/><x`, "]]>", "a\tb\nc\rd", "\x00\x1f\x7f\u0085",
+		"\xff\xfe", "\ufffe\uffff\ufffd", "\u2028", "\U0010FFFF", `\u0000`, "&#0;",
+	} {
+		f.Add("login", text)
+	}
+	f.Add(`"/>`, "text")
+	f.Fuzz(func(t *testing.T, code, text string) {
+		fromJSON := parseJSON(t, fhir.Outcome(fhir.JSON, fhir.IssueType(code), text))
+		fromXML := parseXML(t, fhir.Outcome(fhir.XML, fhir.IssueType(code), text))
+		if fromJSON != fromXML {
+			t.Fatalf("the formats disagree: JSON %q, XML %q", fromJSON, fromXML)
+		}
+		if fromJSON.severity != "error" {
+			t.Fatalf("severity %q", fromJSON.severity)
+		}
+		if writable(text) && fromJSON.text != text {
+			t.Fatalf("text %q came back as %q", text, fromJSON.text)
+		}
+		if writable(code) && fromJSON.code != code {
+			t.Fatalf("code %q came back as %q", code, fromJSON.code)
+		}
+		if n := utf8.RuneCountInString(text); n != utf8.RuneCountInString(fromJSON.text) {
+			t.Fatalf("text of %d characters came back as %q", n, fromJSON.text)
+		}
+	})
+}
+
+// writable tells whether FHIR can hold the text as it is.
+func writable(s string) bool {
+	for _, r := range s {
+		if r < ' ' && !strings.ContainsRune("\t\n\r", r) || r == 0xFFFE || r == 0xFFFF {
+			return false
+		}
+	}
+	return utf8.ValidString(s)
+}
