@@ -1,0 +1,234 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// runDemo runs the demo with the test binary as sidecar. Its temporary files go
+// to dir.
+func runDemo(t *testing.T, ctx context.Context, fault, dir string, stdout io.Writer, args ...string) (code int, stderr string) {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("TMPDIR", dir)
+	var errs bytes.Buffer
+	code = run(ctx, append([]string{"-sidecar", self}, args...), append(os.Environ(), "DEMO_STAND_IN="+fault), stdout, &errs)
+	return code, errs.String()
+}
+
+// output is what the demo printed so far; another goroutine may read along.
+type output struct {
+	mu   sync.Mutex
+	text strings.Builder
+	line chan string // gets every piece written, if not nil
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.line != nil {
+		o.line <- string(p)
+	}
+	return o.text.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.String()
+}
+
+func empty(t *testing.T, dir string) {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil || len(entries) > 0 {
+		t.Errorf("left behind in the temporary directory: %v %v", entries, err)
+	}
+}
+
+func TestStoryHolds(t *testing.T) {
+	dir := t.TempDir()
+	var out output
+	// A setting of the shell's own doesn't reach the sidecar.
+	t.Setenv("SIDECAR_BEARER_TOKEN_FILE", "/nowhere")
+	code, stderr := runDemo(t, t.Context(), "", dir, &out, "-once")
+	if code != 0 || stderr != "" {
+		t.Fatalf("exit %d: %s\n%s", code, stderr, out.String())
+	}
+	for _, want := range []string{
+		"1. The capability statement is public", "9. What the cache was worth",
+		"X-Launch-Patient: 123", "< 503 Service Unavailable", `result="hit"`, "expectations held.",
+	} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("%q isn't told", want)
+		}
+	}
+	if strings.Contains(out.String(), "\x1b[") {
+		t.Error("colour, though not on a terminal")
+	}
+	empty(t, dir)
+}
+
+// A check that can't fail is worth nothing: every fault must be noticed.
+func TestFaultsAreNoticed(t *testing.T) {
+	for fault, want := range map[string]string{
+		"lets all in": `FAILED: status 401 Unauthorized`,
+		"believes":    `FAILED: the request arrived, and none of the forged headers with it`,
+		"forgets":     `FAILED: introspections: 0`,
+		"says 401":    `FAILED: status 503 Service Unavailable`,
+		"hangs up":    `demo: step 3`,
+		"ends badly":  `did not end cleanly on SIGTERM: exit status 1`,
+		"dies":        "the sidecar ended before it was ready: exit status 2; it said:\n    bad configuration: no reason",
+	} {
+		t.Run(fault, func(t *testing.T) {
+			dir := t.TempDir()
+			var out output
+			code, stderr := runDemo(t, t.Context(), fault, dir, &out, "-once")
+			if code != 1 || !strings.Contains(out.String()+stderr, want) {
+				t.Errorf("exit %d, want 1 and %q in:\n%s%s", code, want, out.String(), stderr)
+			}
+			empty(t, dir)
+		})
+	}
+}
+
+// The lines to paste must work as they stand, until the demo is interrupted.
+func TestStaysUp(t *testing.T) {
+	dir := t.TempDir()
+	out := &output{line: make(chan string)}
+	ctx, interrupt := context.WithCancel(t.Context())
+	defer interrupt()
+	ended := make(chan int)
+	go func() {
+		code, _ := runDemo(t, ctx, "", dir, out)
+		close(out.line)
+		ended <- code
+	}()
+	curl := regexp.MustCompile(`curl -i -H 'Authorization: Bearer (\S+)' (http://\S+/fhir/Task)\n`)
+	for piece := range out.line {
+		if strings.Contains(piece, "what was counted") {
+			interrupt()
+			continue
+		}
+		m := curl.FindStringSubmatch(piece)
+		if m == nil {
+			continue
+		}
+		req, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, m[2], nil)
+		req.Header.Set("Authorization", "Bearer "+m[1])
+		client := http.Client{Timeout: 10 * time.Second}
+		resp, err := client.Do(req)
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		_ = resp.Body.Close()
+		if want := map[bool]int{true: 401, false: 200}[m[1] == revokedToken]; resp.StatusCode != want {
+			t.Errorf("%s: got %d, want %d", m[0], resp.StatusCode, want)
+		}
+	}
+	if code := <-ended; code != 0 {
+		t.Errorf("exit %d after an interrupt", code)
+	}
+	empty(t, dir)
+}
+
+// Whoever listens may leave: the story ends, and so does what it started.
+func TestNobodyListens(t *testing.T) {
+	dir := t.TempDir()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	_ = r.Close()
+	code, stderr := runDemo(t, t.Context(), "", dir, w)
+	if code != 1 || !strings.Contains(stderr, "broken pipe") {
+		t.Errorf("exit %d: %s", code, stderr)
+	}
+	empty(t, dir)
+}
+
+func TestArguments(t *testing.T) {
+	missing := filepath.Join(t.TempDir(), "none")
+	for _, tt := range []struct {
+		args []string
+		code int
+		want string
+	}{
+		{[]string{"-h"}, 0, "-once"},
+		{[]string{"-wrong"}, 2, "flag provided but not defined"},
+		{[]string{"-once", "extra"}, 2, `unexpected argument "extra"`},
+		{[]string{"-once", "-sidecar", missing}, 1, "go build -o " + missing},
+	} {
+		var stdout, stderr bytes.Buffer
+		if code := run(t.Context(), tt.args, nil, &stdout, &stderr); code != tt.code || !strings.Contains(stderr.String(), tt.want) {
+			t.Errorf("%v: exit %d %s, want %d and %q", tt.args, code, stderr.String(), tt.code, tt.want)
+		}
+	}
+}
+
+func TestNoReadiness(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	s := &sidecar{admin: "http://127.0.0.1:1", output: &tail{}, exited: make(chan struct{})}
+	_, _ = s.output.Write([]byte("waiting for nothing\n"))
+	if err := s.waitReady(ctx); err == nil || !strings.Contains(err.Error(), "waiting for nothing") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestTailForgetsTheOldest(t *testing.T) {
+	var kept tail
+	for range 3 * tailBytes / 8 {
+		_, _ = kept.Write([]byte("old log\n"))
+	}
+	_, _ = kept.Write([]byte("new"))
+	if len(kept.kept) != tailBytes || !strings.HasSuffix(kept.String(), "    new") {
+		t.Errorf("kept %d bytes, ending in %q", len(kept.kept), kept.kept[len(kept.kept)-20:])
+	}
+}
+
+func TestColour(t *testing.T) {
+	for _, tt := range []struct {
+		path    string
+		environ []string
+		want    bool
+	}{
+		{os.DevNull, nil, true}, // a character device, as a terminal is
+		{os.DevNull, []string{"NO_COLOR=1"}, false},
+		{os.DevNull, []string{"NO_COLOR="}, true},
+		{os.DevNull, []string{"TERM=dumb"}, false},
+		{filepath.Join(t.TempDir(), "file"), nil, false},
+	} {
+		f, err := os.OpenFile(tt.path, os.O_CREATE|os.O_WRONLY, 0o600)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := newPrinter(f, tt.environ)
+		if _ = f.Close(); p.colour != tt.want || (p.paint(red, "x") == "x") == tt.want {
+			t.Errorf("%s %v: colour %v, want %v", tt.path, tt.environ, p.colour, tt.want)
+		}
+	}
+}
+
+func TestExcerpt(t *testing.T) {
+	if got, want := excerpt("{\n  \"a\": [1,  2]\n}\n"), `{"a":[1,2]}`; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	if got := excerpt(strings.Repeat("é", 200)); got != strings.Repeat("é", 110)+" ..." {
+		t.Errorf("got %s", got)
+	}
+}
