@@ -5,9 +5,11 @@
 // What stands where:
 //
 //	introspection.go  the Introspector interface, the verdicts and failures
-//	client.go         one request and its answer, the limit on concurrent calls
+//	client.go         one request, the limit on concurrent calls
+//	answer.go         its answer: status, media type, size
 //	decode.go         the answer's members and their tolerated shapes
 //	json.go           strict JSON: unique names, exact case, nothing after the object
+//	fhircontext.go    fhirContext in the one form that is passed on
 //	response.go       what is kept of an active answer
 //	credential.go     how the sidecar authenticates itself
 //	assertion.go      private_key_jwt (RFC 7523, SMART Backend Services)

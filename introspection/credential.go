@@ -1,0 +1,283 @@
+package introspection
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Auth is how the sidecar authenticates itself at the introspection endpoint.
+type Auth string
+
+// The values of SIDECAR_INTROSPECTION_AUTH.
+const (
+	AuthBearer            Auth = "bearer"              // RFC 6750: a token of its own
+	AuthClientAssertion   Auth = "client_assertion"    // RFC 7523 §2.2: a signed JWT in the form
+	AuthClientSecretBasic Auth = "client_secret_basic" // RFC 6749 §2.3.1
+	AuthClientSecretPost  Auth = "client_secret_post"  // RFC 6749 §2.3.1: in the form
+	AuthNone              Auth = "none"                // for an endpoint on loopback
+)
+
+// CredentialConfig configures a Credential.
+type CredentialConfig struct {
+	// Auth decides which of the other fields are looked at.
+	Auth Auth
+	// BearerToken is the sidecar's own token. Nil: the token comes from the
+	// client credentials grant (RFC 6749 §4.4) at TokenEndpoint.
+	BearerToken File
+	// TokenEndpoint returns a URL, or "" while it is not known yet.
+	TokenEndpoint func() string
+	// ClientID is the sidecar's registration.
+	ClientID string
+	// ClientSecret goes with ClientID, unless there is a ClientKey.
+	ClientSecret File
+	// ClientKey is a private key, PEM (PKCS#8, PKCS#1 or SEC 1) or JWK. In the
+	// grant it means private_key_jwt.
+	ClientKey File
+	// KeyID is the assertions' kid. Empty: the JWK's, else the key's RFC 7638
+	// thumbprint.
+	KeyID string
+	// Algorithm is a JWS algorithm. Empty: the JWK's, else the key's usual one.
+	Algorithm string
+	// Audience of assertions: "introspection", "token" or "issuer" for those
+	// URLs, anything else literally. Empty: the URL the assertion is posted to.
+	Audience string
+	// Issuer is the authorization server's, for Audience "issuer".
+	Issuer string
+	// Scope is asked for in the grant, separated by spaces.
+	Scope string
+	// HTTPClient sends the grant's requests; it is made by NewHTTPClient.
+	HTTPClient *http.Client
+	// Now is the clock. Nil means time.Now.
+	Now func() time.Time
+	// Logger gets what happens outside any request. Nil discards.
+	Logger *slog.Logger
+	// Registerer gets the credential's metrics. Nil: they are not exported.
+	Registerer prometheus.Registerer
+}
+
+// Credential is what the sidecar authenticates itself with. It follows its
+// files, and keeps the last one that was good.
+type Credential struct {
+	cfg        CredentialConfig
+	secret     *replaceable[string] // own token or client secret
+	assertions *assertions
+	grant      *grant
+}
+
+// NewCredential reads the files once. Every fault is a *FieldError; all are
+// joined. The caller runs Run beside it.
+func NewCredential(cfg CredentialConfig) (*Credential, error) {
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	c := &Credential{cfg: cfg}
+	m := newCredentialMetrics()
+	faults := c.readFiles(m)
+	if cfg.Auth == AuthBearer && cfg.BearerToken == nil {
+		c.grant = newGrant(cfg, m)
+		c.grant.secret, c.grant.assertions = c.secret, c.assertions
+		if cfg.TokenEndpoint == nil {
+			faults = append(faults, &FieldError{"TokenEndpoint", errRequired})
+		}
+		if cfg.HTTPClient == nil || cfg.HTTPClient.Transport == nil {
+			faults = append(faults, &FieldError{"HTTPClient", errRequired})
+		}
+	}
+	if err := errors.Join(faults...); err != nil {
+		return nil, err
+	}
+	if cfg.Registerer != nil {
+		cfg.Registerer.MustRegister(m.renewals, m.expiry)
+	}
+	return c, nil
+}
+
+// readFiles reads what the way of authenticating needs.
+func (c *Credential) readFiles(m *credentialMetrics) []error {
+	cfg := c.cfg
+	switch cfg.Auth {
+	case AuthNone:
+		return nil
+	case AuthBearer:
+		if cfg.BearerToken != nil {
+			return []error{c.readSecret("BearerToken", cfg.BearerToken, m)}
+		}
+		if cfg.ClientKey == nil && cfg.ClientSecret == nil {
+			return []error{&FieldError{"BearerToken", safeText("is required, or a ClientKey or ClientSecret")}}
+		}
+	case AuthClientAssertion, AuthClientSecretBasic, AuthClientSecretPost:
+	default:
+		return []error{&FieldError{"Auth", safeText("is not one of bearer, client_assertion, client_secret_basic, client_secret_post, none")}}
+	}
+	var faults []error
+	if cfg.ClientID == "" {
+		faults = append(faults, &FieldError{"ClientID", errRequired})
+	} else if !visibleASCII(cfg.ClientID) {
+		faults = append(faults, &FieldError{"ClientID", errIllegalCharacter})
+	}
+	if cfg.Auth == AuthClientAssertion || cfg.Auth == AuthBearer && cfg.ClientKey != nil {
+		c.assertions = newAssertions(cfg, m)
+		return append(faults, c.assertions.check()...)
+	}
+	return append(faults, c.readSecret("ClientSecret", cfg.ClientSecret, m))
+}
+
+func (c *Credential) readSecret(field string, file File, m *credentialMetrics) error {
+	c.secret = &replaceable[string]{field: field, read: file, parse: parseSecret, logger: c.cfg.Logger, replaced: m.count}
+	_, _, err := c.secret.load(true)
+	return err
+}
+
+// Identity names who asks, not with which secret: a verdict stays good when
+// the token or key of the same client is renewed.
+func (c *Credential) Identity() string { return string(c.cfg.Auth) + " " + c.cfg.ClientID }
+
+// String keeps everything else out of logs.
+func (c *Credential) String() string { return c.Identity() }
+
+// Run keeps the credential renewed until ctx ends. It returns nil.
+func (c *Credential) Run(ctx context.Context) error {
+	if c.grant != nil {
+		return c.grant.run(ctx)
+	}
+	<-ctx.Done()
+	return nil
+}
+
+// Ready returns nil when there is something to authenticate with, else a short
+// reason.
+func (c *Credential) Ready() error {
+	switch {
+	case c.grant != nil:
+		return c.grant.ready()
+	case c.assertions != nil:
+		_, err := c.assertions.audience("")
+		return err
+	}
+	return nil
+}
+
+// JWKS returns the public half of the signing key as a JSON Web Key Set
+// (RFC 7517 §5), for the authorization server to fetch. It returns nil when
+// the sidecar authenticates without a key.
+func (c *Credential) JWKS() ([]byte, error) {
+	if c.assertions == nil {
+		return nil, nil
+	}
+	return c.assertions.jwks()
+}
+
+// attach adds the credential to an introspection request that goes to endpoint.
+// The generation is for renew.
+func (c *Credential) attach(ctx context.Context, endpoint string, h http.Header, form url.Values) (generation, error) {
+	switch {
+	case c.assertions != nil && c.grant == nil:
+		return c.assertions.add(form, endpoint)
+	case c.cfg.Auth == AuthNone:
+		return 0, nil
+	}
+	var secret string
+	var gen generation
+	if c.grant != nil {
+		var err error
+		if secret, gen, err = c.grant.token(ctx); err != nil {
+			return gen, err
+		}
+	} else {
+		secret, gen, _ = c.secret.load(false) // logged there; the last good one stays
+	}
+	switch c.cfg.Auth {
+	case AuthBearer:
+		h.Set("Authorization", "Bearer "+secret)
+	case AuthClientSecretBasic: // RFC 6749 §2.3.1: each is form-urlencoded before they are joined
+		pair := url.QueryEscape(c.cfg.ClientID) + ":" + url.QueryEscape(secret)
+		h.Set("Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(pair)))
+	case AuthClientSecretPost:
+		form.Set("client_id", c.cfg.ClientID)
+		form.Set("client_secret", secret)
+	}
+	return gen, nil
+}
+
+// renew is called after the credential gen was refused. It reports whether
+// another one is at hand now.
+func (c *Credential) renew(ctx context.Context, gen generation) (bool, error) {
+	switch {
+	case c.grant != nil:
+		return c.grant.renew(ctx, gen)
+	case c.assertions != nil:
+		_, _, err := c.assertions.key.load(true)
+		return true, redact(err) // the next assertion has a new jti and time, whatever the file holds
+	case c.secret != nil:
+		_, now, err := c.secret.load(true)
+		return now != gen, redact(err)
+	}
+	return false, nil
+}
+
+const errIllegalCharacter = safeText("holds a space, a line break, a control or a non-ASCII character")
+
+// parseSecret takes what may stand in a header (RFC 6750 §2.1) and in a form
+// alike. The line ends that editors leave behind are not part of it.
+func parseSecret(content []byte) (string, error) {
+	secret := strings.TrimRight(string(content), "\r\n")
+	switch {
+	case secret == "":
+		return "", safeText("is empty")
+	case !visibleASCII(secret):
+		return "", errIllegalCharacter
+	}
+	return secret, nil
+}
+
+func visibleASCII(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' })
+}
+
+type credentialMetrics struct {
+	renewals *prometheus.CounterVec
+	expiry   *prometheus.GaugeVec // without labels; absent while no expiry is known
+}
+
+func newCredentialMetrics() *credentialMetrics {
+	m := &credentialMetrics{
+		renewals: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "introspection_sidecar_credential_renewals_total",
+			Help: "Renewals of the sidecar's own credential (token requests, replaced files), by result.",
+		}, []string{"result"}),
+		expiry: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "introspection_sidecar_credential_expiry_timestamp_seconds",
+			Help: "When the sidecar's own token expires, in Unix time; absent when that is not known.",
+		}, nil),
+	}
+	m.renewals.WithLabelValues("ok")
+	m.renewals.WithLabelValues("failed")
+	return m
+}
+
+func (m *credentialMetrics) count(err error) {
+	if err != nil {
+		m.renewals.WithLabelValues("failed").Inc()
+		return
+	}
+	m.renewals.WithLabelValues("ok").Inc()
+}
+
+func (m *credentialMetrics) expires(t accessToken) {
+	if t.life == 0 {
+		m.expiry.Reset()
+		return
+	}
+	m.expiry.WithLabelValues().Set(float64(t.obtained.Add(t.life).Unix()))
+}

@@ -1,0 +1,284 @@
+package introspection_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
+)
+
+// site is a server of documents that counts who comes.
+type site struct {
+	*httptest.Server
+	pages map[string]string // path to body; ISSUER and SELF are replaced
+	hits  atomic.Int64
+}
+
+func newSite(t *testing.T, pages map[string]string) *site {
+	t.Helper()
+	s := &site{pages: pages}
+	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.hits.Add(1)
+		page, ok := s.pages[r.URL.Path]
+		if !ok {
+			http.NotFound(w, r)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write([]byte(strings.ReplaceAll(page, "SELF", s.URL)))
+	}))
+	t.Cleanup(s.Close)
+	return s
+}
+
+func discoveryClient(t *testing.T) *http.Client {
+	t.Helper()
+	client, err := introspection.NewHTTPClient(introspection.TransportConfig{Timeout: 5 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(client.CloseIdleConnections)
+	return client
+}
+
+func capability(introspect string) string {
+	return `{"resourceType":"CapabilityStatement","text":{"div":"<div>` + strings.Repeat("x", 1000) + `</div>"},
+	"rest":[{"mode":"client"},{"mode":"server","resource":[{"type":"Patient","nested":{"security":{"extension":[]}}}],
+	"security":{"cors":true,"extension":[{"url":"http://example.org/other","valueUri":"http://wrong.test"},
+	{"url":"http://fhir-registry.smarthealthit.org/StructureDefinition/oauth-uris","extension":[
+	{"url":"token","valueUri":"` + strings.Replace(introspect, "introspect", "token", 1) + `"},{"url":"introspect","valueUri":"` + introspect + `"}]}]}}]}`
+}
+
+func capabilityXML(introspect string) string {
+	return `<?xml version="1.0"?><CapabilityStatement xmlns="http://hl7.org/fhir"><text><div xmlns="http://www.w3.org/1999/xhtml">x</div></text>
+	<rest><mode value="server"/><security><extension url="http://fhir-registry.smarthealthit.org/StructureDefinition/oauth-uris">
+	<extension url="introspect"><valueUri value="` + introspect + `"/></extension></extension></security></rest></CapabilityStatement>`
+}
+
+const (
+	smartPath  = "/fhir/.well-known/smart-configuration"
+	capPath    = "/fhir/metadata"
+	openIDPath = "/.well-known/openid-configuration"
+	oauthPath  = "/.well-known/oauth-authorization-server"
+)
+
+func TestDiscoveryOrder(t *testing.T) {
+	tests := []struct {
+		name       string
+		fhir, as   map[string]string // AS is replaced by the authorization server's URL
+		introspect string            // path at the authorization server, "" for none
+		fault      string
+	}{
+		{"SMART configuration comes first", map[string]string{smartPath: `{"introspection_endpoint":"AS/a"}`, capPath: capability("AS/introspect")}, map[string]string{openIDPath: `{"issuer":"SELF","introspection_endpoint":"SELF/c"}`}, "/a", ""},
+		{"CapabilityStatement comes second", map[string]string{smartPath: `{}`, capPath: capability("AS/introspect")}, map[string]string{openIDPath: `{"issuer":"SELF","introspection_endpoint":"SELF/c"}`}, "/introspect", ""},
+		{"CapabilityStatement in XML", map[string]string{capPath: capabilityXML("AS/introspect")}, nil, "/introspect", ""},
+		{"issuer's OpenID metadata comes third", nil, map[string]string{openIDPath: `{"issuer":"SELF","introspection_endpoint":"SELF/c"}`, oauthPath: `{"issuer":"SELF","introspection_endpoint":"SELF/d"}`}, "/c", ""},
+		{"issuer's RFC 8414 metadata comes last", nil, map[string]string{oauthPath: `{"issuer":"SELF","introspection_endpoint":"SELF/d"}`}, "/d", ""},
+		{"M06 metadata of another issuer", nil, map[string]string{openIDPath: `{"issuer":"https://evil.test","introspection_endpoint":"SELF/c"}`, oauthPath: `{"issuer":"SELF/","introspection_endpoint":"SELF/d"}`}, "", "is of another issuer"},
+		{"M05 broken JSON", map[string]string{smartPath: `{"introspection_endpoint":"AS/a"`, capPath: `{"resourceType":"Patient"}`}, nil, "", "is not the JSON object it should be"},
+		{"host is not allowed", map[string]string{smartPath: `{"introspection_endpoint":"https://evil.test/introspect"}`}, map[string]string{openIDPath: `{"issuer":"SELF","introspection_endpoint":"SELF/c"}`}, "", "its host is not allowed"},
+		{"relative URL points at the FHIR server", map[string]string{smartPath: `{"introspection_endpoint":"introspect"}`}, nil, "", "its host is not allowed"},
+		{"plain http", map[string]string{smartPath: `{"introspection_endpoint":"http://as.example.org/i"}`}, nil, "", "is neither https nor http to a loopback address"},
+		{"user information", map[string]string{smartPath: `{"introspection_endpoint":"http://x@127.0.0.1/i"}`}, nil, "", "has user information"},
+		{"nothing anywhere", nil, nil, "", "no document names an introspection endpoint"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			as := newSite(t, tt.as)
+			for path, page := range tt.fhir {
+				tt.fhir[path] = strings.ReplaceAll(page, "AS", as.URL)
+			}
+			fhir := newSite(t, tt.fhir)
+			client := discoveryClient(t)
+			d, err := introspection.NewDiscovery(introspection.DiscoveryConfig{
+				FHIRBase: fhir.URL + "/fhir", FHIRClient: client, Issuer: as.URL, IssuerClient: client,
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			d.Refresh(t.Context())
+			want := tt.introspect
+			if want != "" {
+				want = as.URL + want
+			}
+			if got := d.Endpoints().Introspection; got != want {
+				t.Errorf("introspection endpoint %q, want %q (fault: %v)", got, want, d.Fault())
+			}
+			if got := fmt.Sprint(d.Fault()); !strings.Contains(got, tt.fault) {
+				t.Errorf("fault %q doesn't say %q", got, tt.fault)
+			}
+		})
+	}
+}
+
+// A hostile document gets no connection to the host it names (M01).
+func TestDiscoveryNeverContactsForbiddenHost(t *testing.T) {
+	evil := newSite(t, nil)
+	fhir := newSite(t, map[string]string{
+		smartPath: `{"introspection_endpoint":"` + evil.URL + `/i","token_endpoint":"` + evil.URL + `/t","jwks_uri":"` + evil.URL + `/j"}`,
+		capPath:   capability(evil.URL + "/introspect"),
+	})
+	as := newSite(t, nil)
+	client := discoveryClient(t)
+	d, err := introspection.NewDiscovery(introspection.DiscoveryConfig{
+		FHIRBase: fhir.URL + "/fhir", FHIRClient: client, Issuer: as.URL, IssuerClient: client,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.Refresh(t.Context())
+	if got := d.Endpoints(); got != (introspection.Endpoints{}) {
+		t.Errorf("took %+v from a document that names a forbidden host", got)
+	}
+	if evil.hits.Load() != 0 {
+		t.Errorf("%d requests to the forbidden host", evil.hits.Load())
+	}
+	if fault := fmt.Sprint(d.Fault()); !strings.Contains(fault, smartPath) {
+		t.Errorf("fault doesn't say which document: %s", fault)
+	}
+}
+
+func TestDiscoveryKeepsLastGoodAndPinned(t *testing.T) {
+	as := newSite(t, nil)
+	fhir := newSite(t, map[string]string{smartPath: `{"introspection_endpoint":"` + as.URL + `/i"}`})
+	client := discoveryClient(t)
+	registry := prometheus.NewRegistry()
+	d, err := introspection.NewDiscovery(introspection.DiscoveryConfig{
+		FHIRBase: fhir.URL + "/fhir", FHIRClient: client, Issuer: as.URL, IssuerClient: client,
+		Pinned: introspection.Endpoints{Token: as.URL + "/pinned"}, Registerer: registry,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.Refresh(t.Context())
+	fhir.pages = map[string]string{smartPath: `{"introspection_endpoint":"https://evil.test/i","token_endpoint":"` + as.URL + `/other"}`}
+	d.Refresh(t.Context())
+	want := introspection.Endpoints{Introspection: as.URL + "/i", Token: as.URL + "/pinned"}
+	if got := d.Endpoints(); got != want {
+		t.Errorf("endpoints %+v, want %+v", got, want)
+	}
+	if d.Fault() == nil {
+		t.Error("a forbidden host in a later round is no fault")
+	}
+	families, err := registry.Gather()
+	if err != nil || len(families) != 1 || families[0].GetMetric()[0].GetCounter().GetValue() != 1 {
+		t.Errorf("the disagreement with the pinned token endpoint wasn't counted once: %v %v", families, err)
+	}
+}
+
+func TestDiscoveryAllowedHosts(t *testing.T) {
+	if _, err := introspection.NewDiscovery(introspection.DiscoveryConfig{FHIRBase: "http://127.0.0.1/fhir"}); err == nil {
+		t.Error("endpoints from the FHIR server are believed without a list of hosts")
+	}
+	fhir := newSite(t, map[string]string{smartPath: `{"introspection_endpoint":"https://as.example.org:8443/i"}`})
+	for host, ok := range map[string]bool{
+		"as.example.org": true, "AS.example.org:8443": true,
+		"as.example.org:443": false, "example.org": false, "evil-as.example.org": false,
+	} {
+		client := discoveryClient(t)
+		d, err := introspection.NewDiscovery(introspection.DiscoveryConfig{
+			FHIRBase: fhir.URL + "/fhir", FHIRClient: client, AllowedHosts: []string{host},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.Refresh(t.Context())
+		if got := d.Endpoints().Introspection != ""; got != ok {
+			t.Errorf("allowed host %q: taken %t, want %t", host, got, ok)
+		}
+	}
+}
+
+// A CapabilityStatement of megabytes is read without being kept, and hostile
+// ones end with an error.
+func TestDiscoveryCapabilityStatementSizes(t *testing.T) {
+	as := newSite(t, nil)
+	big := strings.Replace(capability(as.URL+"/introspect"), `"rest":[`,
+		`"contained":[`+strings.Repeat(`{"resourceType":"Patient","a":[1,2,{"b":"`+strings.Repeat("c", 1000)+`"}]},`, 5000)+`{}],"rest":[`, 1)
+	for name, tt := range map[string]struct {
+		page  string
+		found bool
+	}{
+		"five megabytes":  {big, true},
+		"nested too deep": {`{"resourceType":"CapabilityStatement","x":` + strings.Repeat("[", 100_000), false},
+		"deep XML":        {"<CapabilityStatement>" + strings.Repeat("<a>", 100_000), false},
+		"empty":           {"", false},
+		"HTML":            {"<html><body>login</body></html>", false},
+		"not a statement": {`{"resourceType":"Bundle"}`, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			fhir := newSite(t, map[string]string{capPath: tt.page})
+			client := discoveryClient(t)
+			d, err := introspection.NewDiscovery(introspection.DiscoveryConfig{
+				FHIRBase: fhir.URL + "/fhir", FHIRClient: client, Issuer: as.URL, IssuerClient: client,
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			d.Refresh(t.Context())
+			if got := d.Endpoints().Introspection != ""; got != tt.found {
+				t.Errorf("found %t, want %t: %v", got, tt.found, d.Fault())
+			}
+		})
+	}
+}
+
+// The FHIR server being down at start is no end: the next round finds it.
+func TestDiscoveryRunRetries(t *testing.T) {
+	as := newSite(t, nil)
+	ready := make(chan struct{})
+	var asked atomic.Int64
+	fhir := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if asked.Add(1) <= 2 { // both documents of the first round
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		_, _ = fmt.Fprintf(w, `{"introspection_endpoint":"%s/i"}`, as.URL)
+		select {
+		case ready <- struct{}{}:
+		default:
+		}
+	}))
+	t.Cleanup(fhir.Close)
+	client := discoveryClient(t)
+	d, err := introspection.NewDiscovery(introspection.DiscoveryConfig{
+		FHIRBase: fhir.URL + "/fhir", FHIRClient: client, Issuer: as.URL, IssuerClient: client,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() { ended <- d.Run(ctx) }()
+	for d.Endpoints().Introspection == "" {
+		select {
+		case <-ready:
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
+func FuzzCapabilityStatement(f *testing.F) {
+	f.Add(capability("https://as.example.org/introspect"))
+	f.Add(capabilityXML("https://as.example.org/introspect"))
+	f.Add(`{"rest":[{"security":{"extension":null}}]}`)
+	f.Add(`<CapabilityStatement><rest><security><extension/></security></rest>`)
+	f.Fuzz(func(t *testing.T, page string) {
+		e, err := introspection.ReadCapabilityStatement(strings.NewReader(page))
+		if err != nil && e != (introspection.Endpoints{}) {
+			t.Errorf("endpoints %+v with error %v", e, err)
+		}
+	})
+}

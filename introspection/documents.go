@@ -1,0 +1,192 @@
+package introspection
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/coreos/go-oidc/v3/oidc"
+)
+
+const (
+	// maxMetadata bounds SMART, OpenID Connect and RFC 8414 metadata and keys.
+	maxMetadata = 1 << 20
+
+	// maxCapabilities bounds a CapabilityStatement. It is read as a stream, so
+	// that only time is spent on what doesn't matter.
+	maxCapabilities = 64 << 20
+)
+
+// errNothing says that a document was read and names no endpoint.
+var errNothing = errors.New("names no endpoint")
+
+// fetch opens a document. Redirects are not followed: they are no 200.
+func fetch(ctx context.Context, client *http.Client, location, accept string) (io.ReadCloser, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, location, nil)
+	if err != nil {
+		return nil, redact(err)
+	}
+	req.Header.Set("Accept", accept)
+	res, err := client.Do(req)
+	if err != nil {
+		return nil, redact(err)
+	}
+	if res.StatusCode != http.StatusOK {
+		_ = res.Body.Close()
+		return nil, fmt.Errorf("status %d", res.StatusCode)
+	}
+	return res.Body, nil
+}
+
+// metadata are the members that SMART App Launch, OpenID Connect Discovery and
+// RFC 8414 have in common.
+type metadata struct {
+	Issuer        string `json:"issuer"`
+	Introspection string `json:"introspection_endpoint"`
+	Token         string `json:"token_endpoint"`
+	JWKS          string `json:"jwks_uri"`
+}
+
+func getMetadata(ctx context.Context, client *http.Client, location string) (m metadata, err error) {
+	body, err := fetch(ctx, client, location, "application/json")
+	if err != nil {
+		return m, err
+	}
+	defer body.Close() //nolint:errcheck // read only
+	content, err := io.ReadAll(io.LimitReader(body, maxMetadata+1))
+	switch {
+	case err != nil:
+		return m, redact(err)
+	case len(content) > maxMetadata:
+		return m, errors.New("is too large")
+	case json.Unmarshal(content, &m) != nil:
+		return m, errors.New("is not the JSON object it should be")
+	}
+	return m, nil
+}
+
+// readSMART reads the FHIR server's .well-known/smart-configuration.
+func (d *Discovery) readSMART(ctx context.Context) Finding {
+	f := Finding{Document: d.config.FHIRBase + "/.well-known/smart-configuration"}
+	m, err := getMetadata(ctx, d.config.FHIRClient, f.Document)
+	if f.Err = err; err == nil {
+		// Its jwks_uri is not taken: keys come from the issuer itself.
+		f.Endpoints = Endpoints{Introspection: d.absolute(m.Introspection), Token: d.absolute(m.Token)}
+		f.Err = nothing(f.Endpoints)
+	}
+	return f
+}
+
+func nothing(e Endpoints) error {
+	if e == (Endpoints{}) {
+		return errNothing
+	}
+	return nil
+}
+
+// absolute resolves what older servers write relative to the FHIR base.
+func (d *Discovery) absolute(reference string) string {
+	base, err := url.Parse(d.config.FHIRBase + "/")
+	if err != nil || reference == "" {
+		return reference
+	}
+	u, err := base.Parse(reference)
+	if err != nil {
+		return reference
+	}
+	return u.String()
+}
+
+// readCapabilities reads the FHIR server's CapabilityStatement, JSON or XML.
+func (d *Discovery) readCapabilities(ctx context.Context) Finding {
+	f := Finding{Document: d.config.FHIRBase + "/metadata"}
+	body, err := fetch(ctx, d.config.FHIRClient, f.Document, "application/fhir+json, application/fhir+xml;q=0.5")
+	if err != nil {
+		f.Err = err
+		return f
+	}
+	defer body.Close() //nolint:errcheck // read only
+	e, err := readCapabilityStatement(io.LimitReader(body, maxCapabilities))
+	if f.Err = err; err == nil {
+		f.Endpoints = Endpoints{Introspection: d.absolute(e.Introspection), Token: d.absolute(e.Token)}
+		f.Err = nothing(f.Endpoints)
+	}
+	return f
+}
+
+// readOpenID reads the issuer's OpenID Connect metadata. The library checks that
+// the document is the issuer's own.
+func (d *Discovery) readOpenID(ctx context.Context) Finding {
+	f := Finding{Document: strings.TrimSuffix(d.config.Issuer, "/") + "/.well-known/openid-configuration"}
+	provider, err := oidc.NewProvider(oidc.ClientContext(ctx, capped(d.config.IssuerClient, maxMetadata)), d.config.Issuer)
+	var mismatch *oidc.IssuerMismatchError
+	switch {
+	case errors.As(err, &mismatch):
+		f.Err = errors.New("is of another issuer")
+		return f
+	case err != nil:
+		// The library's texts quote the server's answer.
+		f.Err = errors.New("can't be read or is no OpenID Connect metadata")
+		return f
+	}
+	var m metadata
+	if f.Err = provider.Claims(&m); f.Err == nil {
+		f.Endpoints = Endpoints{Introspection: m.Introspection, Token: m.Token, JWKS: m.JWKS}
+		f.Err = nothing(f.Endpoints)
+	}
+	return f
+}
+
+// readRFC8414 reads the issuer's OAuth 2.0 metadata. RFC 8414 §3.1 puts the
+// well-known part before the issuer's path, §3.3 asks for the same issuer.
+func (d *Discovery) readRFC8414(ctx context.Context) Finding {
+	f := Finding{Document: d.config.Issuer}
+	u, err := url.Parse(d.config.Issuer)
+	if err != nil {
+		f.Err = errors.New("is not a URL")
+		return f
+	}
+	u.Path, u.RawPath = "/.well-known/oauth-authorization-server"+strings.TrimSuffix(u.Path, "/"), ""
+	f.Document = u.String()
+	m, err := getMetadata(ctx, d.config.IssuerClient, f.Document)
+	switch {
+	case err != nil:
+		f.Err = err
+	case m.Issuer != d.config.Issuer:
+		f.Err = errors.New("is of another issuer")
+	default:
+		f.Endpoints = Endpoints{Introspection: m.Introspection, Token: m.Token, JWKS: m.JWKS}
+		f.Err = nothing(f.Endpoints)
+	}
+	return f
+}
+
+// capped returns a client that reads at most limit bytes of a body, for a
+// library that reads without a limit.
+func capped(client *http.Client, limit int64) *http.Client {
+	c := *client
+	c.Transport = &cappedTransport{base: client.Transport, limit: limit}
+	return &c
+}
+
+type cappedTransport struct {
+	base  http.RoundTripper
+	limit int64
+}
+
+// RoundTrip implements http.RoundTripper.
+func (t *cappedTransport) RoundTrip(req *http.Request) (*http.Response, error) {
+	res, err := t.base.RoundTrip(req)
+	if err == nil {
+		res.Body = struct {
+			io.Reader
+			io.Closer
+		}{io.LimitReader(res.Body, t.limit), res.Body}
+	}
+	return res, err
+}

@@ -1,0 +1,6 @@
+package introspection
+
+import "io"
+
+// ReadCapabilityStatement is for the fuzz target.
+func ReadCapabilityStatement(r io.Reader) (Endpoints, error) { return readCapabilityStatement(r) }

@@ -1,0 +1,186 @@
+package introspection
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/coreos/go-oidc/v3/oidc"
+)
+
+// keyInterval is the least time between two reads of the issuer's keys: a flood
+// of tokens with unknown key ids must not become a flood of requests.
+const keyInterval = 10 * time.Second
+
+// PrecheckConfig configures a Precheck.
+type PrecheckConfig struct {
+	// Issuer is what `iss` must be, exactly.
+	Issuer string
+	// JWKS returns the URL of the issuer's keys, or "" while it isn't known.
+	JWKS func() string
+	// HTTPClient reads the keys.
+	HTTPClient *http.Client
+	// ClockSkew is the leeway for `nbf`. `exp` gets none.
+	ClockSkew time.Duration
+	// Now is the clock. Nil means time.Now.
+	Now func() time.Time
+}
+
+// Precheck verifies tokens that are JWTs (RFC 7519) before the endpoint is
+// asked, so that a forged or expired one costs no call. It only ever refuses:
+// whether a token was revoked is for the endpoint to say.
+type Precheck struct {
+	config PrecheckConfig
+
+	mu       sync.Mutex
+	url      string
+	verifier *oidc.IDTokenVerifier
+	keys     *keyTransport
+}
+
+// NewPrecheck returns a Precheck.
+func NewPrecheck(config PrecheckConfig) (*Precheck, error) {
+	if config.Issuer == "" || config.JWKS == nil || config.HTTPClient == nil {
+		return nil, errors.New("introspection: Issuer, JWKS and HTTPClient are required")
+	}
+	if config.Now == nil {
+		config.Now = time.Now
+	}
+	return &Precheck{config: config}, nil
+}
+
+// Refuses reports whether token is a JWT that the issuer can't have made, or
+// that is past its time. While the keys can't be had it refuses nothing that
+// they are needed for: the endpoint decides then.
+func (p *Precheck) Refuses(ctx context.Context, token string) bool {
+	payload, ok := jwtPayload(token)
+	var claims struct {
+		Issuer    string          `json:"iss"`
+		Expires   json.RawMessage `json:"exp"`
+		NotBefore json.RawMessage `json:"nbf"`
+	}
+	if !ok || !isJWTHeader(token) {
+		return false // opaque
+	}
+	if json.Unmarshal(payload, &claims) != nil || claims.Issuer != p.config.Issuer || !p.inTime(claims.Expires, claims.NotBefore) {
+		return true
+	}
+	verifier, keys := p.current()
+	if verifier == nil {
+		return false
+	}
+	_, err := verifier.Verify(ctx, token)
+	return err != nil && ctx.Err() == nil && keys.available()
+}
+
+// isJWTHeader tells a JWT from an opaque token that happens to have two dots.
+func isJWTHeader(token string) bool {
+	header, _, _ := strings.Cut(token, ".")
+	decoded, ok := decodeSegment(header)
+	var h struct {
+		Algorithm string `json:"alg"`
+	}
+	return ok && json.Unmarshal(decoded, &h) == nil && h.Algorithm != ""
+}
+
+func (p *Precheck) inTime(expires, notBefore json.RawMessage) bool {
+	now := p.config.Now()
+	if !isNull(expires) {
+		if exp, err := parseDate(expires); err != nil || now.Unix() >= exp {
+			return false
+		}
+	}
+	if !isNull(notBefore) {
+		if nbf, err := parseDate(notBefore); err != nil || nbf > now.Add(p.config.ClockSkew).Unix() {
+			return false
+		}
+	}
+	return true
+}
+
+// current returns the verifier for the keys' URL as it is known now.
+func (p *Precheck) current() (*oidc.IDTokenVerifier, *keyTransport) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	location := p.config.JWKS()
+	if location == "" {
+		return nil, nil
+	}
+	if location != p.url {
+		p.keys = &keyTransport{base: p.config.HTTPClient.Transport, now: p.config.Now}
+		client := *p.config.HTTPClient
+		client.Transport = p.keys
+		keys := oidc.NewRemoteKeySet(oidc.ClientContext(context.Background(), &client), location)
+		p.url = location
+		p.verifier = oidc.NewVerifier(p.config.Issuer, keys, &oidc.Config{
+			SkipClientIDCheck: true, // `aud` is checked on the endpoint's answer
+			SkipExpiryCheck:   true, // done before, with our own leeway
+			// Asymmetric ones only: with HS256 the public key would be the secret.
+			SupportedSigningAlgs: []string{
+				oidc.RS256, oidc.RS384, oidc.RS512, oidc.ES256, oidc.ES384, oidc.ES512,
+				oidc.PS256, oidc.PS384, oidc.PS512, oidc.EdDSA,
+			},
+		})
+	}
+	return p.verifier, p.keys
+}
+
+var errNoKeys = errors.New("the issuer's keys can't be read")
+
+// keyTransport reads the keys at most once per interval and repeats its last
+// answer in between.
+type keyTransport struct {
+	base http.RoundTripper
+	now  func() time.Time
+
+	mu   sync.Mutex
+	last time.Time
+	body []byte // nil: the last read failed
+}
+
+// RoundTrip implements http.RoundTripper.
+func (t *keyTransport) RoundTrip(req *http.Request) (*http.Response, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if now := t.now(); t.last.IsZero() || now.Sub(t.last) >= keyInterval {
+		t.last = now
+		// A failure leaves the keys that were good a moment ago.
+		if body, err := t.read(req); err == nil {
+			t.body = body
+		}
+	}
+	if t.body == nil {
+		return nil, errNoKeys
+	}
+	return &http.Response{
+		StatusCode: http.StatusOK, Request: req, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Header: http.Header{"Content-Type": {"application/json"}},
+		Body:   io.NopCloser(bytes.NewReader(t.body)),
+	}, nil
+}
+
+// available reports whether the keys were ever read.
+func (t *keyTransport) available() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.body != nil
+}
+
+func (t *keyTransport) read(req *http.Request) ([]byte, error) {
+	res, err := t.base.RoundTrip(req)
+	if err != nil {
+		return nil, errNoKeys
+	}
+	defer res.Body.Close() //nolint:errcheck // read only
+	body, err := io.ReadAll(io.LimitReader(res.Body, maxMetadata+1))
+	if err != nil || res.StatusCode != http.StatusOK || len(body) > maxMetadata || !json.Valid(body) {
+		return nil, errNoKeys
+	}
+	return body, nil
+}

@@ -1,0 +1,217 @@
+package introspection_test
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+	"github.com/go-jose/go-jose/v4/jwt"
+
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
+)
+
+const testIssuer = "https://as.example.org"
+
+// keySite serves one public key and counts how often it is read.
+type keySite struct {
+	*httptest.Server
+	reads atomic.Int64
+	down  atomic.Bool
+}
+
+func newKeySite(t *testing.T, key *ecdsa.PrivateKey) *keySite {
+	t.Helper()
+	s := &keySite{}
+	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		s.reads.Add(1)
+		if s.down.Load() {
+			w.WriteHeader(http.StatusBadGateway)
+			return
+		}
+		set := jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: key.Public(), KeyID: "k1", Algorithm: "ES256", Use: "sig"}}}
+		_ = json.NewEncoder(w).Encode(set)
+	}))
+	t.Cleanup(s.Close)
+	return s
+}
+
+func newKey(t *testing.T) *ecdsa.PrivateKey {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+func sign(t *testing.T, key crypto.Signer, kid string, claims map[string]any) string {
+	t.Helper()
+	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: jose.JSONWebKey{Key: key, KeyID: kid}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	token, err := jwt.Signed(signer).Claims(claims).Serialize()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return token
+}
+
+func newPrecheck(t *testing.T, location string, now func() time.Time) *introspection.Precheck {
+	t.Helper()
+	p, err := introspection.NewPrecheck(introspection.PrecheckConfig{
+		Issuer: testIssuer, JWKS: func() string { return location }, HTTPClient: discoveryClient(t),
+		ClockSkew: 5 * time.Second, Now: now,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func TestPrecheck(t *testing.T) {
+	key, other := newKey(t), newKey(t)
+	site := newKeySite(t, key)
+	now := time.Unix(1_800_000_000, 0)
+	p := newPrecheck(t, site.URL, func() time.Time { return now })
+	claims := func(change map[string]any) map[string]any {
+		c := map[string]any{"iss": testIssuer, "exp": now.Unix() + 60, "sub": "s"}
+		for name, value := range change {
+			c[name] = value
+		}
+		return c
+	}
+	segment := base64.RawURLEncoding.EncodeToString
+	body, _ := json.Marshal(claims(nil))
+	unsigned := segment([]byte(`{"alg":"none"}`)) + "." + segment(body) + "."
+	symmetric := segment([]byte(`{"alg":"HS256","kid":"k1"}`)) + "." + segment(body) + "." + segment([]byte("signature"))
+	good := sign(t, key, "k1", claims(nil))
+	for name, tt := range map[string]struct {
+		token   string
+		refused bool
+	}{
+		"good":                    {good, false},
+		"good without exp":        {sign(t, key, "k1", map[string]any{"iss": testIssuer}), false},
+		"good, nbf within leeway": {sign(t, key, "k1", claims(map[string]any{"nbf": now.Unix() + 5})), false},
+		"opaque":                  {"2YotnFZFEjr1zCsicMWpAA", false},
+		"opaque with two dots":    {"a.b.c", false},
+		"forged":                  {sign(t, other, "k1", claims(nil)), true},
+		"unknown key":             {sign(t, other, "k2", claims(nil)), true},
+		"changed payload":         {good[:len(good)/2] + "A" + good[len(good)/2+1:], true},
+		"another issuer":          {sign(t, key, "k1", claims(map[string]any{"iss": "https://evil.test"})), true},
+		"issuer with slash":       {sign(t, key, "k1", claims(map[string]any{"iss": testIssuer + "/"})), true},
+		"no issuer":               {sign(t, key, "k1", map[string]any{"exp": now.Unix() + 60}), true},
+		"expired":                 {sign(t, key, "k1", claims(map[string]any{"exp": now.Unix()})), true},
+		"exp in milliseconds":     {sign(t, key, "k1", claims(map[string]any{"exp": now.UnixMilli()})), true},
+		"not yet valid":           {sign(t, key, "k1", claims(map[string]any{"nbf": now.Unix() + 6})), true},
+		"alg none":                {unsigned, true},
+		"alg HS256":               {symmetric, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := p.Refuses(t.Context(), tt.token); got != tt.refused {
+				t.Errorf("refused %t, want %t", got, tt.refused)
+			}
+		})
+	}
+	if site.reads.Load() != 1 {
+		t.Errorf("keys were read %d times within the interval, want once", site.reads.Load())
+	}
+}
+
+// A flood of unknown key ids costs one read of the keys per interval.
+func TestPrecheckUnknownKeyFlood(t *testing.T) {
+	key, other := newKey(t), newKey(t)
+	site := newKeySite(t, key)
+	now := time.Unix(1_800_000_000, 0)
+	p := newPrecheck(t, site.URL, func() time.Time { return now })
+	for round := range 3 {
+		for i := range 20 {
+			token := sign(t, other, fmt.Sprintf("kid-%d-%d", round, i), map[string]any{"iss": testIssuer})
+			if !p.Refuses(t.Context(), token) {
+				t.Fatal("token with an unknown key passed")
+			}
+		}
+		if got := site.reads.Load(); got != int64(round+1) {
+			t.Fatalf("round %d: keys were read %d times", round, got)
+		}
+		now = now.Add(10 * time.Second)
+	}
+}
+
+// Without keys the endpoint decides; keys that were read stay good.
+func TestPrecheckKeysUnavailable(t *testing.T) {
+	key := newKey(t)
+	site := newKeySite(t, key)
+	site.down.Store(true)
+	now := time.Unix(1_800_000_000, 0)
+	p := newPrecheck(t, site.URL, func() time.Time { return now })
+	good := sign(t, key, "k1", map[string]any{"iss": testIssuer})
+	forged := sign(t, newKey(t), "k1", map[string]any{"iss": testIssuer})
+	if p.Refuses(t.Context(), good) || p.Refuses(t.Context(), forged) {
+		t.Error("refused without keys")
+	}
+	site.down.Store(false)
+	now = now.Add(10 * time.Second)
+	if p.Refuses(t.Context(), good) || !p.Refuses(t.Context(), forged) {
+		t.Error("keys are back, and not used")
+	}
+	site.down.Store(true)
+	now = now.Add(10 * time.Second)
+	if p.Refuses(t.Context(), good) || !p.Refuses(t.Context(), forged) {
+		t.Error("keys that were good a moment ago are forgotten")
+	}
+	if newPrecheck(t, "", time.Now).Refuses(t.Context(), forged) {
+		t.Error("refused while the keys' URL isn't known")
+	}
+}
+
+// A refused token never gets to the endpoint; a good one always does.
+func TestClientPrecheck(t *testing.T) {
+	key := newKey(t)
+	keys := newKeySite(t, key)
+	var asked atomic.Int64
+	as := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		asked.Add(1)
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write([]byte(`{"active":false}`))
+	}))
+	t.Cleanup(as.Close)
+	httpClient := discoveryClient(t)
+	credential, err := introspection.NewCredential(introspection.CredentialConfig{Auth: introspection.AuthNone})
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, err := introspection.NewClient(introspection.ClientConfig{
+		Endpoint: func() string { return as.URL }, Credential: credential, HTTPClient: httpClient,
+		Timeout: 5 * time.Second, MaxConcurrent: 1, Precheck: newPrecheck(t, keys.URL, time.Now),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		token string
+		calls int64
+	}{
+		{sign(t, newKey(t), "k1", map[string]any{"iss": testIssuer}), 0},
+		{sign(t, key, "k1", map[string]any{"iss": testIssuer}), 1},
+		{"opaque", 2},
+	} {
+		if _, err := client.Introspect(t.Context(), tt.token); !errors.Is(err, introspection.ErrInactive) {
+			t.Errorf("got %v, want inactive", err)
+		}
+		if asked.Load() != tt.calls {
+			t.Errorf("%d calls, want %d", asked.Load(), tt.calls)
+		}
+	}
+}
