@@ -21,10 +21,8 @@ var (
 	errUnicode   = errors.New("is not valid Unicode")
 	errType      = errors.New("has the wrong JSON type")
 	errDepth     = errors.New("is nested too deeply")
+	errTwice     = errors.New("has a name twice in an object")
 )
-
-// maxContextDepth bounds fhirContext items; FHIR References nest three deep.
-const maxContextDepth = 16
 
 // faults says which names were seen twice or in another case than the wanted one.
 type faults map[string]error
@@ -95,10 +93,13 @@ func text(raw json.RawMessage) (string, error) {
 	if err := json.Unmarshal(raw, &s); err != nil {
 		return "", errType
 	}
-	// A lone surrogate becomes U+FFFD without an error: a different text.
-	if strings.Count(s, "\uFFFD") != strings.Count(string(raw), "\uFFFD")+
-		strings.Count(strings.ToLower(string(raw)), `\ufffd`) {
-		return "", errUnicode
+	// A lone surrogate becomes U+FFFD without an error: a different text. An
+	// escaped backslash begins no escape of its own.
+	if bytes.IndexByte(raw, '\\') >= 0 {
+		escapes := strings.ToLower(strings.ReplaceAll(string(raw), `\\`, ""))
+		if strings.Count(s, "\uFFFD") != strings.Count(escapes, "\uFFFD")+strings.Count(escapes, `\ufffd`) {
+			return "", errUnicode
+		}
 	}
 	if strings.ContainsFunc(s, unicode.IsControl) {
 		return "", errControl
@@ -111,13 +112,11 @@ func texts(raw json.RawMessage) ([]string, error) {
 	if isNull(raw) {
 		return nil, nil
 	}
-	items := []json.RawMessage{raw}
-	if raw[0] == '[' {
-		if err := json.Unmarshal(raw, &items); err != nil {
-			return nil, errType
-		}
+	items, err := list(raw)
+	if err != nil {
+		return nil, err
 	}
-	var list []string
+	var texts []string
 	for _, item := range items {
 		if isNull(item) {
 			return nil, errType
@@ -127,148 +126,25 @@ func texts(raw json.RawMessage) ([]string, error) {
 			return nil, err
 		}
 		if s != "" {
-			list = append(list, s)
+			texts = append(texts, s)
 		}
 	}
-	return list, nil
+	return texts, nil
 }
 
-// contextJSON writes fhirContext as a one-line ASCII JSON array of objects.
-// It takes strings, objects, one of either, or JSON inside a string; a string
-// becomes {"reference": …} (SMART App Launch before 2.1). dropped tells that
-// something else stood there and was left out.
-func contextJSON(raw json.RawMessage) (out string, dropped bool, err error) {
-	if isNull(raw) {
-		return "", false, nil
+// list returns the items of a JSON array, or the one value that stands in its
+// place. A RawMessage that Unmarshal finds in a slice is overwritten, so raw
+// must not be in it.
+func list(raw json.RawMessage) ([]json.RawMessage, error) {
+	if raw[0] != '[' {
+		return []json.RawMessage{raw}, nil
 	}
-	items := []json.RawMessage{raw}
-	switch raw[0] {
-	case '[':
-		if err := json.Unmarshal(raw, &items); err != nil {
-			return "", false, errType
-		}
-	case '"':
-		inner, err := text(raw)
-		if err != nil {
-			return "", false, err
-		}
-		if trimmed := strings.TrimSpace(inner); trimmed != "" && strings.ContainsRune("[{", rune(trimmed[0])) {
-			if !json.Valid([]byte(trimmed)) {
-				return "", false, errType
-			}
-			return contextJSON(json.RawMessage(trimmed))
-		}
+	var items []json.RawMessage
+	if err := json.Unmarshal(raw, &items); err != nil {
+		return nil, errType
 	}
-	var b strings.Builder
-	for _, item := range items {
-		ok, err := contextItem(&b, item)
-		if err != nil {
-			return "", false, err
-		}
-		dropped = dropped || !ok
-	}
-	if b.Len() == 0 {
-		return "", dropped, nil
-	}
-	return "[" + b.String() + "]", dropped, nil
+	return items, nil
 }
-
-// contextItem appends one object to b and tells whether the item was usable.
-func contextItem(b *strings.Builder, item json.RawMessage) (bool, error) {
-	separate := func() {
-		if b.Len() > 0 {
-			b.WriteByte(',')
-		}
-	}
-	switch item[0] {
-	case '"':
-		reference, err := text(item)
-		if err != nil || reference == "" {
-			return false, err
-		}
-		separate()
-		b.WriteString(`{"reference":`)
-		quoteASCII(b, reference)
-		b.WriteByte('}')
-		return true, nil
-	case '{':
-		separate()
-		dec := json.NewDecoder(bytes.NewReader(item))
-		dec.UseNumber()
-		return true, copyValue(b, dec, item, 0)
-	default:
-		return false, nil
-	}
-}
-
-// copyValue writes the decoder's next value to b without blanks, in ASCII and
-// in its order, and refuses what two readers could read in two ways.
-func copyValue(b *strings.Builder, dec *json.Decoder, raw []byte, depth int) error {
-	if depth > maxContextDepth {
-		return errDepth
-	}
-	from := dec.InputOffset()
-	t, err := dec.Token()
-	if err != nil {
-		return errType
-	}
-	switch v := t.(type) {
-	case json.Delim:
-		return copyComposite(b, dec, raw, v, depth)
-	case string:
-		if _, err := text(json.RawMessage(stringLiteral(raw[from:dec.InputOffset()]))); err != nil {
-			return err
-		}
-		quoteASCII(b, v)
-	case json.Number:
-		b.WriteString(v.String())
-	case bool:
-		fmt.Fprintf(b, "%t", v)
-	default:
-		b.WriteString("null")
-	}
-	return nil
-}
-
-func copyComposite(b *strings.Builder, dec *json.Decoder, raw []byte, open json.Delim, depth int) error {
-	b.WriteByte(byte(open))
-	seen := make(map[string]bool)
-	for first := true; dec.More(); first = false {
-		if !first {
-			b.WriteByte(',')
-		}
-		if open == '{' {
-			from := dec.InputOffset()
-			t, err := dec.Token()
-			name, isName := t.(string)
-			if err != nil || !isName {
-				return errType
-			}
-			if _, err := text(json.RawMessage(stringLiteral(raw[from:dec.InputOffset()]))); err != nil {
-				return err
-			}
-			if seen[name] {
-				return fmt.Errorf("a name stands twice in an object")
-			}
-			seen[name] = true
-			quoteASCII(b, name)
-			b.WriteByte(':')
-		}
-		if err := copyValue(b, dec, raw, depth+1); err != nil {
-			return err
-		}
-	}
-	end, err := dec.Token()
-	if err != nil {
-		return errType
-	}
-	closing, _ := end.(json.Delim)
-	b.WriteByte(byte(closing))
-	return nil
-}
-
-// stringLiteral cuts the separators that InputOffset counts before a string.
-func stringLiteral(raw []byte) []byte { return raw[bytes.IndexByte(raw, '"'):] }
 
 // QuoteASCII returns s as a JSON string of printable ASCII (RFC 8259 §7), which
 // can stand in a header as it is.

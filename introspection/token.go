@@ -24,18 +24,18 @@ func neverAccepted(token string) bool {
 		return true
 	}
 	var claims struct {
-		Aud json.RawMessage `json:"aud"`
+		Aud any `json:"aud"`
 	}
 	payload, ok := jwtPayload(token)
-	if !ok || json.Unmarshal(payload, &claims) != nil || len(claims.Aud) == 0 {
+	if !ok || json.Unmarshal(payload, &claims) != nil {
 		return false
 	}
-	audiences := make([]string, 1)
-	if json.Unmarshal(claims.Aud, &audiences[0]) != nil && json.Unmarshal(claims.Aud, &audiences) != nil {
-		return false
+	audiences, isArray := claims.Aud.([]any)
+	if !isArray {
+		audiences = []any{claims.Aud}
 	}
-	for _, audience := range audiences {
-		if strings.HasPrefix(audience, launchAudience) {
+	for _, value := range audiences {
+		if audience, _ := value.(string); strings.HasPrefix(audience, launchAudience) {
 			return true
 		}
 	}
@@ -53,8 +53,13 @@ func jwtPayload(token string) ([]byte, bool) {
 	if !ok || strings.Contains(signature, ".") {
 		return nil, false
 	}
-	payload, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(segment, "="))
-	return payload, err == nil
+	return decodeSegment(segment)
+}
+
+// decodeSegment tolerates padding, because what it decodes is only ever refused.
+func decodeSegment(segment string) ([]byte, bool) {
+	decoded, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(segment, "="))
+	return decoded, err == nil
 }
 
 // NewRequestID returns a random UUID (RFC 9562 §5.4), the form Koppeltaal asks

@@ -30,10 +30,11 @@ func newRegistry() *prometheus.Registry {
 // the data listener, so that a flood there leaves the probes alone.
 func (sc *sidecar) adminServer() *http.Server {
 	router := mux.NewRouter()
+	router.MethodNotAllowedHandler = http.HandlerFunc(methodNotAllowed)
 	get := router.Methods(http.MethodGet, http.MethodHead).Subrouter()
 	get.HandleFunc("/livez", livez)
 	get.HandleFunc("/readyz", sc.readyz)
-	get.Handle("/metrics", promhttp.HandlerFor(sc.registry, promhttp.HandlerOpts{Registry: sc.registry}))
+	get.Handle("/metrics", promhttp.HandlerFor(sc.registry, promhttp.HandlerOpts{}))
 	return &http.Server{
 		Handler:           router,
 		ReadHeaderTimeout: readHeaderTimeout,
@@ -43,6 +44,12 @@ func (sc *sidecar) adminServer() *http.Server {
 		MaxHeaderBytes:    headerRoom,
 		ErrorLog:          slog.NewLogLogger(sc.logger.Handler(), slog.LevelDebug),
 	}
+}
+
+// methodNotAllowed tells what is allowed (RFC 9110 §15.5.6).
+func methodNotAllowed(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Allow", "GET, HEAD")
+	w.WriteHeader(http.StatusMethodNotAllowed)
 }
 
 // livez says that the process serves. It looks at nothing else: a restart

@@ -82,12 +82,6 @@ type config struct {
 	LogLevel        string        `split_words:"true" default:"info" desc:"debug, info, warn or error."`
 }
 
-// fault is one thing wrong with the configuration. Its text never has the value
-// that was set, which may be a secret in the wrong place.
-type fault struct{ variable, text string }
-
-func (f fault) String() string { return f.variable + ": " + f.text }
-
 // loadConfig reads the environment. Each field is read by itself, because
 // envconfig stops at the first one it can't parse, and prints its value.
 func loadConfig() (*config, []fault) {
@@ -153,7 +147,7 @@ func variables() []string {
 // linkPattern matches the variables that Kubernetes sets in every container for
 // a Service that is called "sidecar" or "sidecar-something".
 var linkPattern = regexp.MustCompile(
-	`^SIDECAR_(.+_)?(SERVICE_HOST=|SERVICE_PORT(_.+)?=\d+$|PORT=\w+://|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?=)`)
+	`^SIDECAR_(\w+_)?(SERVICE_HOST=|SERVICE_PORT(_\w+)?=\d+$|PORT=\w+://|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?=)`)
 
 // unknownVariables finds misspelled settings: an operator who believes to have
 // set a limit must not run without it.
@@ -170,14 +164,19 @@ func unknownVariables(environ, known []string) []fault {
 	return faults
 }
 
-// suggestion names the known variable that is at most two typing errors away.
+// suggestion names the nearest known variable, if it is at most two typing
+// errors away.
 func suggestion(name string, known []string) string {
+	nearest, least := "", 3
 	for _, k := range known {
-		if distance(name, k) <= 2 {
-			return "; did you mean " + k + "?"
+		if d := distance(name, k); d < least {
+			nearest, least = k, d
 		}
 	}
-	return ""
+	if nearest == "" {
+		return ""
+	}
+	return "; did you mean " + nearest + "?"
 }
 
 // distance is the Levenshtein distance.

@@ -2,14 +2,11 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"runtime"
 	"runtime/debug"
-
-	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
 )
 
 // Exit codes.
@@ -46,7 +43,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		command = args[0]
 	}
 	if len(args) > 1 {
-		_, _ = fmt.Fprintf(stderr, "%s takes no arguments; see -h\n", command)
+		_, _ = fmt.Fprintln(stderr, "a command takes no arguments; see -h")
 		return exitConfig
 	}
 	var err error
@@ -77,16 +74,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 
 // serveCommand runs the sidecar. Nothing listens before every fault was found.
 func serveCommand(ctx context.Context, stdout, stderr io.Writer) int {
-	c, faults := loadConfig()
-	s := c.validate()
-	faults = append(faults, s.faults...)
+	c, unread := loadConfig()
+	s := c.validate(unread)
 	logger := slog.New(slog.NewJSONHandler(stdout, &slog.HandlerOptions{Level: s.level}))
-	var built *sidecar
-	if len(faults) == 0 {
-		built, faults = build(s, logger)
-	} else {
-		faults = append(faults, s.checkFiles()...)
-	}
+	built, faults := build(s, logger)
 	if len(faults) > 0 {
 		for _, f := range faults {
 			_, _ = fmt.Fprintln(stderr, f)
@@ -116,39 +107,4 @@ func buildInfo() (string, string) {
 		}
 	}
 	return v, c
-}
-
-// fieldVariables maps the fields of package introspection's configuration to
-// the variables they come from.
-var fieldVariables = map[string]string{
-	"Auth":          "SIDECAR_INTROSPECTION_AUTH",
-	"BearerToken":   "SIDECAR_BEARER_TOKEN_FILE",
-	"TokenEndpoint": "SIDECAR_TOKEN_ENDPOINT",
-	"ClientID":      "SIDECAR_CLIENT_ID",
-	"ClientSecret":  "SIDECAR_CLIENT_SECRET_FILE",
-	"ClientKey":     "SIDECAR_CLIENT_KEY_FILE",
-	"Algorithm":     "SIDECAR_CLIENT_ASSERTION_ALG",
-	"Audience":      "SIDECAR_CLIENT_ASSERTION_AUDIENCE",
-	"Timeout":       "SIDECAR_INTROSPECTION_TIMEOUT",
-	"CA":            "SIDECAR_CA_FILE",
-	"ClientCert":    "SIDECAR_CLIENT_CERT_FILE",
-}
-
-// faultsOf turns a constructor's error into faults of variables.
-func faultsOf(err error) []fault {
-	if err == nil {
-		return nil
-	}
-	if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // what errors.Join returns
-		var faults []fault
-		for _, e := range joined.Unwrap() {
-			faults = append(faults, faultsOf(e)...)
-		}
-		return faults
-	}
-	var field *introspection.FieldError
-	if errors.As(err, &field) && fieldVariables[field.Field] != "" {
-		return []fault{{fieldVariables[field.Field], field.Err.Error()}}
-	}
-	return []fault{{"configuration", err.Error()}}
 }

@@ -23,36 +23,46 @@ type settings struct {
 	headers  []proxy.ContextHeader
 	trusted  []netip.Prefix
 	level    slog.Level
+	unread   []fault // what reading the environment found; also in faults
 	faults   []fault
 }
 
 // validate checks everything that can be checked without opening a file or a
-// connection, and sets no default. All faults are in the result.
-func (c *config) validate() *settings {
-	s := &settings{config: c}
+// connection, and sets no default. All faults are in the result, those of
+// reading first.
+func (c *config) validate(unread []fault) *settings {
+	s := &settings{config: c, unread: unread, faults: slices.Clone(unread)}
 	s.checkAddresses()
 	s.checkUpstream()
 	s.checkAuthorizationServer()
 	s.checkCredential()
 	s.checkPairs()
 	s.checkLimits()
+	s.checkScopes()
 	s.checkHeaders()
 	s.checkOperation()
 	s.checkAvailable()
 	return s
 }
 
+// fault adds one, unless the variable couldn't even be read: then what stands in
+// its field isn't what the operator set.
 func (s *settings) fault(variable, format string, args ...any) {
-	s.faults = append(s.faults, fault{variable, fmt.Sprintf(format, args...)})
+	f := fault{variable, fmt.Sprintf(format, args...)}
+	if !told(s.unread, variable) && !slices.Contains(s.faults, f) {
+		s.faults = append(s.faults, f)
+	}
 }
 
 func (s *settings) checkAddresses() {
-	for variable, address := range map[string]string{"SIDECAR_LISTEN_ADDRESS": s.ListenAddress, "SIDECAR_ADMIN_ADDRESS": s.AdminAddress} {
+	check := func(variable, address string) {
 		_, port, err := net.SplitHostPort(address)
 		if n, convErr := strconv.ParseUint(port, 10, 16); err != nil || convErr != nil || n == 0 && port != "0" {
 			s.fault(variable, "must be host:port or :port")
 		}
 	}
+	check("SIDECAR_LISTEN_ADDRESS", s.ListenAddress)
+	check("SIDECAR_ADMIN_ADDRESS", s.AdminAddress)
 	if _, port, _ := net.SplitHostPort(s.ListenAddress); s.ListenAddress == s.AdminAddress && port != "0" {
 		s.fault("SIDECAR_ADMIN_ADDRESS", "must differ from SIDECAR_LISTEN_ADDRESS")
 	}
@@ -79,59 +89,6 @@ func (s *settings) checkUpstream() {
 	_, port, _ := net.SplitHostPort(s.ListenAddress)
 	if port != "0" && port == portOf(u) && isLoopback(u.Hostname()) {
 		s.fault(variable, "is the sidecar's own SIDECAR_LISTEN_ADDRESS: requests would go round in circles")
-	}
-}
-
-// parseURL takes an absolute http or https URL that names a server and nothing else.
-func parseURL(raw string) (*url.URL, error) {
-	u, err := url.Parse(raw)
-	switch {
-	case err != nil:
-		return nil, errors.New("is not a URL")
-	case u.Scheme != "http" && u.Scheme != "https":
-		return nil, errors.New("must begin with http:// or https://")
-	case u.Hostname() == "" || strings.ContainsAny(u.Host, " %"):
-		return nil, errors.New("must name a host")
-	case u.User != nil:
-		return nil, errors.New("must not have user information: secrets come from files")
-	case u.Fragment != "" || strings.HasSuffix(raw, "#"):
-		return nil, errors.New("must not have a fragment")
-	}
-	if port := u.Port(); strings.HasSuffix(u.Host, ":") || port != "" {
-		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
-			return nil, errors.New("must have a port from 1 to 65535, or none")
-		}
-	}
-	return u, nil
-}
-
-func portOf(u *url.URL) string {
-	if port := u.Port(); port != "" {
-		return port
-	}
-	return map[string]string{"http": "80", "https": "443"}[u.Scheme]
-}
-
-func isLoopback(host string) bool {
-	if strings.EqualFold(host, "localhost") {
-		return true
-	}
-	ip, err := netip.ParseAddr(host)
-	return err == nil && ip.Unmap().IsLoopback()
-}
-
-// checkSecureURL checks a URL that gets tokens or credentials.
-func (s *settings) checkSecureURL(variable, raw string) {
-	if raw == "" {
-		return
-	}
-	u, err := parseURL(raw)
-	if err != nil {
-		s.fault(variable, "%v", err)
-		return
-	}
-	if u.Scheme == "http" && !isLoopback(u.Hostname()) && !s.AllowInsecureHTTP {
-		s.fault(variable, "must be https, or http to a loopback address; tokens would cross the network readable (SIDECAR_ALLOW_INSECURE_HTTP=true allows it)")
 	}
 }
 
@@ -217,6 +174,7 @@ const (
 	maxTokenBytes     = 1 << 20
 	maxIntrospections = 10_000
 	maxSkew           = 5 * time.Minute
+	maxWait           = 24 * time.Hour
 )
 
 func (s *settings) checkLimits() {
@@ -228,20 +186,34 @@ func (s *settings) checkLimits() {
 	count("SIDECAR_CACHE_MAX_ENTRIES", s.CacheMaxEntries, maxEntries)
 	count("SIDECAR_MAX_TOKEN_BYTES", s.MaxTokenBytes, maxTokenBytes)
 	count("SIDECAR_MAX_INTROSPECTIONS", s.MaxIntrospections, maxIntrospections)
-	duration := func(variable string, value, least time.Duration) {
-		if value < least {
-			s.fault(variable, "must be at least %v", least)
+	between := func(variable string, value, least, most time.Duration) {
+		if value < least || value > most {
+			s.fault(variable, "must be from %v to %v", least, most)
 		}
 	}
-	duration("SIDECAR_INTROSPECTION_TIMEOUT", s.IntrospectionTimeout, time.Millisecond)
-	duration("SIDECAR_UPSTREAM_HEADER_TIMEOUT", s.UpstreamHeaderTimeout, time.Millisecond)
-	duration("SIDECAR_CACHE_MAX_AGE", s.CacheMaxAge, 0)
-	duration("SIDECAR_CACHE_NO_EXP_AGE", s.CacheNoExpAge, 0)
-	duration("SIDECAR_CACHE_INACTIVE_AGE", s.CacheInactiveAge, 0)
-	duration("SIDECAR_SHUTDOWN_DELAY", s.ShutdownDelay, 0)
-	duration("SIDECAR_SHUTDOWN_TIMEOUT", s.ShutdownTimeout, 0)
-	if s.ClockSkew < 0 || s.ClockSkew > maxSkew {
-		s.fault("SIDECAR_CLOCK_SKEW", "must be from 0s to %v", maxSkew)
+	between("SIDECAR_INTROSPECTION_TIMEOUT", s.IntrospectionTimeout, time.Millisecond, maxWait)
+	between("SIDECAR_UPSTREAM_HEADER_TIMEOUT", s.UpstreamHeaderTimeout, time.Millisecond, maxWait)
+	between("SIDECAR_SHUTDOWN_DELAY", s.ShutdownDelay, 0, maxWait)
+	between("SIDECAR_SHUTDOWN_TIMEOUT", s.ShutdownTimeout, 0, maxWait)
+	between("SIDECAR_CLOCK_SKEW", s.ClockSkew, 0, maxSkew)
+	age := func(variable string, value time.Duration) {
+		if value < 0 {
+			s.fault(variable, "must not be negative")
+		}
+	}
+	age("SIDECAR_CACHE_MAX_AGE", s.CacheMaxAge)
+	age("SIDECAR_CACHE_NO_EXP_AGE", s.CacheNoExpAge)
+	age("SIDECAR_CACHE_INACTIVE_AGE", s.CacheInactiveAge)
+}
+
+// checkScopes catches scopes separated by blanks, as OAuth itself writes them:
+// no token ever has such a one, so that every request would get 403. A quote
+// would break the challenge that names them.
+func (s *settings) checkScopes() {
+	for _, scope := range s.RequiredScopes {
+		if strings.ContainsFunc(scope, func(r rune) bool { return r <= ' ' || r > '~' || r == '"' || r == '\\' }) { // RFC 6749 §3.3
+			s.fault("SIDECAR_REQUIRED_SCOPES", "must be scopes separated by commas, without blanks, quotes and backslashes")
+		}
 	}
 }
 
@@ -280,6 +252,8 @@ func (s *settings) checkOperation() {
 		switch {
 		case err != nil:
 			s.fault("SIDECAR_TRUSTED_PROXIES", "must be CIDRs, such as 10.1.0.0/16")
+		case prefix.Addr().Is4In6():
+			s.fault("SIDECAR_TRUSTED_PROXIES", "must not write IPv4 addresses as IPv6: they would match nobody")
 		case prefix.Bits() == 0:
 			s.fault("SIDECAR_TRUSTED_PROXIES", "must not trust every address: anyone could forge X-Forwarded-For")
 		default:

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -50,51 +51,55 @@ type sidecar struct {
 	draining   atomic.Bool
 }
 
-// build assembles the program. It reads files and opens no connection.
+// build assembles the program. It reads files and opens no connection. When the
+// settings have faults it only looks for further ones.
 func build(s *settings, logger *slog.Logger) (*sidecar, []fault) {
 	sc := &sidecar{settings: s, logger: logger, registry: newRegistry()}
-	faults := sc.buildTLS()
+	faults := append(slices.Clone(s.faults), s.checkFiles()...)
+	faults = addFaults(faults, sc.buildTLS())
 	httpClient, err := introspection.NewHTTPClient(s.transportConfig(logger))
-	faults = append(faults, faultsOf(err)...)
+	faults = addFaults(faults, err)
 	sc.credential, err = introspection.NewCredential(s.credentialConfig(httpClient, logger, sc.registry))
-	faults = append(faults, faultsOf(err)...)
+	faults = addFaults(faults, err)
+	if len(faults) == 0 {
+		faults = addFaults(faults, sc.buildPath(httpClient))
+	}
 	if len(faults) > 0 {
 		return nil, faults
-	}
-	if err := sc.buildPath(httpClient); err != nil {
-		return nil, faultsOf(err)
 	}
 	return sc, nil
 }
 
-// checkFiles reads the files that are set, so that their faults are told along
-// with those of the other settings.
-func (s *settings) checkFiles() []fault {
-	var faults []fault
-	for variable, path := range map[string]string{
-		"SIDECAR_BEARER_TOKEN_FILE": s.BearerTokenFile, "SIDECAR_CLIENT_SECRET_FILE": s.ClientSecretFile,
-		"SIDECAR_CLIENT_KEY_FILE": s.ClientKeyFile, "SIDECAR_CA_FILE": s.CAFile,
-		"SIDECAR_CLIENT_CERT_FILE": s.ClientCertFile, "SIDECAR_CLIENT_CERT_KEY_FILE": s.ClientCertKeyFile,
-		"SIDECAR_TLS_CERT_FILE": s.TLSCertFile, "SIDECAR_TLS_KEY_FILE": s.TLSKeyFile,
-	} {
+// checkFiles reads the files that are set, so that one that can't be read is
+// told with its own variable.
+func (s *settings) checkFiles() (faults []fault) {
+	check := func(variable, path string) {
 		if path == "" {
-			continue
+			return
 		}
 		if _, err := watch(path)(true); err != nil {
 			faults = append(faults, fault{variable, err.Error()})
 		}
 	}
+	check("SIDECAR_BEARER_TOKEN_FILE", s.BearerTokenFile)
+	check("SIDECAR_CLIENT_SECRET_FILE", s.ClientSecretFile)
+	check("SIDECAR_CLIENT_KEY_FILE", s.ClientKeyFile)
+	check("SIDECAR_CA_FILE", s.CAFile)
+	check("SIDECAR_CLIENT_CERT_FILE", s.ClientCertFile)
+	check("SIDECAR_CLIENT_CERT_KEY_FILE", s.ClientCertKeyFile)
+	check("SIDECAR_TLS_CERT_FILE", s.TLSCertFile)
+	check("SIDECAR_TLS_KEY_FILE", s.TLSKeyFile)
 	return faults
 }
 
-func (sc *sidecar) buildTLS() []fault {
+func (sc *sidecar) buildTLS() error {
 	s := sc.settings
-	if s.TLSCertFile == "" {
+	if s.TLSCertFile == "" || s.TLSKeyFile == "" {
 		return nil
 	}
 	pair := &certificate{certFile: watch(s.TLSCertFile), keyFile: watch(s.TLSKeyFile)}
 	if _, err := pair.get(nil); err != nil {
-		return []fault{{"SIDECAR_TLS_CERT_FILE", err.Error()}}
+		return &introspection.FieldError{Field: "TLSCert", Err: err}
 	}
 	sc.tls = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: pair.get}
 	return nil

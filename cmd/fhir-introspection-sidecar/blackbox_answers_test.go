@@ -1,0 +1,317 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/introspectiontest"
+)
+
+// Every deviation seen in the field, through the whole program.
+func TestBlackboxDeviations(t *testing.T) {
+	t.Parallel()
+	w := start(t, nil)
+	for i, d := range introspectiontest.Deviations() {
+		t.Run(d.Name, func(t *testing.T) {
+			token := fmt.Sprint("d", i)
+			w.as.AddToken(token, w.as.Claims())
+			w.as.SetAnswerFor(token, d.Answer)
+			before := w.up.count()
+			a := w.ask(t, "GET /fhir/Patient", bearer(token))
+			switch d.Verdict {
+			case introspectiontest.Active:
+				a.is(t, 200)
+			case introspectiontest.Inactive:
+				a.refused(t, 401, "login", "invalid_token")
+			default:
+				a.refused(t, 503, "transient", "")
+			}
+			if (a.status == 200) != (w.up.count() > before) {
+				t.Error("FHIR server got what the client was refused, or the reverse")
+			}
+		})
+	}
+}
+
+// Answers to the byte.
+func TestBlackboxAnswers(t *testing.T) {
+	t.Parallel()
+	as := newRawAuthority(t, "")
+	w := start(t, env{"INTROSPECTION_ENDPOINT": "http://" + as.address + "/i", "CACHE_INACTIVE_AGE": "0"})
+	pad := func(n int) string { // an answer of n bytes
+		const frame = `{"active":true,"x":""}`
+		return frame[:len(frame)-2] + strings.Repeat("x", n-len(frame)) + `"}`
+	}
+	now := time.Now().Unix()
+	for i, c := range []struct {
+		id, body string
+		status   int
+	}{
+		{"F02 exp is now", fmt.Sprintf(`{"active":true,"exp":%d}`, now), 401},
+		{"F06 exp zero", `{"active":true,"exp":0}`, 401},
+		{"F06 exp negative", `{"active":true,"exp":-1}`, 401},
+		{"F06 exp negative string", `{"active":true,"exp":"-1"}`, 503},
+		{"F06 exp true", `{"active":true,"exp":true}`, 503},
+		{"F06 exp empty string", `{"active":true,"exp":""}`, 503},
+		{"F06 exp fraction string", `{"active":true,"exp":"4102444800.5"}`, 503},
+		{"F06 exp list", `{"active":true,"exp":[4102444800]}`, 503},
+		{"F03 exp exponent", `{"active":true,"exp":4.1024448e9}`, 200},
+		{"F06 exp blank string", `{"active":true,"exp":" 4102444800"}`, 503},
+		{"F06 exp string", `{"active":true,"exp":"4102444800"}`, 200},
+		{"G07 limit", pad(256 << 10), 200},
+		{"G07 limit + 1", pad(256<<10 + 1), 503},
+		{"G10 twice true", `{"active":true,"active":true}`, 503},
+		{"G10 false true", `{"active":false,"active":true}`, 503},
+		{"G10 true false", `{"active":true,"active":false}`, 503},
+		{"G11 ACTIVE", `{"active":false,"ACTIVE":true}`, 503},
+		{"G11 Active before", `{"Active":true,"active":false}`, 503},
+		{"G11 escaped name", `{"active":true,"\u0061ctive":false}`, 503},
+		{"G11 Kelvin sign", "{\"active\":true,\"to\u212aen_type\":\"x\",\"token_type\":\"Bearer\"}", 503},
+		{"G11 long s", "{\"active\":true,\"\u017fub\":\"x\",\"sub\":\"y\"}", 503},
+		{"G12 exp twice", `{"active":true,"exp":4102444800,"exp":4102444801}`, 503},
+		{"G12 EXP", `{"active":true,"exp":1,"EXP":4102444800}`, 503},
+		{"G12 unknown twice", `{"active":true,"x":1,"x":2}`, 200},
+		{"inactive with odd members", `{"active":false,"exp":"x","patient":{},"sub":"\u0000"}`, 401},
+		{"G13 trailing word", `{"active":true} x`, 503},
+		{"G13 two objects", `{"active":true}{"active":true}`, 503},
+		{"G13 trailing comma", `{"active":true,}`, 503},
+		{"G13 NaN", `{"active":true,"exp":NaN}`, 503},
+		{"G13 single quotes", `{'active':true}`, 503},
+		{"G13 comment", `{"active":true}//`, 503},
+		{"G13 list", `[{"active":true}]`, 503},
+		{"G13 NUL after", "{\"active\":true}\x00", 503},
+		{"G13 bad UTF-8", "{\"active\":true,\"sub\":\"\xff\"}", 503},
+		{"G13 lone surrogate", `{"active":true,"sub":"\ud800"}`, 503},
+		{"G14 deep", `{"active":true,"x":` + strings.Repeat("[", 100_000) + strings.Repeat("]", 100_000) + `}`, 503},
+		{"G16 active string", `{"active":"true"}`, 503},
+		{"G16 active 1", `{"active":1}`, 503},
+		{"G16 active list", `{"active":[true]}`, 503},
+		{"G23 error beside active", `{"active":true,"error":"x"}`, 200},
+		{"sub number", `{"active":true,"sub":5}`, 503},
+		{"scope number", `{"active":true,"scope":5}`, 503},
+		{"aud object", `{"active":true,"aud":{"a":1}}`, 503},
+		{"aud list of numbers", `{"active":true,"aud":[1]}`, 503},
+		{"cnf empty", `{"active":true,"cnf":{}}`, 401},
+		{"cnf null", `{"active":true,"cnf":null}`, 200},
+		{"token_type DPoP", `{"active":true,"token_type":"DPoP"}`, 401},
+		{"token_type Bearer", `{"active":true,"token_type":"BEARER"}`, 200},
+		{"token_type refresh", `{"active":true,"token_type":"urn:ietf:params:oauth:token-type:refresh_token"}`, 401},
+		{"token_type id", `{"active":true,"token_type":"id_token"}`, 401},
+		{"token_use id", `{"active":true,"token_use":"id"}`, 401},
+		{"token_use access", `{"active":true,"token_use":"access_token"}`, 200},
+		{"typ Refresh", `{"active":true,"typ":"Refresh"}`, 401},
+		{"typ refresh+jwt", `{"active":true,"typ":"refresh+jwt"}`, 401},
+		{"typ at+jwt", `{"active":true,"typ":"at+jwt"}`, 200},
+		{"typ JWT", `{"active":true,"typ":"JWT"}`, 200},
+		{"nbf ahead", fmt.Sprintf(`{"active":true,"nbf":%d}`, now+600), 401},
+		{"iat ahead", fmt.Sprintf(`{"active":true,"iat":%d}`, now+600), 401},
+		{"nbf within skew", fmt.Sprintf(`{"active":true,"nbf":%d}`, now+2), 200},
+		{"fhirContext twice within", `{"active":true,"fhirContext":[{"reference":"Task/1","reference":"Task/2"}]}`, 503},
+	} {
+		t.Run(c.id, func(t *testing.T) {
+			as.set(jsonAnswer(c.body))
+			before := w.up.count()
+			a := w.ask(t, "GET /fhir/Patient", bearer(fmt.Sprint("t", i)))
+			switch c.status {
+			case 200:
+				a.is(t, 200)
+			case 401:
+				a.refused(t, 401, "login", "invalid_token")
+			default:
+				a.refused(t, 503, "transient", "")
+			}
+			if (a.status == 200) != (w.up.count() > before) {
+				t.Error("FHIR server got what the client was refused, or the reverse")
+			}
+		})
+	}
+	for i, c := range []struct {
+		id, answer string
+		status     int
+	}{
+		{"204", "HTTP/1.1 204 No Content\r\n\r\n", 503},
+		{"206", strings.Replace(jsonAnswer(`{"active":true}`), "200 OK", "206 Partial", 1), 503},
+		{"G17 text/html", strings.Replace(jsonAnswer(`{"active":true}`), "application/json", "text/html", 1), 503},
+		{"G17 jwt", strings.Replace(jsonAnswer(`{"active":true}`), "application/json", "application/jwt", 1), 503},
+		{"G17 +json", strings.Replace(jsonAnswer(`{"active":true}`), "application/json", "application/token-introspection+json", 1), 200},
+		{"G17 two types", strings.Replace(jsonAnswer(`{"active":true}`), "\r\n\r\n", "\r\nContent-Type: text/html\r\n\r\n", 1), 0},
+		{"G22 500 active", strings.Replace(jsonAnswer(`{"active":true}`), "200 OK", "500 Error", 1), 503},
+		{"G22 400 active", strings.Replace(jsonAnswer(`{"active":true}`), "200 OK", "400 Bad", 1), 503},
+		{"G22 400 inactive", strings.Replace(jsonAnswer(`{"active":false}`), "200 OK", "400 Bad", 1), 503},
+		{"G04 cut off", "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 100\r\nConnection: close\r\n\r\n{\"active\":true}", 503},
+		{"G04 cut off chunk", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\nf\r\n{\"active\":true}\r\n", 503},
+		{"no HTTP", "{\"active\":true}\r\nConnection: close\r\n\r\n", 503},
+	} {
+		t.Run(c.id, func(t *testing.T) {
+			as.set(c.answer)
+			a := w.ask(t, "GET /fhir/Patient", bearer(fmt.Sprint("u", i)))
+			if c.status == 503 {
+				a.refused(t, 503, "transient", "")
+			} else if c.status != 0 {
+				a.is(t, c.status)
+			}
+		})
+	}
+	for result, least := range map[string]float64{"active": 5, "inactive": 4, "malformed": 10, "unavailable": 3} {
+		if n := w.metric(t, "introspection_sidecar_introspections_total", `result="`+result+`"`); n < least {
+			t.Errorf("%v introspections with result %s", n, result)
+		}
+	}
+}
+
+// G20: what the authorization server asks for, the client is asked for.
+func TestBlackboxRetryAfter(t *testing.T) {
+	t.Parallel()
+	as := newRawAuthority(t, "")
+	w := start(t, env{"INTROSPECTION_ENDPOINT": "http://" + as.address + "/"})
+	for i, c := range []struct{ status, value, want string }{
+		{"429 Too Many", "7", "7"},
+		{"503 Unavailable", "7", ""},
+		{"429 Too Many", "-1", ""},
+		{"429 Too Many", "junk", ""},
+		{"429 Too Many", "1000000000", ""},
+		{"429 Too Many", "99999999999999999999", ""},
+		{"429 Too Many", "Mon, 23 Nov 2020 10:00:00 GMT", ""},
+	} {
+		as.set("HTTP/1.1 " + c.status + "\r\nRetry-After: " + c.value + "\r\nContent-Length: 0\r\n\r\n")
+		a := w.ask(t, "GET /fhir/Patient", bearer(fmt.Sprint("t", i)))
+		a.refused(t, 503, "transient", "")
+		got, err := strconv.Atoi(a.header.Get("Retry-After"))
+		if err != nil || got < 0 || got > 3600 || c.want != "" && strconv.Itoa(got) != c.want {
+			t.Errorf("%s %q: Retry-After %q", c.status, c.value, a.header.Get("Retry-After"))
+		}
+	}
+	if n := w.metric(t, "introspection_sidecar_introspections_total", `result="throttled"`); n != 6 {
+		t.Errorf("%v throttled", n)
+	}
+}
+
+// G01, G02, G08: an endpoint that is away, silent or endless costs the timeout at most.
+func TestBlackboxEndpointFaults(t *testing.T) {
+	t.Parallel()
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close() //nolint:errcheck // only there to be silent
+	closed, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = closed.Close()
+	drip := newRawAuthority(t, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n")
+	endless := newRawAuthority(t, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 10000000000\r\n\r\n"+strings.Repeat(" ", 16<<20))
+	for name, address := range map[string]string{"silent": silent.Addr().String(), "refused": closed.Addr().String(), "stalls in the body": drip.address, "endless": endless.address} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := start(t, env{"INTROSPECTION_ENDPOINT": "http://" + address + "/", "INTROSPECTION_TIMEOUT": "300ms"})
+			began := time.Now()
+			w.ask(t, "GET /fhir/Patient", good).refused(t, 503, "transient", "")
+			if d := time.Since(began); d > 2*time.Second {
+				t.Errorf("took %v", d)
+			}
+			if w.get(t, "/readyz").status != 200 {
+				t.Error("one failed introspection turned readiness red")
+			}
+			if w.up.count() != 0 {
+				t.Error("FHIR server got the request")
+			}
+		})
+	}
+}
+
+// K: the checks of the configuration; absent claims fail them, on hits too.
+func TestBlackboxRequired(t *testing.T) {
+	t.Parallel()
+	w := start(t, env{
+		"REQUIRED_AUDIENCES": "https://fhir.example, other", "REQUIRED_ISSUERS": "https://as.example/",
+		"REQUIRED_SCOPES": "a, b", "REQUIRED_TOKEN_TYPES": "Bearer",
+	})
+	base := func() map[string]any {
+		return map[string]any{"aud": "other", "iss": "https://as.example/", "scope": "c a  b", "token_type": "bearer", "exp": 4102444800}
+	}
+	for i, c := range []struct {
+		name   string
+		change func(map[string]any)
+		status int
+	}{
+		{"all", func(map[string]any) {}, 200},
+		{"K02 aud absent", func(m map[string]any) { delete(m, "aud") }, 401},
+		{"K02 aud empty list", func(m map[string]any) { m["aud"] = []string{} }, 401},
+		{"K02 aud empty", func(m map[string]any) { m["aud"] = "" }, 401},
+		{"K02 aud null", func(m map[string]any) { m["aud"] = nil }, 401},
+		{"K02 aud list", func(m map[string]any) { m["aud"] = []string{"x", "https://fhir.example"} }, 200},
+		{"K02 aud prefix", func(m map[string]any) { m["aud"] = "https://fhir.example/" }, 401},
+		{"K02 aud case", func(m map[string]any) { m["aud"] = "OTHER" }, 401},
+		{"K04 iss slash", func(m map[string]any) { m["iss"] = "https://as.example" }, 401},
+		{"K04 iss absent", func(m map[string]any) { delete(m, "iss") }, 401},
+		{"K04 iss case", func(m map[string]any) { m["iss"] = "https://AS.example/" }, 401},
+		{"K07 scope absent", func(m map[string]any) { delete(m, "scope") }, 403},
+		{"K07 scope part", func(m map[string]any) { m["scope"] = "a bb" }, 403},
+		{"K07 scope list", func(m map[string]any) { m["scope"] = []string{"b", "a"} }, 200},
+		{"type absent", func(m map[string]any) { delete(m, "token_type") }, 401},
+		{"type other", func(m map[string]any) { m["token_type"] = "mac" }, 401},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			claims, token := base(), fmt.Sprint("k", i)
+			c.change(claims)
+			w.as.AddToken(token, claims)
+			for range 2 {
+				a := w.ask(t, "GET /fhir/Patient", bearer(token))
+				switch c.status {
+				case 200:
+					a.is(t, 200)
+				case 401:
+					a.refused(t, 401, "login", "invalid_token")
+				case 403:
+					a.refused(t, 403, "forbidden", "insufficient_scope")
+					if !strings.Contains(a.header.Get("WWW-Authenticate"), `scope="a b"`) {
+						t.Errorf("challenge %q", a.header.Get("WWW-Authenticate"))
+					}
+				}
+			}
+			if n := w.as.IntrospectionsOf(token); n != 1 {
+				t.Errorf("%d introspections", n)
+			}
+		})
+	}
+}
+
+// G33: beyond the limit requests wait, then get 503; hits don't wait.
+func TestBlackboxConcurrencyLimit(t *testing.T) {
+	t.Parallel()
+	w := start(t, env{"MAX_INTROSPECTIONS": "2", "INTROSPECTION_TIMEOUT": "1s"})
+	w.ask(t, "GET /fhir/Patient", good).is(t, 200)
+	w.as.SetAnswer(introspectiontest.Hang())
+	var wg sync.WaitGroup
+	for i := range 20 {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			c, err := dialPlain(w.data)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer c.Close() //nolint:errcheck // all was read
+			began := time.Now()
+			a, err := c.do(request("GET /fhir/Patient", bearer(fmt.Sprint("h", i))))
+			if err != nil || a.status != 503 || time.Since(began) > 6*time.Second {
+				t.Errorf("%v %v after %v", err, a, time.Since(began))
+			}
+		}()
+	}
+	eventually(t, "calls are under way", func() bool { return w.metric(t, "introspection_sidecar_introspections_in_flight") > 0 })
+	for range 5 {
+		if n := w.metric(t, "introspection_sidecar_introspections_in_flight"); n > 2 {
+			t.Errorf("%v calls at once", n)
+		}
+		w.ask(t, "GET /fhir/Patient", good).is(t, 200)
+	}
+	wg.Wait()
+}

@@ -1,0 +1,284 @@
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/introspectiontest"
+)
+
+func bearer(token string) string { return "Authorization: Bearer " + token }
+
+const lookups = "introspection_sidecar_cache_lookups_total"
+
+// F01: a verdict lasts until exp, and not a moment longer.
+func TestBlackboxCacheUntilExp(t *testing.T) {
+	t.Parallel()
+	w := start(t, env{"CACHE_INACTIVE_AGE": "0"})
+	exp := time.Now().Add(2 * time.Second).Unix()
+	w.as.AddToken("short", map[string]any{"exp": exp})
+	w.ask(t, "GET /fhir/Patient", bearer("short")).is(t, 200)
+	w.as.AddToken("short", map[string]any{"sub": "x"}) // would be active again
+	w.as.SetAnswerFor("short", introspectiontest.Respond(200, http.Header{"Content-Type": {"application/json"}}, `{"active":false}`))
+	for {
+		a := w.ask(t, "GET /fhir/Patient", bearer("short"))
+		if over := time.Now().Unix() >= exp; a.status == 401 {
+			if !over {
+				t.Error("refused before exp")
+			}
+			break
+		} else if a.status != 200 || time.Now().After(time.Unix(exp, 0).Add(time.Second)) {
+			t.Fatalf("status %d after exp", a.status)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	if n := w.as.IntrospectionsOf("short"); n != 2 {
+		t.Errorf("%d introspections", n)
+	}
+	for result, want := range map[string]float64{"miss": 1, "expired": 1} {
+		if n := w.metric(t, lookups, `result="`+result+`"`); n != want {
+			t.Errorf("%s: %v", result, n)
+		}
+	}
+	if w.metric(t, lookups, `result="hit"`) < 1 || w.metric(t, "introspection_sidecar_cache_hit_age_seconds_count") < 1 {
+		t.Error("no hit counted")
+	}
+}
+
+func TestBlackboxCacheAges(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name    string
+		e       env
+		claims  map[string]any
+		calls   int // for three requests
+		revoked bool
+	}{
+		{"default", nil, map[string]any{"exp": 4102444800}, 1, false},
+		{"no exp", nil, map[string]any{}, 1, false},
+		{"no exp, not kept", env{"CACHE_NO_EXP_AGE": "0"}, map[string]any{}, 3, true},
+		{"no exp age 0s with exp", env{"CACHE_NO_EXP_AGE": "0s"}, map[string]any{"exp": 4102444800}, 1, false},
+		{"far exp", nil, map[string]any{"exp": 253402300799}, 1, false},
+		{"exp beyond int64", nil, map[string]any{"exp": 1e30}, 1, false},
+		{"exp at int64's end", nil, map[string]any{"exp": int64(9223372036854775807)}, 1, false},
+		{"null exp", nil, map[string]any{"exp": nil}, 1, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			w := start(t, c.e)
+			w.as.AddToken("t", c.claims)
+			for range 3 {
+				w.ask(t, "GET /fhir/Patient", bearer("t")).is(t, 200)
+			}
+			if n := w.as.IntrospectionsOf("t"); n != c.calls {
+				t.Errorf("%d introspections, want %d", n, c.calls)
+			}
+			w.as.Revoke("t")
+			if a := w.ask(t, "GET /fhir/Patient", bearer("t")); (a.status == 401) != c.revoked {
+				t.Errorf("after revocation %d", a.status)
+			}
+		})
+	}
+}
+
+// F15: a revoked token is refused within the configured age.
+func TestBlackboxCacheMaxAge(t *testing.T) {
+	t.Parallel()
+	w := start(t, env{"CACHE_MAX_AGE": "500ms"})
+	w.ask(t, "GET /fhir/Patient", good).is(t, 200)
+	revoked := time.Now()
+	w.as.Revoke("good")
+	for w.ask(t, "GET /fhir/Patient", good).status == 200 {
+		if time.Since(revoked) > 3*time.Second {
+			t.Fatal("still accepted")
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	if d := time.Since(revoked); d > 2*time.Second {
+		t.Errorf("accepted for %v", d)
+	}
+}
+
+// F25, F31: inactive is remembered a little, in a store of its own.
+func TestBlackboxCacheInactive(t *testing.T) {
+	t.Parallel()
+	w := start(t, env{"CACHE_INACTIVE_AGE": "700ms", "CACHE_MAX_ENTRIES": "1"})
+	w.ask(t, "GET /fhir/Patient", good).is(t, 200)
+	for range 20 {
+		w.ask(t, "GET /fhir/Patient", bearer("junk")).refused(t, 401, "login", "invalid_token")
+	}
+	if n := w.as.IntrospectionsOf("junk"); n != 1 {
+		t.Errorf("%d introspections of a token just called inactive", n)
+	}
+	if n := w.metric(t, lookups, `result="inactive_hit"`); n != 19 {
+		t.Errorf("%v inactive hits", n)
+	}
+	if w.metric(t, "introspection_sidecar_cache_entries", `verdict="active"`) != 1 || w.metric(t, "introspection_sidecar_cache_entries", `verdict="inactive"`) != 1 {
+		t.Error("entries are counted wrongly")
+	}
+	w.ask(t, "GET /fhir/Patient", good).is(t, 200)
+	if n := w.as.IntrospectionsOf("good"); n != 1 {
+		t.Error("junk displaced a good token")
+	}
+	w.as.AddToken("junk", nil)
+	eventually(t, "the token becomes active", func() bool { return w.ask(t, "GET /fhir/Patient", bearer("junk")).status == 200 })
+	off := start(t, env{"CACHE_INACTIVE_AGE": "0"})
+	for range 3 {
+		off.ask(t, "GET /fhir/Patient", bearer("junk")).refused(t, 401, "login", "invalid_token")
+	}
+	if n := off.as.IntrospectionsOf("junk"); n != 3 {
+		t.Errorf("%d introspections without an inactive store", n)
+	}
+}
+
+// F14: tokens that look alike are not alike.
+func TestBlackboxCacheKeys(t *testing.T) {
+	t.Parallel()
+	w := start(t, nil)
+	prefix := strings.Repeat("p", 1000)
+	w.as.AddToken(prefix+"a", map[string]any{"sub": "a"})
+	w.as.AddToken(prefix+"b", map[string]any{"sub": "b"})
+	w.as.AddToken("Case", map[string]any{"sub": "upper"})
+	for range 2 {
+		for token, subject := range map[string]string{prefix + "a": "a", prefix + "b": "b", "Case": "upper"} {
+			w.ask(t, "GET /fhir/Patient", bearer(token)).is(t, 200)
+			w.up.last(t).has(t, "X-Launch-Subject", subject)
+		}
+		for _, token := range []string{prefix, prefix + "c", prefix + "A", "case", "good=", "goo", "good."} {
+			w.ask(t, "GET /fhir/Patient", bearer(token)).refused(t, 401, "login", "invalid_token")
+		}
+	}
+}
+
+// F10: the checks run on hits too. F18: LRU bound.
+func TestBlackboxCacheBound(t *testing.T) {
+	t.Parallel()
+	w := start(t, env{"CACHE_MAX_ENTRIES": "2"})
+	for i := range 10 {
+		token := fmt.Sprint("t", i)
+		w.as.AddToken(token, nil)
+		w.ask(t, "GET /fhir/Patient", bearer(token)).is(t, 200)
+	}
+	if n := w.metric(t, "introspection_sidecar_cache_entries", `verdict="active"`); n != 2 {
+		t.Errorf("%v entries", n)
+	}
+	if n := w.metric(t, "introspection_sidecar_cache_evictions_total", `verdict="active"`, `reason="capacity"`); n != 8 {
+		t.Errorf("%v evictions", n)
+	}
+}
+
+// F20: a thousand misses at once are one call.
+func TestBlackboxCacheStampede(t *testing.T) {
+	t.Parallel()
+	w := start(t, env{"INTROSPECTION_TIMEOUT": "30s"})
+	release := make(chan struct{})
+	const clients = 1000
+	var wg sync.WaitGroup
+	statuses := make([]int, clients)
+	w.as.SetAnswer(introspectiontest.Hold(release, nil))
+	for i := range clients {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			if c, err := dialPlain(w.data); err == nil {
+				defer c.Close() //nolint:errcheck // all was read
+				if a, err := c.do(request("GET /fhir/Patient", good, "Connection: close")); err == nil {
+					statuses[i] = a.status
+				}
+			}
+		}()
+	}
+	eventually(t, "all wait", func() bool {
+		return w.metric(t, lookups, `result="coalesced"`)+w.metric(t, lookups, `result="miss"`) == clients
+	})
+	if n := w.metric(t, "introspection_sidecar_introspections_in_flight"); n != 1 {
+		t.Errorf("%v in flight", n)
+	}
+	close(release)
+	wg.Wait()
+	for i, status := range statuses {
+		if status != 200 {
+			t.Fatalf("client %d got %d", i, status)
+		}
+	}
+	if n := w.as.Introspections(); n != 1 {
+		t.Errorf("%d introspections", n)
+	}
+}
+
+// F21: the call outlives the client that started it. Koppeltaal's server
+// answers about a token once.
+func TestBlackboxCacheLeaderLeaves(t *testing.T) {
+	t.Parallel()
+	w := startWith(t, introspectiontest.NewServerWith(t, introspectiontest.Config{OneShot: true}), env{"INTROSPECTION_TIMEOUT": "10s"})
+	release := make(chan struct{})
+	w.as.SetAnswer(introspectiontest.Hold(release, nil))
+	leader := dial(t, w.data)
+	_, _ = leader.Write([]byte(request("GET /fhir/leader", good)))
+	eventually(t, "the call", func() bool { return w.as.Introspections() == 1 })
+	follower := dial(t, w.data)
+	_, _ = follower.Write([]byte(request("GET /fhir/follower", good)))
+	eventually(t, "the follower waits", func() bool { return w.metric(t, lookups, `result="coalesced"`) == 1 })
+	_ = leader.Close()
+	eventually(t, "the leader's end is counted", func() bool {
+		return w.metric(t, "introspection_sidecar_request_duration_seconds_count") == 1
+	})
+	close(release)
+	if a, err := follower.answer("GET"); err != nil || a.status != 200 {
+		t.Fatal(err, a)
+	}
+	w.ask(t, "GET /fhir/Patient", good).is(t, 200)
+	if w.up.count() != 2 || w.as.Introspections() != 1 {
+		t.Errorf("FHIR server %d, introspections %d", w.up.count(), w.as.Introspections())
+	}
+	// G34: a call whose every client left still counts.
+	release = make(chan struct{})
+	w.as.SetAnswer(introspectiontest.Hold(release, nil))
+	w.as.AddToken("lonely", nil)
+	alone := dial(t, w.data)
+	_, _ = alone.Write([]byte(request("GET /fhir/alone", bearer("lonely"))))
+	eventually(t, "the call", func() bool { return w.as.Introspections() == 2 })
+	_ = alone.Close()
+	close(release)
+	eventually(t, "the verdict is stored", func() bool {
+		return w.metric(t, "introspection_sidecar_cache_entries", `verdict="active"`) == 2
+	})
+	w.ask(t, "GET /fhir/Patient", bearer("lonely")).is(t, 200)
+	if n := w.as.IntrospectionsOf("lonely"); n != 1 {
+		t.Errorf("%d introspections", n)
+	}
+}
+
+// F22, F24: failures are shared with those who wait, and kept for nobody.
+func TestBlackboxCacheFailures(t *testing.T) {
+	t.Parallel()
+	w := start(t, nil)
+	for i, fault := range []introspectiontest.Answer{
+		introspectiontest.Respond(500, nil, ""), introspectiontest.Respond(429, nil, ""), introspectiontest.Respond(403, nil, ""),
+		introspectiontest.Respond(200, http.Header{"Content-Type": {"application/json"}}, "{"), introspectiontest.Reset(), introspectiontest.ResetMidBody(),
+		introspectiontest.Respond(400, http.Header{"Content-Type": {"application/json"}}, `{"error":"invalid_request"}`),
+	} {
+		token := fmt.Sprint("f", i)
+		w.as.AddToken(token, nil)
+		w.as.SetAnswer(fault)
+		before := w.as.Introspections()
+		w.ask(t, "GET /fhir/Patient", bearer(token)).refused(t, 503, "transient", "")
+		if n := w.as.Introspections() - before; n != 1 {
+			t.Errorf("fault %d: %d calls", i, n)
+		}
+		w.as.SetAnswer(nil)
+		w.ask(t, "GET /fhir/Patient", bearer(token)).is(t, 200)
+	}
+	// A token whose verdict is known survives an outage until its time.
+	w.as.Close()
+	w.ask(t, "GET /fhir/Patient", bearer("f0")).is(t, 200)
+	w.ask(t, "GET /fhir/Patient", bearer("other")).refused(t, 503, "transient", "")
+	if err := w.as.Restart(); err != nil {
+		t.Fatal(err)
+	}
+	w.ask(t, "GET /fhir/Patient", bearer("other")).refused(t, 401, "login", "invalid_token")
+}

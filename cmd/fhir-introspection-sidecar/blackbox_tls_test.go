@@ -1,0 +1,235 @@
+package main
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"io"
+	"log"
+	"math/big"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/introspectiontest"
+)
+
+// authority signs certificates.
+type authority struct {
+	cert *x509.Certificate
+	key  *ecdsa.PrivateKey
+	pem  string
+}
+
+func newAuthority(t *testing.T) *authority {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test authority"}, IsCA: true, BasicConstraintsValid: true,
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageCertSign}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, _ := x509.ParseCertificate(der)
+	return &authority{cert, key, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))}
+}
+
+// issue returns certificate and key in PEM.
+func (a *authority) issue(t *testing.T, serial int64, change func(*x509.Certificate)) (cert, key string) {
+	t.Helper()
+	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: "leaf"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		DNSNames: []string{"fhir.test"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}}
+	if change != nil {
+		change(template)
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, &k.PublicKey, a.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})), toPEM(t, k)
+}
+
+func (a *authority) pool() *x509.CertPool {
+	pool := x509.NewCertPool()
+	pool.AddCert(a.cert)
+	return pool
+}
+
+// The data listener over TLS: HTTP/2, its refusals, its framing, and a
+// certificate that is renewed under it.
+func TestBlackboxTLSListener(t *testing.T) {
+	t.Parallel()
+	ca := newAuthority(t)
+	cert, key := ca.issue(t, 10, nil)
+	certFile, keyFile := writeFile(t, "cert", cert), writeFile(t, "key", key)
+	w := start(t, env{"TLS_CERT_FILE": certFile, "TLS_KEY_FILE": keyFile})
+	client := func(http2 bool) *http.Client {
+		var p http.Protocols
+		p.SetHTTP1(!http2)
+		p.SetHTTP2(http2)
+		tr := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: ca.pool()}, Protocols: &p, DisableCompression: true}
+		t.Cleanup(tr.CloseIdleConnections)
+		return &http.Client{Transport: tr, Timeout: patience}
+	}
+	for _, http2 := range []bool{true, false} {
+		c := client(http2)
+		do := func(method, target string, body io.Reader, change func(*http.Request)) *http.Response {
+			t.Helper()
+			req, err := http.NewRequest(method, "https://"+w.data+target, body) //nolint:noctx // the client has a timeout
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Header.Set("Authorization", "Bearer good")
+			if change != nil {
+				change(req)
+			}
+			res, err := c.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, _ = io.Copy(io.Discard, res.Body)
+			_ = res.Body.Close()
+			return res
+		}
+		res := do("POST", "/fhir/Patient?a=1;b&c=%zz", struct{ io.Reader }{strings.NewReader("body")}, func(r *http.Request) {
+			r.Header["X_Launch_Patient"] = []string{"evil-value"}
+			r.Header["Cookie"] = []string{"a=b", "c=d"}
+			r.Trailer = http.Header{"X-Launch-User": {"evil-value"}}
+		})
+		if want := map[bool]int{true: 2, false: 1}[http2]; res.StatusCode != 200 || res.ProtoMajor != want {
+			t.Fatalf("%d over %s", res.StatusCode, res.Proto)
+		}
+		r := w.up.last(t)
+		r.lacks(t, "evil-value")
+		r.has(t, "X-Launch-Patient", "123")
+		r.has(t, "X-Forwarded-Proto", "https")
+		if r.body != "body" || r.target() != "/fhir/Patient?a=1;b&c=%zz" {
+			t.Errorf("got %q %q", r.target(), r.body)
+		}
+		before := w.up.count()
+		for _, c := range []struct {
+			method, target string
+			status         int
+		}{{"GET", "/other", 404}, {"GET", "/fhir/a/../b", 400}, {"TRACE", "/fhir/x", 405}, {"GET", "/fhir//x", 400}, {"get", "/fhir/x", 405}} {
+			if res := do(c.method, "", nil, func(r *http.Request) { r.URL.Opaque = "//" + w.data + c.target }); res.StatusCode != c.status {
+				t.Errorf("%s %s over %s: %d", c.method, c.target, res.Proto, res.StatusCode)
+			}
+		}
+		if res := do("GET", "/fhir/Patient", nil, func(r *http.Request) { r.Header.Del("Authorization") }); res.StatusCode != 401 || res.Header.Get("WWW-Authenticate") == "" {
+			t.Errorf("%d %v", res.StatusCode, res.Header)
+		}
+		if res := do("GET", "/fhir/Patient", nil, func(r *http.Request) { r.Header["Authorization"] = []string{"Bearer good", "Bearer good"} }); res.StatusCode != 400 {
+			t.Errorf("two headers: %d", res.StatusCode)
+		}
+		if w.up.count() != before {
+			t.Errorf("FHIR server got %q", w.up.last(t).line)
+		}
+	}
+	// TLS 1.1 and plain HTTP are turned away.
+	if c, err := tls.Dial("tcp", w.data, &tls.Config{RootCAs: ca.pool(), MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}); err == nil { //nolint:gosec // that's the test
+		_ = c.Close()
+		t.Error("TLS 1.1 was accepted")
+	}
+	if a := w.ask(t, "GET /fhir/Patient", good); a.status != 400 {
+		t.Errorf("plain HTTP on the TLS port: %d", a.status)
+	}
+	serial := func() int64 {
+		c, err := tls.Dial("tcp", w.data, &tls.Config{RootCAs: ca.pool(), MinVersion: tls.VersionTLS12})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close() //nolint:errcheck // only its handshake counts
+		return c.ConnectionState().PeerCertificates[0].SerialNumber.Int64()
+	}
+	newCert, newKey := ca.issue(t, 11, nil)
+	if err := os.WriteFile(certFile, []byte(newCert), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if serial() != 10 { // while only one of the two is new
+		t.Error("half a pair was used")
+	}
+	if err := os.WriteFile(keyFile, []byte(newKey), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the new certificate", func() bool { return serial() == 11 })
+}
+
+// Towards the authorization server: what its certificate must be, and ours.
+func TestBlackboxTLSAuthorizationServer(t *testing.T) {
+	t.Parallel()
+	ca, stranger := newAuthority(t), newAuthority(t)
+	as := introspectiontest.New(introspectiontest.Config{})
+	as.AddToken("good", nil)
+	t.Cleanup(as.Close)
+	serve := func(t *testing.T, issuer *authority, change func(*x509.Certificate), config *tls.Config) string {
+		t.Helper()
+		cert, key := issuer.issue(t, 20, change)
+		pair, err := tls.X509KeyPair([]byte(cert), []byte(key))
+		if err != nil {
+			t.Fatal(err)
+		}
+		config.Certificates = []tls.Certificate{pair}
+		s := httptest.NewUnstartedServer(as)
+		s.TLS = config
+		s.EnableHTTP2 = true
+		s.Config.ErrorLog = log.New(io.Discard, "", 0)
+		s.StartTLS()
+		t.Cleanup(s.Close)
+		return s.URL + introspectiontest.IntrospectionPath
+	}
+	cert, key := ca.issue(t, 30, nil)
+	other, otherKey := stranger.issue(t, 31, nil)
+	mutual := func() *tls.Config {
+		return &tls.Config{ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: ca.pool()}
+	} //nolint:gosec // its default minimum is 1.2
+	plain := func() *tls.Config { return &tls.Config{} } //nolint:gosec // its default minimum is 1.2
+	for _, c := range []struct {
+		name   string
+		issuer *authority
+		change func(*x509.Certificate)
+		config *tls.Config
+		e      env
+		status int
+	}{
+		{"trusted", ca, nil, plain(), nil, 200},
+		{"unknown authority", stranger, nil, plain(), nil, 503},
+		{"expired", ca, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) }, plain(), nil, 503},
+		{"other host", ca, func(c *x509.Certificate) { c.IPAddresses = []net.IP{net.IPv4(10, 0, 0, 1)} }, plain(), nil, 503},
+		{"not for servers", ca, func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} }, plain(), nil, 503},
+		{"TLS 1.1", ca, nil, &tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}, nil, 503}, //nolint:gosec // that's the test
+		{"mutual", ca, nil, mutual(), env{"CLIENT_CERT_FILE": writeFile(t, "c", cert), "CLIENT_CERT_KEY_FILE": writeFile(t, "k", key)}, 200},
+		{"mutual without certificate", ca, nil, mutual(), nil, 503},
+		{"mutual with a stranger's", ca, nil, mutual(), env{"CLIENT_CERT_FILE": writeFile(t, "c", other), "CLIENT_CERT_KEY_FILE": writeFile(t, "k", otherKey)}, 503},
+	} {
+		t.Run("G24 "+c.name, func(t *testing.T) {
+			t.Parallel()
+			e := env{"INTROSPECTION_ENDPOINT": serve(t, c.issuer, c.change, c.config), "CA_FILE": writeFile(t, "ca", ca.pem)}
+			for name, value := range c.e {
+				e[name] = value
+			}
+			w := start(t, e)
+			a := w.ask(t, "GET /fhir/Patient", good)
+			if c.status == 200 {
+				a.is(t, 200)
+			} else {
+				a.refused(t, 503, "transient", "")
+			}
+		})
+	}
+}

@@ -1,0 +1,181 @@
+package main
+
+import (
+	"errors"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
+)
+
+// TestFaultsOf: no error of a constructor gets lost on its way to the operator.
+func TestFaultsOf(t *testing.T) {
+	field := func(name, text string) error { return &introspection.FieldError{Field: name, Err: errors.New(text)} }
+	err := errors.Join(
+		field("CA", "is bad"),
+		errors.Join(field("ClientID", "is required"), errors.New("cache: is full")),
+		field("Unmapped", "is odd"),
+	)
+	want := []string{"SIDECAR_CA_FILE: is bad", "SIDECAR_CLIENT_ID: is required", "configuration: cache: is full", "configuration: Unmapped: is odd"}
+	if got := texts(faultsOf(err)); !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if got := faultsOf(nil); got != nil {
+		t.Errorf("%q out of nothing", got)
+	}
+	for name, variable := range fieldVariables {
+		if !slices.Contains(variables(), variable) {
+			t.Errorf("%s leads to %s, which doesn't exist", name, variable)
+		}
+	}
+	for _, lone := range []error{field("ClientID", "is required"), errors.New("odd"), field("TLSCert", "is bad")} {
+		if got := addFaults(nil, lone); len(got) != 1 {
+			t.Errorf("%v became %v", lone, got)
+		}
+	}
+}
+
+// TestBuildFaults: what is wrong inside files is told along with everything
+// else, once, and with the variable that the operator has to look at.
+func TestBuildFaults(t *testing.T) {
+	const canary = "zx81canary"
+	dir := t.TempDir()
+	path := func(name string) string { return filepath.Join(dir, name) }
+	cert, key := newPair(t, "one.test")
+	_, otherKey := newPair(t, "two.test")
+	for name, content := range map[string]string{
+		"token": canary, "secret": canary + "\n", "blank": canary + " " + canary, "empty": "\n", "garbage": canary,
+		"cert": cert, "key": key, "otherkey": otherKey,
+	} {
+		put(t, path(name), content, time.Hour)
+	}
+	const (
+		unreadable = ": file can't be read: no such file or directory"
+		mismatch   = ": certificate and key can't be read, or don't belong together"
+	)
+	grant := func(pairs ...string) []string {
+		return append(grantWith("SIDECAR_CLIENT_SECRET_FILE", path("secret")), pairs...)
+	}
+	for _, tt := range []struct {
+		name  string
+		pairs []string
+		want  []string
+	}{
+		{"nothing", nil, nil},
+		{"grant", grant(), nil},
+		{"TLS", []string{"SIDECAR_TLS_CERT_FILE", path("cert"), "SIDECAR_TLS_KEY_FILE", path("key")}, nil},
+		{"mTLS", []string{"SIDECAR_CLIENT_CERT_FILE", path("cert"), "SIDECAR_CLIENT_CERT_KEY_FILE", path("key"), "SIDECAR_CA_FILE", path("cert")}, nil},
+		{"no token file", []string{"SIDECAR_BEARER_TOKEN_FILE", path(canary)}, []string{"SIDECAR_BEARER_TOKEN_FILE" + unreadable}},
+		{"empty token", []string{"SIDECAR_BEARER_TOKEN_FILE", path("empty")}, []string{"SIDECAR_BEARER_TOKEN_FILE: is empty"}},
+		{
+			"token with a blank",
+			[]string{"SIDECAR_BEARER_TOKEN_FILE", path("blank")},
+			[]string{"SIDECAR_BEARER_TOKEN_FILE: holds a space, a line break, a control or a non-ASCII character"},
+		},
+		{
+			"only the TLS key is missing",
+			[]string{"SIDECAR_TLS_CERT_FILE", path("cert"), "SIDECAR_TLS_KEY_FILE", path(canary)},
+			[]string{"SIDECAR_TLS_KEY_FILE" + unreadable},
+		},
+		{
+			"both TLS files are missing",
+			[]string{"SIDECAR_TLS_CERT_FILE", path(canary), "SIDECAR_TLS_KEY_FILE", path(canary)},
+			[]string{"SIDECAR_TLS_CERT_FILE" + unreadable, "SIDECAR_TLS_KEY_FILE" + unreadable},
+		},
+		{
+			"another TLS key",
+			[]string{"SIDECAR_TLS_CERT_FILE", path("cert"), "SIDECAR_TLS_KEY_FILE", path("otherkey")},
+			[]string{"SIDECAR_TLS_CERT_FILE" + mismatch},
+		},
+		{
+			"only the client key is missing",
+			[]string{"SIDECAR_CLIENT_CERT_FILE", path("cert"), "SIDECAR_CLIENT_CERT_KEY_FILE", path(canary)},
+			[]string{"SIDECAR_CLIENT_CERT_KEY_FILE" + unreadable},
+		},
+		{
+			"another client key",
+			[]string{"SIDECAR_CLIENT_CERT_FILE", path("cert"), "SIDECAR_CLIENT_CERT_KEY_FILE", path("otherkey")},
+			[]string{"SIDECAR_CLIENT_CERT_FILE" + mismatch},
+		},
+		{"half a client pair", []string{"SIDECAR_CLIENT_CERT_KEY_FILE", path("key")}, []string{"SIDECAR_CLIENT_CERT_FILE: is required with SIDECAR_CLIENT_CERT_KEY_FILE"}},
+		{
+			"bad CA, with a grant that would use it",
+			grant("SIDECAR_CA_FILE", path("garbage")),
+			[]string{"SIDECAR_CA_FILE: doesn't hold PEM certificates only"},
+		},
+		{
+			"bad timeout, with a grant that would use it",
+			grant("SIDECAR_INTROSPECTION_TIMEOUT", "0"),
+			[]string{"SIDECAR_INTROSPECTION_TIMEOUT: must be from 1ms to 24h0m0s"},
+		},
+		{"grant without secret and key", grantWith(), []string{"SIDECAR_CLIENT_KEY_FILE: or SIDECAR_CLIENT_SECRET_FILE is required to get a bearer token, and not both"}},
+		{
+			"introspection's audience in the grant",
+			append(grantWith("SIDECAR_CLIENT_KEY_FILE", path("key")), "SIDECAR_CLIENT_ASSERTION_AUDIENCE", "introspection"),
+			[]string{"SIDECAR_CLIENT_ASSERTION_AUDIENCE: introspection is not where the grant's assertion goes"},
+		},
+		{
+			"no issuer for the audience",
+			append(grantWith("SIDECAR_CLIENT_KEY_FILE", path("key")), "SIDECAR_CLIENT_ASSERTION_AUDIENCE", "issuer"),
+			[]string{"SIDECAR_ISSUER_URL: is required with SIDECAR_CLIENT_ASSERTION_AUDIENCE=issuer"},
+		},
+		{
+			"key and algorithm",
+			[]string{
+				"SIDECAR_INTROSPECTION_AUTH", "client_assertion", "SIDECAR_CLIENT_ID", "a",
+				"SIDECAR_CLIENT_KEY_FILE", path("key"), "SIDECAR_CLIENT_ASSERTION_ALG", "RS256",
+			},
+			[]string{"SIDECAR_CLIENT_KEY_FILE: doesn't fit the algorithm"},
+		},
+		{
+			"unknown algorithm",
+			[]string{
+				"SIDECAR_INTROSPECTION_AUTH", "client_assertion", "SIDECAR_CLIENT_ID", "a",
+				"SIDECAR_CLIENT_KEY_FILE", path("garbage"), "SIDECAR_CLIENT_ASSERTION_ALG", "HS256",
+			},
+			[]string{"SIDECAR_CLIENT_ASSERTION_ALG: must be one of RS256 RS384 RS512 PS256 PS384 ES256 ES384 EdDSA"},
+		},
+		{
+			"client id",
+			[]string{"SIDECAR_INTROSPECTION_AUTH", "client_secret_post", "SIDECAR_CLIENT_ID", canary + "é", "SIDECAR_CLIENT_SECRET_FILE", path("secret")},
+			[]string{"SIDECAR_CLIENT_ID: holds a space, a line break, a control or a non-ASCII character"},
+		},
+		{
+			"a setting, a missing file and the inside of three",
+			[]string{
+				"SIDECAR_LOG_LEVEL", canary, "SIDECAR_INTROSPECTION_AUTH", "client_assertion",
+				"SIDECAR_CLIENT_KEY_FILE", path("garbage"), "SIDECAR_CA_FILE", path("garbage"), "SIDECAR_BEARER_TOKEN_FILE", path(canary),
+				"SIDECAR_TLS_CERT_FILE", path("garbage"), "SIDECAR_TLS_KEY_FILE", path("key"),
+			},
+			[]string{
+				"SIDECAR_CLIENT_ID: is required with SIDECAR_INTROSPECTION_AUTH=client_assertion",
+				"SIDECAR_LOG_LEVEL: must be debug, info, warn or error",
+				"SIDECAR_BEARER_TOKEN_FILE" + unreadable,
+				"SIDECAR_TLS_CERT_FILE" + mismatch,
+				"SIDECAR_CA_FILE: doesn't hold PEM certificates only",
+				"SIDECAR_CLIENT_KEY_FILE: is neither a PEM nor a JWK private key",
+			},
+		},
+		{"unknown auth", []string{"SIDECAR_INTROSPECTION_AUTH", canary}, []string{"SIDECAR_INTROSPECTION_AUTH: must be bearer, client_assertion, client_secret_basic, client_secret_post or none"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			environ := with(with(leastSettings(), "SIDECAR_BEARER_TOKEN_FILE", path("token")), tt.pairs...)
+			sc, faults := build(configure(t, environ), discard)
+			if got := texts(faults); !slices.Equal(got, tt.want) {
+				t.Errorf("faults:\n%s\nwant:\n%s", strings.Join(got, "\n"), strings.Join(tt.want, "\n"))
+			}
+			if strings.Contains(strings.Join(texts(faults), "\n"), canary) {
+				t.Errorf("a fault tells what was in a setting or a file: %q", texts(faults))
+			}
+			if (sc == nil) != (len(faults) > 0) {
+				t.Errorf("sidecar %v beside %d faults", sc, len(faults))
+			}
+			if sc != nil {
+				sc.cache.Close()
+			}
+		})
+	}
+}

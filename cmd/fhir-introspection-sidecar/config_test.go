@@ -1,0 +1,337 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// setenv makes the settings the only ones of this process.
+func setenv(t *testing.T, settings map[string]string) {
+	t.Helper()
+	for _, entry := range os.Environ() {
+		if name, _, _ := strings.Cut(entry, "="); strings.HasPrefix(name, envPrefix+"_") {
+			t.Setenv(name, "") // puts the old value back at the end
+			if err := os.Unsetenv(name); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for name, value := range settings {
+		t.Setenv(name, value)
+	}
+}
+
+// configure reads and checks the environment as serve does, files aside.
+func configure(t *testing.T, environ map[string]string) *settings {
+	t.Helper()
+	setenv(t, environ)
+	c, unread := loadConfig()
+	return c.validate(unread)
+}
+
+// leastSettings is the least that serves. Each test changes it.
+func leastSettings() map[string]string {
+	return map[string]string{
+		"SIDECAR_UPSTREAM_URL":           "http://127.0.0.1:8080/fhir",
+		"SIDECAR_INTROSPECTION_ENDPOINT": "https://as.example/introspect",
+		"SIDECAR_BEARER_TOKEN_FILE":      "/run/secrets/token",
+	}
+}
+
+func with(base map[string]string, pairs ...string) map[string]string {
+	for i := 0; i < len(pairs); i += 2 {
+		base[pairs[i]] = pairs[i+1]
+	}
+	return base
+}
+
+func TestConfigStruct(t *testing.T) {
+	typ := reflect.TypeFor[config]()
+	names := variables()
+	if len(names) != typ.NumField() {
+		t.Fatalf("%d variables for %d fields: %v", len(names), typ.NumField(), names)
+	}
+	for i, name := range names {
+		field := typ.Field(i)
+		squeezed := strings.ReplaceAll(strings.TrimPrefix(name, envPrefix+"_"), "_", "")
+		if !strings.HasPrefix(name, envPrefix+"_") || !strings.EqualFold(squeezed, field.Name) {
+			t.Errorf("variable %d is %s, but the field is %s", i, name, field.Name)
+		}
+		// An envconfig tag would read the name without our prefix, too.
+		if _, set := field.Tag.Lookup("envconfig"); set {
+			t.Errorf("%s has an envconfig tag", field.Name)
+		}
+		if _, set := field.Tag.Lookup("required"); set {
+			t.Errorf("%s has a required tag, which an empty value satisfies", field.Name)
+		}
+		if field.Tag.Get("split_words") != "true" {
+			t.Errorf("%s lacks split_words", field.Name)
+		}
+		// The text stands in a cell of a Markdown table.
+		desc := field.Tag.Get("desc")
+		if desc == "" || strings.ContainsAny(desc, "|\n<>") || !strings.HasSuffix(desc, ".") {
+			t.Errorf("%s: description %q", field.Name, desc)
+		}
+	}
+}
+
+// TestConfigNames pins the variables: renaming one breaks every deployment.
+func TestConfigNames(t *testing.T) {
+	golden(t, filepath.Join("testdata", "variables.golden"), strings.Join(variables(), "\n")+"\n")
+}
+
+func TestConfigDefaults(t *testing.T) {
+	setenv(t, nil)
+	got, faults := loadConfig()
+	if len(faults) > 0 {
+		t.Fatalf("faults %v", faults)
+	}
+	want := &config{
+		ListenAddress: ":8000", AdminAddress: ":8001", IntrospectionAuth: "bearer",
+		IntrospectionTimeout: 2 * time.Second, MaxIntrospections: 64,
+		CacheMaxEntries: 50_000, CacheNoExpAge: 30 * time.Second, CacheInactiveAge: 5 * time.Second,
+		ClockSkew: 5 * time.Second, ScopeEnforcement: "off", MaxTokenBytes: 8192, HeaderPrefix: "X-Launch-",
+		Headers: []string{
+			"patient", "encounter", "user", "fhirContext", "intent", "tenant", "sub", "iss", "client_id", "scope", "exp",
+		},
+		UpstreamAuthorization: "forward", UpstreamHeaderTimeout: 2 * time.Minute,
+		PublicPaths:     []string{"metadata", ".well-known/smart-configuration"},
+		ShutdownTimeout: 25 * time.Second, AuditLog: "off", LogLevel: "info",
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+}
+
+// TestConfigPrefix: without the prefix a variable belongs to somebody else.
+func TestConfigPrefix(t *testing.T) {
+	setenv(t, nil)
+	want, _ := loadConfig()
+	for _, name := range variables() {
+		t.Setenv(strings.TrimPrefix(name, envPrefix+"_"), "7")
+	}
+	if got, faults := loadConfig(); len(faults) > 0 || !reflect.DeepEqual(got, want) {
+		t.Errorf("unprefixed variables were read: %v %+v", faults, got)
+	}
+}
+
+func TestConfigLists(t *testing.T) {
+	for value, want := range map[string][]string{
+		"":                nil,
+		" ":               nil,
+		",":               nil,
+		"a":               {"a"},
+		" a , ,b,,\tc\n,": {"a", "b", "c"},
+		"a b,c":           {"a b", "c"},
+	} {
+		setenv(t, map[string]string{"SIDECAR_REQUIRED_AUDIENCES": value})
+		if c, faults := loadConfig(); len(faults) > 0 || !slices.Equal(c.RequiredAudiences, want) {
+			t.Errorf("%q: %q, want %q; %v", value, c.RequiredAudiences, want, faults)
+		}
+	}
+}
+
+// TestUnreadable sets every variable that has a type to what it can't hold. One
+// line tells it: what a check would say of the zero value is none of it.
+func TestUnreadable(t *testing.T) {
+	const canary = "zx81canary"
+	texts := map[reflect.Type]string{
+		reflect.TypeFor[time.Duration](): "must be a duration with a unit, such as 2s or 500ms",
+		reflect.TypeFor[int]():           "must be a whole number",
+		reflect.TypeFor[bool]():          "must be true or false",
+	}
+	environ := leastSettings()
+	var want []fault
+	for i, name := range variables() {
+		if text := texts[reflect.TypeFor[config]().Field(i).Type]; text != "" {
+			environ[name] = canary
+			want = append(want, fault{name, text})
+		}
+	}
+	if got := configure(t, environ).faults; !slices.Equal(got, want) {
+		t.Errorf("got  %v\nwant %v", got, want)
+	}
+	for _, value := range []string{"", " 5s", "5", "1d", "1.5.2s", "99999999999h"} {
+		got := configure(t, with(leastSettings(), "SIDECAR_CLOCK_SKEW", value)).faults
+		if !slices.Equal(got, []fault{{"SIDECAR_CLOCK_SKEW", texts[reflect.TypeFor[time.Duration]()]}}) {
+			t.Errorf("%q: %v", value, got)
+		}
+	}
+}
+
+func TestUnknownVariables(t *testing.T) {
+	for _, tt := range []struct{ entry, want string }{
+		{"SIDECAR_TOKEN=zx81canary", "SIDECAR_TOKEN: is not a setting"},
+		{"SIDECAR_=zx81canary", "SIDECAR_: is not a setting"},
+		{"SIDECAR_ADMIN_PORT=9000", "SIDECAR_ADMIN_PORT: is not a setting"},
+		{"SIDECAR_PORT=8000", "SIDECAR_PORT: is not a setting"},
+		{"SIDECAR_SERVICE_PORT=http", "SIDECAR_SERVICE_PORT: is not a setting"},
+		{"SIDECAR_CLIENT_SECRET=zx81canary", "SIDECAR_CLIENT_SECRET: is not a setting"},
+		{"SIDECAR_LOGLEVEL=debug", "SIDECAR_LOGLEVEL: is not a setting; did you mean SIDECAR_LOG_LEVEL?"},
+		{"SIDECAR_UPSTREAM_URI=http://a", "SIDECAR_UPSTREAM_URI: is not a setting; did you mean SIDECAR_UPSTREAM_URL?"},
+		{"SIDECAR_CLIENT_KEYS_ID=1", "SIDECAR_CLIENT_KEYS_ID: is not a setting; did you mean SIDECAR_CLIENT_KEY_ID?"},
+		{"SIDECAR_HEADER=a", "SIDECAR_HEADER: is not a setting; did you mean SIDECAR_HEADERS?"},
+		{"SIDECAR_TLS_CERT_FILES=a", "SIDECAR_TLS_CERT_FILES: is not a setting; did you mean SIDECAR_TLS_CERT_FILE?"},
+
+		// Only the name makes a link variable.
+		{"SIDECAR_BEARER_TOKEN=/x_SERVICE_HOST=a", "SIDECAR_BEARER_TOKEN: is not a setting"},
+		{"SIDECAR_REALM=_PORT=a://", "SIDECAR_REALM: is not a setting"},
+
+		// What Kubernetes sets for Services called sidecar and sidecar-foo.
+		{"SIDECAR_SERVICE_HOST=10.0.0.1", ""},
+		{"SIDECAR_SERVICE_PORT=8000", ""},
+		{"SIDECAR_SERVICE_PORT_HTTP=8000", ""},
+		{"SIDECAR_SERVICE_PORT_HTTP_ADMIN=8001", ""},
+		{"SIDECAR_PORT=tcp://10.0.0.1:8000", ""},
+		{"SIDECAR_PORT_8000_TCP=tcp://10.0.0.1:8000", ""},
+		{"SIDECAR_PORT_8000_TCP_PROTO=tcp", ""},
+		{"SIDECAR_PORT_8000_TCP_PORT=8000", ""},
+		{"SIDECAR_PORT_8000_TCP_ADDR=10.0.0.1", ""},
+		{"SIDECAR_PORT_53_UDP_ADDR=10.0.0.1", ""},
+		{"SIDECAR_FOO_SERVICE_HOST=10.0.0.1", ""},
+		{"SIDECAR_FOO_SERVICE_PORT=8000", ""},
+		{"SIDECAR_FOO_BAR_PORT=tcp://10.0.0.1:8000", ""},
+		{"SIDECAR_ADMIN_PORT=tcp://10.0.0.1:9000", ""},
+		{"SIDECAR_FOO_PORT_8000_TCP_ADDR=10.0.0.1", ""},
+
+		{"SIDECAR_LOG_LEVEL=zx81canary", ""}, // known; its value is another's to check
+		{"SIDECARS_LOG_LEVEL=debug", ""},
+		{"sidecar_log_level=debug", ""},
+		{"ISTIO_SIDECAR_X=1", ""},
+	} {
+		var want []string
+		if tt.want != "" {
+			want = []string{tt.want}
+		}
+		if got := texts(unknownVariables([]string{"HOME=/", tt.entry}, variables())); !slices.Equal(got, want) {
+			t.Errorf("%s: %q, want %q", tt.entry, got, want)
+		}
+	}
+}
+
+// TestSuggestions: one slip in any name leads back to it.
+func TestSuggestions(t *testing.T) {
+	known := variables()
+	for _, name := range known {
+		for i := len(envPrefix) + 1; i < len(name); i++ {
+			for _, slip := range []string{name[:i] + name[i+1:], name[:i] + "X" + name[i:], name[:i] + "X" + name[i+1:]} {
+				if slices.Contains(known, slip) {
+					continue
+				}
+				if got := suggestion(slip, known); got != "; did you mean "+name+"?" {
+					t.Errorf("%s: %q", slip, got)
+				}
+			}
+		}
+	}
+}
+
+func TestDistance(t *testing.T) {
+	for _, tt := range []struct {
+		a, b string
+		want int
+	}{
+		{"", "", 0},
+		{"", "abc", 3},
+		{"abc", "", 3},
+		{"abc", "abc", 0},
+		{"abc", "abd", 1},
+		{"abc", "bc", 1},
+		{"abc", "xabc", 1},
+		{"ab", "ba", 2},
+		{"kitten", "sitting", 3},
+	} {
+		if got := distance(tt.a, tt.b); got != tt.want {
+			t.Errorf("distance(%q, %q) = %d, want %d", tt.a, tt.b, got, tt.want)
+		}
+	}
+}
+
+// TestEveryFaultAtOnce: an operator mends everything in one go, in an order that
+// stays the same from one attempt to the next.
+func TestEveryFaultAtOnce(t *testing.T) {
+	const canary = "zx81canary"
+	environ := map[string]string{"SIDECAR_UNHEARD_OF": canary, "SIDECAR_ADMIN_PORT": canary}
+	want := []string{"SIDECAR_ADMIN_PORT", "SIDECAR_UNHEARD_OF"}
+	for _, name := range variables() {
+		switch name {
+		case "SIDECAR_CLIENT_ID", "SIDECAR_CLIENT_KEY_ID", "SIDECAR_CLIENT_ASSERTION_AUDIENCE", "SIDECAR_TOKEN_SCOPE",
+			"SIDECAR_REQUIRED_AUDIENCES", "SIDECAR_REQUIRED_ISSUERS", "SIDECAR_REQUIRED_TOKEN_TYPES":
+			continue // any text will do for these
+		case "SIDECAR_REQUIRED_SCOPES":
+			environ[name] = canary + ` "a b"`
+		case "SIDECAR_PUBLIC_PATHS":
+			environ[name] = "/" + canary
+		case "SIDECAR_UPSTREAM_URL":
+			environ[name] = "http://user:" + canary + "@127.0.0.1/fhir"
+		case "SIDECAR_INTROSPECTION_ENDPOINT":
+			environ[name] = "https://" + canary + ".example/introspect#" + canary
+		default:
+			environ[name] = canary
+		}
+		want = append(want, name)
+	}
+	environ["SIDECAR_TLS_CERT_FILE"], environ["SIDECAR_CLIENT_CERT_FILE"] = "", ""
+	for range 3 {
+		s := configure(t, environ)
+		_, faults := build(s, discard)
+		got := map[string]bool{}
+		for _, f := range faults {
+			got[f.variable] = true
+			if strings.Contains(f.String(), canary) {
+				t.Errorf("%q has the value that was set", f)
+			}
+			if strings.ContainsAny(f.String(), "\r\n") {
+				t.Errorf("%q is more than one line", f)
+			}
+		}
+		for _, name := range want {
+			if !got[name] {
+				t.Errorf("nothing is said about %s", name)
+			}
+		}
+		_, again := build(configure(t, environ), discard)
+		if !slices.Equal(faults, again) {
+			t.Errorf("another order:\n%v\n%v", faults, again)
+		}
+	}
+}
+
+// TestConfigTable: what the config command prints can stand in a page.
+func TestConfigTable(t *testing.T) {
+	var b bytes.Buffer
+	if err := writeConfigTable(&b); err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(strings.TrimSuffix(b.String(), "\n"), "\n")
+	if want := 2 + len(variables()); len(lines) != want {
+		t.Errorf("%d lines, want %d", len(lines), want)
+	}
+	for _, line := range lines {
+		if strings.Count(line, "|") != 4 || strings.Contains(line, "<no value>") {
+			t.Errorf("not a row of three cells: %s", line)
+		}
+	}
+	var list bytes.Buffer
+	if err := writeConfigList(&list); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range variables() {
+		if !strings.Contains(list.String(), "  "+name) {
+			t.Errorf("-h lacks %s", name)
+		}
+	}
+}
+
+func texts(faults []fault) (lines []string) {
+	for _, f := range faults {
+		lines = append(lines, f.String())
+	}
+	return lines
+}

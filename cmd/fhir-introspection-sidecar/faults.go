@@ -1,0 +1,79 @@
+package main
+
+import (
+	"errors"
+	"slices"
+	"strings"
+
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
+)
+
+// fault is one thing wrong with the configuration. Its text never has the value
+// that was set, which may be a secret in the wrong place.
+type fault struct{ variable, text string }
+
+func (f fault) String() string { return f.variable + ": " + f.text }
+
+// told reports whether the variable is at fault already.
+func told(faults []fault, variable string) bool {
+	return slices.ContainsFunc(faults, func(f fault) bool { return f.variable == variable })
+}
+
+// causes are variables whose fault a constructor tells a second time, as one of
+// another variable.
+var causes = map[string]string{
+	"SIDECAR_TLS_CERT_FILE":             "SIDECAR_TLS_KEY_FILE",
+	"SIDECAR_CLIENT_CERT_FILE":          "SIDECAR_CLIENT_CERT_KEY_FILE",
+	"SIDECAR_CLIENT_ASSERTION_AUDIENCE": "SIDECAR_ISSUER_URL",
+}
+
+// addFaults adds what a constructor found. Once something is at fault, what it
+// misses has been told before, in words that name the variables.
+func addFaults(faults []fault, err error) []fault {
+	for _, f := range faultsOf(err) {
+		missing := f.variable == noVariable || strings.HasPrefix(f.text, "is required")
+		if !told(faults, f.variable) && !told(faults, causes[f.variable]) && (len(faults) == 0 || !missing) {
+			faults = append(faults, f)
+		}
+	}
+	return faults
+}
+
+// noVariable stands in faults that no single variable is the cause of.
+const noVariable = "configuration"
+
+// fieldVariables maps the fields of package introspection's configuration, and
+// our own TLSCert, to the variables they come from.
+var fieldVariables = map[string]string{
+	"Auth":          "SIDECAR_INTROSPECTION_AUTH",
+	"BearerToken":   "SIDECAR_BEARER_TOKEN_FILE",
+	"TokenEndpoint": "SIDECAR_TOKEN_ENDPOINT",
+	"ClientID":      "SIDECAR_CLIENT_ID",
+	"ClientSecret":  "SIDECAR_CLIENT_SECRET_FILE",
+	"ClientKey":     "SIDECAR_CLIENT_KEY_FILE",
+	"Algorithm":     "SIDECAR_CLIENT_ASSERTION_ALG",
+	"Audience":      "SIDECAR_CLIENT_ASSERTION_AUDIENCE",
+	"Timeout":       "SIDECAR_INTROSPECTION_TIMEOUT",
+	"CA":            "SIDECAR_CA_FILE",
+	"ClientCert":    "SIDECAR_CLIENT_CERT_FILE",
+	"TLSCert":       "SIDECAR_TLS_CERT_FILE",
+}
+
+// faultsOf turns a constructor's error into faults of variables.
+func faultsOf(err error) []fault {
+	if err == nil {
+		return nil
+	}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		var faults []fault
+		for _, e := range joined.Unwrap() {
+			faults = append(faults, faultsOf(e)...)
+		}
+		return faults
+	}
+	var field *introspection.FieldError
+	if errors.As(err, &field) && fieldVariables[field.Field] != "" {
+		return []fault{{fieldVariables[field.Field], field.Err.Error()}}
+	}
+	return []fault{{noVariable, err.Error()}}
+}

@@ -1,0 +1,224 @@
+package introspection
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+// FuzzDecodeResponse: nothing becomes a verdict that a lenient reader wouldn't
+// read as one too, and nothing gets out that can't stand in a header.
+func FuzzDecodeResponse(f *testing.F) {
+	for _, seed := range []string{
+		exampleOf2014,
+		`{"active":false,"exp":null}`,
+		`{"active":true}`,
+		`{"active":false,"ACTIVE":true}`,
+		`{"active":true,"active":false}`,
+		`{"active":true} x`,
+		`{"active":true,"exp":1.8e9,"nbf":0,"iat":"1789999998"}`,
+		`{"active":true,"exp":"1790000300","aud":["a","b"],"scope":["x","y"],"azp":"c","cnf":{"jkt":"k"}}`,
+		`{"active":true,"patient":"Patient/1","fhirUser":"Practitioner/2","encounter":3,"intent":"\ud83d\ude00 ü"}`,
+		`{"active":true,"fhirContext":["Task/1",{"reference":"Task/2","x":[1.50,null,{"y":"é"}]},5]}`,
+		`{"active":true,"fhirContext":"[{\"reference\":\"Task\/1\"}]"}`,
+		`{"active":true,"sub":"\\ufffd \ud800"}`,
+		`{"active":true,"ext":{"patient":"1","fhirContext":{"a":{"b":[[]]}}}}`,
+		`{"active":true,"token_use":"refresh_token","typ":"ID"}`,
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		original := string(body)
+		resp, err := DecodeResponse(body, everyClaim, decodeTime)
+		if string(body) != original {
+			t.Fatal("the input was changed")
+		}
+		if (resp == nil) == (err == nil) || err != nil && !errors.Is(err, ErrInactive) && !errors.Is(err, ErrMalformed) {
+			t.Fatalf("%v, %v", resp, err)
+		}
+		if !errors.Is(err, ErrMalformed) && !json.Valid(body) {
+			t.Fatal("a verdict from what is no JSON")
+		}
+		if err != nil {
+			if len(err.Error()) > 120 || strings.ContainsFunc(err.Error(), unicode.IsControl) {
+				t.Fatalf("error %q", err)
+			}
+			return
+		}
+		var lenient map[string]any
+		if json.Unmarshal(body, &lenient) != nil || lenient["active"] != true {
+			t.Fatalf("active: %s", body)
+		}
+		for name, value := range lenient {
+			if strings.EqualFold(name, "active") && value != true {
+				t.Fatalf("%s is %v", name, value)
+			}
+		}
+		checkTexts(t, resp)
+		if exp, ok := resp.ExpiresAt(); ok && (exp <= decodeTime.Unix() || resp.Text(Expires) != strconv.FormatInt(exp, 10)) {
+			t.Fatalf("expires %d, %s", exp, resp.Text(Expires))
+		}
+	})
+}
+
+func checkTexts(t *testing.T, resp *Response) {
+	t.Helper()
+	for c := range claimCount {
+		text := resp.Text(c)
+		if c == Audience {
+			text = strings.ReplaceAll(text, audienceSeparator, "")
+		}
+		if !utf8.ValidString(text) || strings.ContainsFunc(text, unicode.IsControl) {
+			t.Fatalf("claim %d = %q", c, text)
+		}
+		if resp.Unusable(c) && c != FHIRContext && text != "" {
+			t.Fatalf("claim %d is unusable, and yet %q", c, text)
+		}
+	}
+	for _, c := range []Claim{Patient, Encounter} {
+		if id := resp.Text(c); id != "" && !isFHIRID(id) {
+			t.Fatalf("id %q", id)
+		}
+	}
+	for audience := range resp.Audiences() {
+		if audience == "" {
+			t.Fatal("an empty audience")
+		}
+	}
+	context := resp.Text(FHIRContext)
+	if context == "" {
+		return
+	}
+	var items []map[string]any
+	if strings.ContainsFunc(context, func(r rune) bool { return r < ' ' || r > '~' }) ||
+		json.Unmarshal([]byte(context), &items) != nil || len(items) == 0 {
+		t.Fatalf("context %q", context)
+	}
+	for _, item := range items {
+		if item == nil {
+			t.Fatalf("context %q", context)
+		}
+	}
+}
+
+// FuzzParseDate: a date is a JSON number or a string of digits, rounded down.
+func FuzzParseDate(f *testing.F) {
+	for _, seed := range []string{
+		`1790000300`, `"1790000300"`, `1.5`, `-1.5`, `1e400`, `-1e300`, `1e9`, `1E+09`, `""`, `"1.5"`, `"-1"`, `"\u0031"`,
+		`999999999999`, `1000000000000`, `99999999999999`, `100000000000000`, `9223372036854775807`, `9223372036854775808`, `-0`, `{}`, `[1]`, `true`, `"1e9"`,
+	} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		text = strings.Trim(text, " \t\r\n") // as members hands it over
+		if !json.Valid([]byte(text)) || text == "null" {
+			t.Skip("no JSON value")
+		}
+		got, err := parseDate(json.RawMessage(text))
+		digits := strings.Trim(text, `"`)
+		number, numErr := strconv.ParseFloat(digits, 64)
+		isDigits := text[0] == '"' && digits != "" && strings.Trim(digits, "0123456789") == "" && len(digits)+2 == len(text)
+		isNumber := text[0] == '-' || text[0] >= '0' && text[0] <= '9'
+		switch {
+		case err == nil && (!isDigits && !isNumber || numErr != nil):
+			t.Fatalf("%s is %d", text, got)
+		case err != nil && (isDigits || isNumber) && numErr == nil && (number < 1e12 || number >= 1e14):
+			t.Fatalf("%s: %v", text, err)
+		case err == nil && number < 1e12 && number > -1e12 && (float64(got) > number || float64(got) <= number-1):
+			t.Fatalf("%s is %d", text, got)
+		case err == nil && number >= 1e12 && (number < 1e14 || got < 1e14):
+			t.Fatalf("%s is %d", text, got)
+		case err == nil && number < 0 && got > 0:
+			t.Fatalf("%s is %d", text, got)
+		}
+	})
+}
+
+// FuzzQuoteASCII: what is quoted can stand in a header and reads as what it was.
+func FuzzQuoteASCII(f *testing.F) {
+	for _, seed := range []string{"", "a", `"\/`, "\x00\r\n\x7f", "ü", "\u2028", "😀", "\U0010FFFF", "\xff", "\xed\xa0\x80", "<&>"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		quoted := QuoteASCII(s)
+		if strings.ContainsFunc(quoted, func(r rune) bool { return r < ' ' || r > '~' }) {
+			t.Fatalf("%q", quoted)
+		}
+		var back string
+		if err := json.Unmarshal([]byte(quoted), &back); err != nil || back != strings.ToValidUTF8(s, "\ufffd") && utf8.ValidString(s) {
+			t.Fatalf("%q became %s, %v", s, quoted, err)
+		}
+		if !utf8.ValidString(s) && len([]rune(back)) != len([]rune(s)) {
+			t.Fatalf("%q became %s", s, quoted)
+		}
+	})
+}
+
+// FuzzRetryAfter: whatever it says, nobody is sent away for long, or for less
+// than no time.
+func FuzzRetryAfter(f *testing.F) {
+	now := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+	for _, seed := range []string{"", "0", "7", "301", "-1", "1e9", "99999999999999999999", "Mon, 23 Nov 2026 12:00:09 GMT", "Fri, 31 Dec 9999 23:59:59 GMT", "soon"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, value string) {
+		wait := retryAfter(value, now)
+		if wait < 0 || wait > maxRetryAfter {
+			t.Fatalf("%q: %v", value, wait)
+		}
+		isDigits := value != "" && strings.Trim(value, "0123456789") == ""
+		seconds, err := strconv.Atoi(value)
+		switch {
+		case isDigits && (err != nil || seconds >= 300):
+			if wait != maxRetryAfter {
+				t.Fatalf("%q: %v", value, wait)
+			}
+		case isDigits:
+			if wait != time.Duration(seconds)*time.Second {
+				t.Fatalf("%q: %v", value, wait)
+			}
+		case wait > 0:
+			if !strings.ContainsAny(value, ":") { // only a date is left
+				t.Fatalf("%q: %v", value, wait)
+			}
+		}
+	})
+}
+
+// FuzzNeverAccepted: refused without a call are launch tokens and NOOP, and no
+// token that could be anything else.
+func FuzzNeverAccepted(f *testing.F) {
+	for _, seed := range []string{
+		"NOOP", "", ".", "..", "a.b.c", jwtOf(`{"aud":"Device/1"}`), jwtOf(`{"aud":["x","Device/1"]}`), jwtOf(`{"aud":"fhir-server"}`),
+		jwtOf(`{"aud":null}`), jwtOf(`{"aud":[["Device/1"]]}`), jwtOf(`[]`), jwtOf(strings.Repeat("[", 20_000)),
+	} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, token string) {
+		refused := neverAccepted(token)
+		if !refused || token == "NOOP" {
+			return
+		}
+		parts := strings.Split(token, ".")
+		if len(parts) != 3 {
+			t.Fatalf("%q is no JWT", token)
+		}
+		payload, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(parts[1], "="))
+		var claims map[string]any
+		if err != nil || json.Unmarshal(payload, &claims) != nil {
+			t.Fatalf("%q has no claims", token)
+		}
+		for name, value := range claims {
+			if text, err := json.Marshal(value); strings.EqualFold(name, "aud") && err == nil && strings.Contains(string(text), `"Device/`) {
+				return
+			}
+		}
+		t.Fatalf("%s is no launch token", payload)
+	})
+}
