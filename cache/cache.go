@@ -42,7 +42,8 @@ const (
 	// maxInactive bounds the inactive store; an entry takes about 200 bytes.
 	maxInactive = 10_000
 
-	// maxAge keeps the arithmetic of far-away `exp` values from overflowing.
+	// maxAge keeps the arithmetic of far-away `exp` values and of very long
+	// configured ages from overflowing.
 	maxAge = 10 * 365 * 24 * time.Hour
 
 	// reapPerInsert is how many expired entries an insertion removes from the
@@ -108,6 +109,7 @@ func New(config Config) (*Cache, error) {
 	if config.MaxAge < 0 || config.NoExpAge < 0 || config.InactiveAge < 0 {
 		return nil, errors.New("cache: ages must not be negative")
 	}
+	config.NoExpAge, config.InactiveAge = min(config.NoExpAge, maxAge), min(config.InactiveAge, maxAge)
 	if config.Now == nil {
 		config.Now = time.Now
 	}
@@ -172,16 +174,18 @@ type verdict struct {
 
 func (v verdict) known() bool { return v.result == Hit || v.result == InactiveHit }
 
-// lookup looks without counting, because a request may look twice.
+// lookup looks without counting, because a request may look twice. The clock is
+// read after the store, or a verdict that comes in between would have been
+// stored in the future.
 func (c *Cache) lookup(k key) verdict {
-	elapsed := c.config.Elapsed()
 	if e, ok := c.active.Get(k); ok {
+		elapsed := c.config.Elapsed()
 		if elapsed < e.until && !c.pastExp(e.response) {
 			return verdict{result: Hit, response: e.response, age: elapsed - e.stored}
 		}
 		return verdict{result: Expired}
 	}
-	if until, ok := c.inactive.Get(k); ok && elapsed < until {
+	if until, ok := c.inactive.Get(k); ok && c.config.Elapsed() < until {
 		return verdict{result: InactiveHit}
 	}
 	return verdict{result: Miss}
@@ -206,8 +210,6 @@ func (c *Cache) report(call *introspection.Call, v verdict) {
 // land keeps a flight's result if it is a verdict, and forgets a failure.
 func (c *Cache) land(k key, f *flight) {
 	switch {
-	case f.err == nil && f.response == nil:
-		f.err = &introspection.Failure{Kind: introspection.ErrUnavailable, Reason: "no answer and no error"}
 	case f.err == nil:
 		c.storeActive(k, f.response)
 	case errors.Is(f.err, introspection.ErrInactive):
@@ -216,32 +218,41 @@ func (c *Cache) land(k key, f *flight) {
 }
 
 func (c *Cache) storeActive(k key, r *introspection.Response) {
+	c.forget(k)
 	elapsed, age := c.config.Elapsed(), c.age(r)
 	if age <= 0 {
 		return
 	}
-	if c.active.Add(k, activeEntry{response: r, stored: elapsed, until: elapsed + age}) {
-		c.metrics.evicted(activeLabel, reasonCapacity, 1)
-	}
+	// What has expired goes first, so that only a store that is too small for
+	// living verdicts loses one, and counts it as that.
 	c.metrics.evicted(activeLabel, reasonExpired, reap(c.active, func(e activeEntry) bool {
 		return elapsed >= e.until || c.pastExp(e.response)
 	}))
+	if c.active.Add(k, activeEntry{response: r, stored: elapsed, until: elapsed + age}) {
+		c.metrics.evicted(activeLabel, reasonCapacity, 1)
+	}
 }
 
 func (c *Cache) storeInactive(k key) {
-	if c.active.Remove(k) {
-		c.metrics.evicted(activeLabel, reasonExpired, 1)
-	}
+	c.forget(k)
 	if c.config.InactiveAge == 0 {
 		return
 	}
 	elapsed := c.config.Elapsed()
-	if c.inactive.Add(k, elapsed+c.config.InactiveAge) {
-		c.metrics.evicted(inactiveLabel, reasonCapacity, 1)
-	}
 	c.metrics.evicted(inactiveLabel, reasonExpired, reap(c.inactive, func(until time.Duration) bool {
 		return elapsed >= until
 	}))
+	if c.inactive.Add(k, elapsed+c.config.InactiveAge) {
+		c.metrics.evicted(inactiveLabel, reasonCapacity, 1)
+	}
+}
+
+// forget removes the expired verdict that a new answer replaces, even if that
+// can't be kept: a wall clock that is set back must not bring it to life again.
+func (c *Cache) forget(k key) {
+	if c.active.Remove(k) {
+		c.metrics.evicted(activeLabel, reasonExpired, 1)
+	}
 }
 
 // age returns how long an active response may be believed from now on.
@@ -260,6 +271,8 @@ func (c *Cache) age(r *introspection.Response) time.Duration {
 }
 
 // reap removes up to reapPerInsert entries from the old end while they are over.
+// Landing one at a time is what keeps it from removing an entry that was
+// renewed after it was looked at.
 func reap[V any](store *lru.Cache[key, V], over func(V) bool) int {
 	for removed := range reapPerInsert {
 		k, v, ok := store.GetOldest()

@@ -30,6 +30,7 @@ func (f *flight) wait(ctx context.Context) (*introspection.Response, error) {
 type flights struct {
 	mu     sync.Mutex
 	byKey  map[key]*flight
+	epoch  uint64 // of the last purge
 	closed bool
 	wg     sync.WaitGroup
 	ctx    context.Context //nolint:containedctx // the flights' own life, not a request's
@@ -64,7 +65,7 @@ func (c *Cache) join(k key, first verdict, token string, call *introspection.Cal
 	}
 	f := &flight{done: make(chan struct{})}
 	if c.flights.closed {
-		f.err = &introspection.Failure{Kind: introspection.ErrUnavailable, Reason: "shutting down"}
+		f.err = unavailable("shutting down")
 		close(f.done)
 		return f, first
 	}
@@ -76,29 +77,49 @@ func (c *Cache) join(k key, first verdict, token string, call *introspection.Cal
 	}
 	c.flights.byKey[k] = f
 	c.flights.wg.Add(1)
-	go c.fly(ctx, f, k, token)
+	go c.fly(ctx, f, k, token, c.flights.epoch)
 	return f, first
 }
 
-// fly makes the call and lands: verdict first, then the flight is gone, then
-// those who wait wake up.
-func (c *Cache) fly(ctx context.Context, f *flight, k key, token string) {
+// fly makes the call and lands: under one lock the flight gives way to its
+// verdict, then those who wait wake up.
+func (c *Cache) fly(ctx context.Context, f *flight, k key, token string, epoch uint64) {
 	defer c.flights.wg.Done()
-	ctx, cancel := context.WithTimeout(ctx, c.config.Timeout)
-	defer cancel()
+	defer close(f.done)
+	// Deferred, because whatever ends this goroutine must not leave the others waiting.
+	defer func() {
+		// With another authority by now, nobody knows whose answer this is.
+		keep := c.keys.key(c.config.Authority(), token) == k
+		c.flights.mu.Lock()
+		defer c.flights.mu.Unlock()
+		delete(c.flights.byKey, k)
+		if keep && epoch == c.flights.epoch {
+			c.land(k, f)
+		}
+	}()
+	c.ask(ctx, f, token)
+}
+
+// ask calls the source. The flight gets either a response or an error, even if
+// the source panics, ends its goroutine or returns neither.
+func (c *Cache) ask(ctx context.Context, f *flight, token string) {
+	f.err = unavailable("internal error")
 	defer func() {
 		if p := recover(); p != nil {
 			// The panic's text may hold anything; its type and place don't.
 			c.config.Logger.Error("panic while introspecting",
 				"panic", fmt.Sprintf("%T", p), "stack", string(debug.Stack()))
-			f.response = nil
-			f.err = &introspection.Failure{Kind: introspection.ErrUnavailable, Reason: "internal error"}
 		}
-		c.flights.mu.Lock()
-		delete(c.flights.byKey, k)
-		c.flights.mu.Unlock()
-		close(f.done)
 	}()
-	f.response, f.err = c.config.Source.Introspect(ctx, token)
-	c.land(k, f)
+	ctx, cancel := context.WithTimeout(ctx, c.config.Timeout)
+	defer cancel()
+	response, err := c.config.Source.Introspect(ctx, token)
+	if response == nil && err == nil {
+		err = unavailable("no answer and no error")
+	}
+	f.response, f.err = response, err
+}
+
+func unavailable(reason string) error {
+	return &introspection.Failure{Kind: introspection.ErrUnavailable, Reason: reason}
 }

@@ -28,21 +28,35 @@ func newKeyer() *keyer {
 	secret := make([]byte, sha256.Size)
 	_, _ = rand.Read(secret) // never fails since Go 1.24
 	return &keyer{pool: sync.Pool{New: func() any {
-		return &keyState{mac: hmac.New(sha256.New, secret)}
+		mac := hmac.New(sha256.New, secret)
+		mac.Reset() // from here on a reset is a copy of a prepared state
+		return &keyState{mac: mac}
 	}}}
 }
 
-// key binds authority and token; the NUL between them can't be part of either.
-func (k *keyer) key(authority, token string) (out key) {
+// key binds authority and token.
+func (k *keyer) key(authority, token string) key {
 	s, _ := k.pool.Get().(*keyState)
-	s.buffer = append(s.buffer[:0], authority...)
-	s.buffer = append(s.buffer, 0)
-	s.buffer = append(s.buffer, token...)
-	s.mac.Reset()
-	s.mac.Write(s.buffer)
+	s.buffer = append(s.buffer[:0], token...)
+	digest := sha256.Sum256(s.buffer)
 	clear(s.buffer) // the pool must not keep tokens
+	defer k.pool.Put(s)
+	return s.sum(authority, digest)
+}
+
+// digestKey is key for a token of which only the SHA-256 is known.
+func (k *keyer) digestKey(authority string, digest [sha256.Size]byte) key {
+	s, _ := k.pool.Get().(*keyState)
+	defer k.pool.Put(s)
+	return s.sum(authority, digest)
+}
+
+// sum is unambiguous, because the digest has a fixed length.
+func (s *keyState) sum(authority string, digest [sha256.Size]byte) (out key) {
+	s.buffer = append(append(s.buffer[:0], digest[:]...), authority...)
+	s.mac.Write(s.buffer)
 	s.buffer = s.mac.Sum(s.buffer[:0])
+	s.mac.Reset()
 	copy(out[:], s.buffer)
-	k.pool.Put(s)
 	return out
 }

@@ -1,7 +1,6 @@
 package introspection
 
 import (
-	"errors"
 	"io"
 	"mime"
 	"net/http"
@@ -65,8 +64,8 @@ func (c *Client) statusFailure(res *http.Response) error {
 // retryAfter reads RFC 9110 §10.2.3: seconds or a date. Zero means not told.
 func retryAfter(value string, now time.Time) time.Duration {
 	var wait time.Duration
-	// Too many seconds to count are many all the same.
-	if seconds, err := strconv.ParseUint(value, 10, 31); err == nil || errors.Is(err, strconv.ErrRange) {
+	if value != "" && strings.Trim(value, "0123456789") == "" {
+		seconds, _ := strconv.ParseUint(value, 10, 31) // too many to count are the most it can count
 		wait = time.Duration(seconds) * time.Second
 	} else if at, err := http.ParseTime(value); err == nil {
 		wait = at.Sub(now)

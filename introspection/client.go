@@ -54,11 +54,12 @@ type ClientConfig struct {
 // follows a redirect and never sends a token twice, except once after the
 // endpoint refused the sidecar's own credential.
 type Client struct {
-	config  ClientConfig
-	metrics *clientMetrics
-	slots   chan struct{}
-	waiting atomic.Int64
-	refused atomic.Bool // the endpoint's last word on our credential was 401
+	config    ClientConfig
+	metrics   *clientMetrics
+	slots     chan struct{}
+	waiting   atomic.Int64
+	authority atomic.Pointer[knownAuthority]
+	refused   atomic.Bool // the endpoint's last word on our credential was 401
 }
 
 // NewClient returns a Client. The caller runs Run beside it.
@@ -85,8 +86,17 @@ func NewClient(config ClientConfig) (*Client, error) {
 // Authority names who is asked and who asks: a verdict of one authority says
 // nothing about the same token at another.
 func (c *Client) Authority() string {
-	return c.config.Endpoint() + "\x00" + c.config.Credential.Identity()
+	endpoint := c.config.Endpoint()
+	if last := c.authority.Load(); last != nil && last.endpoint == endpoint {
+		return last.name
+	}
+	name := endpoint + "\x00" + c.config.Credential.Identity()
+	c.authority.Store(&knownAuthority{endpoint: endpoint, name: name})
+	return name
 }
+
+// knownAuthority is remembered because it is asked for on every request.
+type knownAuthority struct{ endpoint, name string }
 
 // Ready returns nil when an introspection could succeed as far as the sidecar
 // itself is concerned, else what is missing.

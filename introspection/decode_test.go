@@ -141,6 +141,7 @@ func TestDecodeVerdict(t *testing.T) {
 		{"D31 two lines", "{\"active\":true}\n{\"active\":true}", ErrMalformed},
 		{"D31 inactive with trailing text", `{"active":false} x`, ErrMalformed},
 		{"D31 white space around", "\r\n\t {\"active\":true}\r\n\t ", nil},
+		{"D31 array that reads like an object", `["active",true]`, ErrMalformed},
 		{"D31 array", `[{"active":true}]`, ErrMalformed},
 		{"D31 string", `"{\"active\":true}"`, ErrMalformed},
 		{"D31 true", `true`, ErrMalformed},

@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -73,8 +74,9 @@ type Discovery struct {
 	config        DiscoveryConfig
 	disagreements prometheus.Counter
 
+	found atomic.Pointer[Endpoints] // read on every request
+
 	mu    sync.Mutex
-	found Endpoints
 	fault error // of the last round; what was found before stays
 	told  string
 	known map[string]bool // disagreements that were logged
@@ -96,10 +98,11 @@ func NewDiscovery(config DiscoveryConfig) (*Discovery, error) {
 	if config.Logger == nil {
 		config.Logger = slog.New(slog.DiscardHandler)
 	}
-	d := &Discovery{config: config, found: config.Pinned, known: make(map[string]bool), disagreements: prometheus.NewCounter(prometheus.CounterOpts{
+	d := &Discovery{config: config, known: make(map[string]bool), disagreements: prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "introspection_sidecar_discovery_disagreements_total",
 		Help: "Times that a document named another endpoint than the one in use.",
 	})}
+	d.found.Store(&config.Pinned)
 	if config.Registerer != nil {
 		config.Registerer.MustRegister(d.disagreements)
 	}
@@ -107,11 +110,7 @@ func NewDiscovery(config DiscoveryConfig) (*Discovery, error) {
 }
 
 // Endpoints returns what is known now; an unknown one is empty.
-func (d *Discovery) Endpoints() Endpoints {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.found
-}
+func (d *Discovery) Endpoints() Endpoints { return *d.found.Load() }
 
 // Fault returns what went wrong in the last round, or nil.
 func (d *Discovery) Fault() error {
@@ -159,11 +158,13 @@ func (d *Discovery) adopt(findings []Finding) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	var faults []error
+	found := d.Endpoints()
 	faults = append(faults,
-		d.take(&d.found.Introspection, d.config.Pinned.Introspection, "introspection endpoint", findings, Endpoints.introspection),
-		d.take(&d.found.Token, d.config.Pinned.Token, "token endpoint", findings, Endpoints.token),
-		d.take(&d.found.JWKS, d.config.Pinned.JWKS, "JWKS", findings, Endpoints.jwks))
-	if d.found.Introspection == "" && faults[0] == nil {
+		d.take(&found.Introspection, d.config.Pinned.Introspection, "introspection endpoint", findings, Endpoints.introspection),
+		d.take(&found.Token, d.config.Pinned.Token, "token endpoint", findings, Endpoints.token),
+		d.take(&found.JWKS, d.config.Pinned.JWKS, "JWKS", findings, Endpoints.jwks))
+	d.found.Store(&found)
+	if found.Introspection == "" && faults[0] == nil {
 		faults[0] = errors.New("no document names an introspection endpoint")
 		for _, f := range findings {
 			if f.Err != nil {

@@ -21,20 +21,20 @@ func (p *Proxy) authenticate(x *exchange, r *http.Request) (*introspection.Respo
 	response, err := p.config.Introspector.Introspect(x, token)
 	if err != nil {
 		x.failure = err
-		return nil, refusalFor(err)
+		return nil, refusalFor(x, err)
 	}
 	return response, nil
 }
 
 // refusalFor maps the errors of an Introspector. Whatever it doesn't know means
 // that there is no verdict.
-func refusalFor(err error) *refusal {
+func refusalFor(client context.Context, err error) *refusal {
 	switch {
 	case errors.Is(err, introspection.ErrInactive):
 		return &refuseToken
 	case errors.Is(err, introspection.ErrInvalidClient):
 		return &refuseCredential
-	case errors.Is(err, context.Canceled):
+	case errors.Is(err, context.Canceled) && client.Err() != nil:
 		return &refuseGone
 	default:
 		return &refuseUnavailable
@@ -63,7 +63,7 @@ func bearerToken(values []string, queryToken bool, maxBytes int) (string, *refus
 	// RFC 9110 §11.4: credentials follow one or more blanks, and nothing else.
 	token := strings.TrimLeft(credentials, " ")
 	switch {
-	case token == "" || credentials == token || strings.ContainsAny(token, " \t"):
+	case token == "" || credentials == token || strings.IndexByte(token, ' ') >= 0 || strings.IndexByte(token, '\t') >= 0:
 		return "", &refuseRequest
 	case len(token) > maxBytes || !isB64Token(token):
 		return "", &refuseToken
@@ -92,12 +92,20 @@ func isTokenChar(c byte) bool {
 func isB64Token(s string) bool {
 	s = strings.TrimRight(s, "=")
 	for i := range len(s) {
-		if c := s[i]; !isAlphanumeric(c) && strings.IndexByte("-._~+/", c) < 0 {
+		if !b64TokenChars[s[i]] {
 			return false
 		}
 	}
 	return s != ""
 }
+
+// b64TokenChars is a table because tokens are long and checked on every request.
+var b64TokenChars = func() (table [256]bool) {
+	for c := range table {
+		table[c] = isAlphanumeric(byte(c)) || strings.IndexByte("-._~+/", byte(c)) >= 0
+	}
+	return table
+}()
 
 // hasQueryToken reports whether the query has an access_token (RFC 6750 §2.3),
 // however its name is encoded. The value is never looked at.

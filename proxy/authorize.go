@@ -27,7 +27,7 @@ type Policy struct {
 // verdict from the cache was made for another request, earlier.
 func (p *Policy) check(r *introspection.Response, now time.Time) *refusal {
 	if !p.kindAllowed(r) || !p.inTime(r, now) ||
-		!p.audienceAllowed(r) || len(p.Issuers) > 0 && !slices.Contains(p.Issuers, r.Text(introspection.Issuer)) {
+		!p.audienceAllowed(r) || !p.issuerAllowed(r) {
 		return &refuseToken
 	}
 	if !hasAllScopes(r.Text(introspection.Scope), p.Scopes) || lostPatient(r) {
@@ -66,6 +66,10 @@ func (p *Policy) audienceAllowed(r *introspection.Response) bool {
 		}
 	}
 	return false
+}
+
+func (p *Policy) issuerAllowed(r *introspection.Response) bool {
+	return len(p.Issuers) == 0 || slices.Contains(p.Issuers, r.Text(introspection.Issuer))
 }
 
 func hasAllScopes(granted string, required []string) bool {

@@ -28,6 +28,7 @@ type exchange struct {
 	peerTrusted   bool
 	token         string
 	call          introspection.Call
+	verdict       *introspection.Response // set once, when the token is active
 	response      *introspection.Response // set once, when the request is allowed
 	decision      decision
 	failure       error // why there was no verdict or no answer, for the log
@@ -47,7 +48,7 @@ var noVars = map[string]string{}
 func (p *Proxy) newExchange(w http.ResponseWriter, r *http.Request) *exchange {
 	x := &exchange{
 		Context:  r.Context(),
-		recorder: recorder{w: w, draining: p.draining.Load()},
+		recorder: recorder{w: w, draining: &p.draining},
 		began:    time.Now(),
 		target:   parseTarget(r.RequestURI),
 		decision: internalError,
@@ -128,7 +129,8 @@ type recorder struct {
 	status   int
 	written  int64
 	length   int64 // of the upstream's body, when it told
-	draining bool
+	failed   bool  // writing to the client did
+	draining *atomic.Bool
 }
 
 // Header returns the header of the response to come.
@@ -142,7 +144,7 @@ func (rec *recorder) WriteHeader(status int) {
 		return
 	}
 	rec.status = status
-	if rec.draining {
+	if rec.draining.Load() {
 		rec.w.Header().Set("Connection", "close")
 	}
 	rec.w.WriteHeader(status)
@@ -159,6 +161,7 @@ func (rec *recorder) Write(b []byte) (int, error) {
 	if err == nil && rec.written < rec.length {
 		err = rec.FlushError()
 	}
+	rec.failed = err != nil
 	return n, err
 }
 
@@ -181,7 +184,7 @@ type requestBody struct {
 // Read reads from the client.
 func (b *requestBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
-	if err != nil && err != io.EOF { //nolint:errorlint // io.Reader returns io.EOF itself
+	if err != nil && err != io.EOF {
 		b.failed.Store(true)
 	}
 	return n, err

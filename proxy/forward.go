@@ -3,6 +3,7 @@ package proxy
 import (
 	"errors"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httputil"
@@ -42,6 +43,10 @@ func (p *Proxy) strip(x *exchange, r *http.Request) {
 	if n := p.family.remove(r.Header); n > 0 {
 		p.metrics.spoofed.Add(float64(n))
 	}
+	// A server that switches protocols would get what follows unchecked.
+	// ReverseProxy puts Upgrade back, unless it is gone before.
+	delete(r.Header, "Upgrade")
+	delete(r.Header, "Http2-Settings")
 	for name := range r.Header {
 		switch name[0] | 0x20 {
 		case 'x', 'p', 'f', 'v':
@@ -116,6 +121,9 @@ func (p *Proxy) forward(x *exchange, r *http.Request) {
 	if r.ContentLength != 0 {
 		x.body.ReadCloser = r.Body
 		r.Body = &x.body
+		// The FHIR server may answer before it has read everything. Without this
+		// net/http holds the answer back until the client has sent its body.
+		_ = http.NewResponseController(x.w).EnableFullDuplex()
 	}
 	p.reverse.ServeHTTP(x, r)
 	if len(x.Header()) > 0 {
@@ -137,11 +145,7 @@ func (p *Proxy) rewrite(pr *httputil.ProxyRequest) {
 
 	// Trailers could carry context headers past this function.
 	pr.Out.Trailer = nil
-	// A server that switches protocols would get what follows unchecked.
-	delete(h, "Connection")
-	delete(h, "Upgrade")
-	delete(h, "Http2-Settings")
-
+	hideIdempotencyKey(pr.Out)
 	p.setForwarded(h, x, pr.In)
 	h["X-Request-Id"] = x.one(x.requestID)
 	delete(h, "Authorization")
@@ -149,7 +153,23 @@ func (p *Proxy) rewrite(pr *httputil.ProxyRequest) {
 		h["Authorization"] = authorization
 	}
 	if x.response != nil {
+		// One map of the right size is cheaper than one that grows twice.
+		h = make(http.Header, len(h)+len(p.config.Headers))
+		maps.Copy(h, pr.Out.Header)
+		pr.Out.Header = h
 		p.setContext(h, x)
+	}
+}
+
+// hideIdempotencyKey keeps http.Transport from sending a request again that a
+// FHIR server, which need not know these headers, may have carried out: it looks
+// for their canonical spelling only.
+func hideIdempotencyKey(out *http.Request) {
+	for _, name := range [...]string{"Idempotency-Key", "X-Idempotency-Key"} {
+		if values, ok := out.Header[name]; ok {
+			delete(out.Header, name)
+			out.Header[strings.ToLower(name)] = values
+		}
 	}
 }
 
@@ -184,7 +204,10 @@ func (p *Proxy) setForwarded(h http.Header, x *exchange, in *http.Request) {
 	}
 }
 
-var errSwitch = errors.New("FHIR server switched protocols")
+var (
+	errSwitch = errors.New("FHIR server switched protocols")
+	errBroken = errors.New("FHIR server broke off its answer")
+)
 
 // modifyResponse filters the answer's header; its body is none of our business.
 func (p *Proxy) modifyResponse(res *http.Response) error {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
@@ -62,7 +63,7 @@ var contextTable = [...]ContextHeader{
 }
 
 // ContextHeaders returns all headers that can be configured.
-func ContextHeaders() []ContextHeader { return contextTable[:] }
+func ContextHeaders() []ContextHeader { return slices.Clone(contextTable[:]) }
 
 // family is the set of header names that belong to us: all that begin with the
 // prefix once they are folded.
@@ -76,10 +77,10 @@ var prefixPattern = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9]*(-[A-Za-z0-9]+)*-$`
 // reservedNames have a meaning of their own, to HTTP or to this proxy. A family
 // that took one of them in would remove it from every request and response.
 var reservedNames = []string{
-	"accept", "accept-encoding", "access-control-allow-origin", "authorization", "cache-control", "connection",
-	"content-length", "content-type", "cookie", "etag", "expect", "forwarded", "host", "if-match", "if-none-exist",
-	"keep-alive", "last-modified", "location", "origin", "prefer", "proxy-authorization", "range", "retry-after",
-	"set-cookie", "te", "trailer", "transfer-encoding", "upgrade", "user-agent", "via", "www-authenticate",
+	"accept", "accept-encoding", "access-control-allow-origin", "access-control-request-method", "authorization",
+	"cache-control", "connection", "content-length", "content-type", "cookie", "etag", "expect", "forwarded", "host",
+	"if-match", "if-none-exist", "keep-alive", "last-modified", "location", "origin", "prefer", "proxy-authorization",
+	"range", "retry-after", "set-cookie", "te", "trailer", "transfer-encoding", "upgrade", "user-agent", "via", "www-authenticate",
 	"x-correlation-id", "x-forwarded-for", "x-http-method-override", "x-provenance", "x-real-ip", "x-request-id", "x-trace-id",
 }
 

@@ -15,7 +15,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
-	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/fhir"
 )
 
 // Reasons for which a context header is left out.
@@ -80,7 +79,12 @@ func (m *metrics) omit(header int, reason string) {
 func (p *Proxy) finish(x *exchange, r *http.Request) {
 	panicked := recover()
 	abort := panicked != nil
-	if panicked != nil && !isAbort(panicked) {
+	switch {
+	case isAbort(panicked):
+		if x.status != 0 && x.Err() == nil && !x.failed {
+			x.decision, x.failure = upstreamError, errBroken
+		}
+	case panicked != nil:
 		// The panic's text may hold anything; its type and place don't.
 		p.config.Logger.Error("panic", "panic", fmt.Sprintf("%T", panicked), "stack", string(debug.Stack()),
 			"request_id", x.requestID)
@@ -89,6 +93,7 @@ func (p *Proxy) finish(x *exchange, r *http.Request) {
 	}
 	p.count(x)
 	p.log(x, r)
+	p.audit(x, r)
 	if abort {
 		// An answer that has begun must not look complete.
 		panic(http.ErrAbortHandler)
@@ -96,8 +101,8 @@ func (p *Proxy) finish(x *exchange, r *http.Request) {
 }
 
 func isAbort(panicked any) bool {
-	err, ok := panicked.(error)
-	return ok && errors.Is(err, http.ErrAbortHandler)
+	err, _ := panicked.(error)
+	return errors.Is(err, http.ErrAbortHandler)
 }
 
 func (p *Proxy) count(x *exchange) {
@@ -126,18 +131,11 @@ func (d decision) level() slog.Level {
 // log writes the request's one line. No token, query, header value or claim
 // stands in it; the ids were checked to be harmless.
 func (p *Proxy) log(x *exchange, r *http.Request) {
-	ctx := context.WithoutCancel(x)
 	level := x.decision.level()
-	if !p.config.Logger.Enabled(ctx, level) {
+	if !p.config.Logger.Enabled(x, level) {
 		return
 	}
-	method, interaction := r.Method, fhir.Unknown
-	switch {
-	case unknownMethod(x, r):
-		method = "other" // a client could put anything there
-	case x.decision != badPath && x.decision != notFound:
-		interaction, _ = fhir.ParseInteraction(method, x.path)
-	}
+	method, interaction, _ := x.describe(r)
 	attrs := []slog.Attr{
 		slog.String("decision", decisionLabels[x.decision]),
 		slog.String("method", method),
@@ -153,15 +151,15 @@ func (p *Proxy) log(x *exchange, r *http.Request) {
 		attrs = append(attrs, slog.String("token_ref", p.config.TokenRef(x.token)))
 	}
 	if x.failure != nil && level >= slog.LevelWarn {
-		attrs = append(attrs, slog.String("error", failureText(x.failure)))
+		attrs = append(attrs, slog.String("error", failureText(x.decision, x.failure)))
 	}
-	p.config.Logger.LogAttrs(ctx, level, "request", attrs...)
+	p.config.Logger.LogAttrs(context.WithoutCancel(x), level, "request", attrs...)
 }
 
 // failureText tells an operator why there was no verdict or no answer. Errors
 // of net/http quote what the other side sent, which may be patient data, so
 // that only known kinds of them are told.
-func failureText(err error) string {
+func failureText(d decision, err error) string {
 	var (
 		failure *introspection.Failure
 		network *net.OpError
@@ -171,8 +169,10 @@ func failureText(err error) string {
 	switch {
 	case errors.As(err, &failure):
 		return failure.Error()
-	case errors.Is(err, errSwitch):
-		return errSwitch.Error()
+	case d == introspectionUnavailable || d == credentialRejected:
+		return "no verdict"
+	case errors.Is(err, errSwitch), errors.Is(err, errBroken):
+		return err.Error()
 	case errors.As(err, &timeout) && timeout.Timeout():
 		return "FHIR server timed out"
 	case errors.As(err, &network) && errors.As(err, &errno):

@@ -2,12 +2,12 @@ package proxy
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httputil"
 	"net/netip"
 	"net/url"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -43,6 +43,8 @@ type Config struct {
 	StripAuthorization bool
 	// TrustedProxies are the peers whose forwarding headers are kept.
 	TrustedProxies []netip.Prefix
+	// Audit gets a record of every request; it must not wait. Nil: none.
+	Audit func(AuditRecord)
 	// Now is the clock. Nil means time.Now.
 	Now func() time.Time
 	// Logger gets one line per request. Nil discards.
@@ -90,6 +92,9 @@ func New(config Config) (*Proxy, error) {
 		metrics: newMetrics(config.Registerer, config.Headers, family),
 	}
 	for _, path := range config.PublicPaths {
+		if err := CheckPublicPath(path); err != nil {
+			return nil, fmt.Errorf("public path %q %w", path, err)
+		}
 		p.public[path] = true
 	}
 	p.reverse = p.newReverseProxy()
@@ -145,6 +150,7 @@ func (p *Proxy) CloseIdleConnections() {
 func (p *Proxy) protected(x *exchange, r *http.Request) {
 	response, refused := p.authenticate(x, r)
 	if refused == nil {
+		x.verdict = response
 		refused = p.config.Policy.check(response, p.config.Now())
 	}
 	if refused != nil {
@@ -196,8 +202,7 @@ var ownPaths = map[string]bool{
 
 // publicPath compares the raw path: nothing else in a request can widen it.
 func (p *Proxy) publicPath(x *exchange, r *http.Request) bool {
-	return (r.Method == http.MethodGet || r.Method == http.MethodHead) && p.public[x.path] &&
-		!strings.HasSuffix(x.target.path, "/")
+	return (r.Method == http.MethodGet || r.Method == http.MethodHead) && p.public[x.path]
 }
 
 // preflightRequest recognises a CORS preflight (Fetch §4.8), which never

@@ -125,6 +125,9 @@ const (
 
 	// defaultRetryAfter is told when the authorization server didn't say.
 	defaultRetryAfter = 2 * time.Second
+
+	// lingerTimeout is what a refused client gets to stop sending its body.
+	lingerTimeout = 2 * time.Second
 )
 
 // reject answers the request itself. It is the only writer of error bodies.
@@ -146,8 +149,13 @@ func (p *Proxy) reject(x *exchange, r *http.Request, why *refusal) {
 	}
 	// Waiting for the rest of a body that nobody will read would give a client
 	// a way to hold the connection, and hold back the answer.
-	if why.closes || r.ContentLength != 0 && r.ProtoMajor == 1 {
+	unread := r.ContentLength != 0 && r.ProtoMajor == 1
+	if why.closes || unread {
 		h.Set("Connection", "close")
+	}
+	if unread {
+		// After the answer, net/http reads on for a while, lest a reset destroys it.
+		_ = http.NewResponseController(x.w).SetReadDeadline(time.Now().Add(lingerTimeout))
 	}
 	setIDs(h, x)
 	if r.Header.Get("Origin") != "" {
@@ -185,7 +193,7 @@ func (p *Proxy) challenge(why *refusal) string {
 	if why.oauthError != "" {
 		value += `, error="` + why.oauthError + `"`
 	}
-	if why.decision == insufficientScope {
+	if why.decision == insufficientScope && len(p.config.Policy.Scopes) > 0 {
 		value += `, scope="` + strings.Join(p.config.Policy.Scopes, " ") + `"`
 	}
 	return value

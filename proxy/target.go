@@ -18,8 +18,8 @@ type target struct {
 }
 
 // parseTarget splits origin-form and absolute-form. The authority of the latter
-// takes no part in anything; "*" and CONNECT's authority-form stay as they are
-// and match no route that forwards.
+// becomes Host (RFC 9112 §3.2.2) and takes no part in a decision; "*" and
+// CONNECT's authority-form stay as they are and match no route that forwards.
 func parseTarget(raw string) target {
 	if _, rest, ok := strings.Cut(raw, "://"); ok && raw[0] != '/' {
 		raw = rest[min(len(rest), strings.IndexAny(rest+"/", "/?")):]
@@ -98,7 +98,7 @@ func newBase(path string) (base, error) {
 	if tenant && (!strings.HasSuffix(before, "/") || after != "" && after[0] != '/') {
 		return base{}, errors.New(tenantSegment + " must be a whole path segment")
 	}
-	if t := (target{path: before + after}); !t.unambiguous() {
+	if t := (target{path: strings.Replace(path, tenantSegment, "x", 1)}); !t.unambiguous() {
 		return base{}, errors.New("path must not have dot segments, empty segments, parameters or encoded separators")
 	}
 	return base{before: before, after: after, tenant: tenant}, nil

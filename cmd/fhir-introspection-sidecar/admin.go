@@ -31,7 +31,11 @@ func newRegistry() *prometheus.Registry {
 func (sc *sidecar) adminServer() *http.Server {
 	router := mux.NewRouter()
 	router.MethodNotAllowedHandler = http.HandlerFunc(methodNotAllowed)
+	if sc.adminToken != nil {
+		router.HandleFunc("/cache", sc.purge).Methods(http.MethodDelete)
+	}
 	get := router.Methods(http.MethodGet, http.MethodHead).Subrouter()
+	get.HandleFunc("/jwks.json", sc.jwks)
 	get.HandleFunc("/livez", livez)
 	get.HandleFunc("/readyz", sc.readyz)
 	get.Handle("/metrics", promhttp.HandlerFor(sc.registry, promhttp.HandlerOpts{}))

@@ -26,7 +26,7 @@ func assemble(t *testing.T, as *introspectiontest.Server, fhir http.HandlerFunc,
 		"SIDECAR_UPSTREAM_URL", upstream.URL+"/fhir",
 		"SIDECAR_INTROSPECTION_ENDPOINT", as.Endpoint(),
 		"SIDECAR_BEARER_TOKEN_FILE", writeFile(t, "token", introspectiontest.DefaultBearer))
-	sc, faults := build(configure(t, with(environ, pairs...)), discard)
+	sc, faults := build(configure(t, with(environ, pairs...)), discard, io.Discard, nil)
 	if len(faults) > 0 {
 		t.Fatal(faults)
 	}

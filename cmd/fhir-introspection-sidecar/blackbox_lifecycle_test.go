@@ -175,7 +175,7 @@ func TestBlackboxHeaderLimits(t *testing.T) {
 	w.ask(t, "GET /fhir/Patient", bearer(strings.Repeat("t", 101))).refused(t, 401, "login", "invalid_token")
 	before := w.residentKiB(t, "VmRSS")
 	var wg sync.WaitGroup
-	for range 200 {
+	for range 50 {
 		wg.Add(1)
 		go func() {
 			defer wg.Done()

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"io"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -163,7 +164,7 @@ func TestBuildFaults(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			environ := with(with(leastSettings(), "SIDECAR_BEARER_TOKEN_FILE", path("token")), tt.pairs...)
-			sc, faults := build(configure(t, environ), discard)
+			sc, faults := build(configure(t, environ), discard, io.Discard, nil)
 			if got := texts(faults); !slices.Equal(got, tt.want) {
 				t.Errorf("faults:\n%s\nwant:\n%s", strings.Join(got, "\n"), strings.Join(tt.want, "\n"))
 			}

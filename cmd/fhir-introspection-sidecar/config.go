@@ -23,16 +23,16 @@ type config struct {
 
 	// Where it listens.
 	ListenAddress string `split_words:"true" default:":8000" desc:"Data listener: where clients reach the FHIR server through the sidecar."`
-	AdminAddress  string `split_words:"true" default:":8001" desc:"Admin listener: /livez, /readyz, /metrics."`
+	AdminAddress  string `split_words:"true" default:":8001" desc:"Admin listener: /livez, /readyz, /metrics, /jwks.json, and DELETE /cache when it has a token."`
 
 	// Whom it asks, and as whom.
-	IntrospectionEndpoint   string        `split_words:"true" desc:"**Required** until discovery is available. RFC 7662 endpoint. https, or http to a loopback address."`
-	IssuerURL               string        `split_words:"true" desc:"Issuer of the authorization server; the audience of client assertions when that is set to issuer."`
-	DiscoveryAllowedHosts   []string      `split_words:"true" desc:"Hosts (host or host:port) that a discovered endpoint may have. Not available yet."`
+	IntrospectionEndpoint   string        `split_words:"true" desc:"RFC 7662 endpoint. https, or http to a loopback address. Default: discovered, from the FHIR server and then from the issuer."`
+	IssuerURL               string        `split_words:"true" desc:"Issuer of the authorization server. Its OpenID Connect or RFC 8414 metadata gives the endpoints that are not set, and its host is the one that discovered endpoints must have."`
+	DiscoveryAllowedHosts   []string      `split_words:"true" desc:"Comma separated hosts (host or host:port) that a discovered endpoint may have. Default: host and port of the issuer. With neither set, nothing is discovered."`
 	AllowInsecureHTTP       bool          `split_words:"true" default:"false" desc:"Allow http to an authorization server that is not on a loopback address. Every token then crosses the network readable."`
 	IntrospectionAuth       string        `split_words:"true" default:"bearer" desc:"How the sidecar authenticates itself: bearer, client_assertion (RFC 7523 in the form), client_secret_basic, client_secret_post, or none (loopback only)."`
 	BearerTokenFile         string        `split_words:"true" desc:"For bearer: file with the sidecar's own token. Read again when it changes."`
-	TokenEndpoint           string        `split_words:"true" desc:"For bearer without a file: endpoint of the client credentials grant (SMART Backend Services)."`
+	TokenEndpoint           string        `split_words:"true" desc:"For bearer without a file: endpoint of the client credentials grant (SMART Backend Services). Default: discovered."`
 	ClientID                string        `split_words:"true" desc:"The sidecar's client id at the authorization server."`
 	ClientSecretFile        string        `split_words:"true" desc:"File with the client secret. Read again when it changes."`
 	ClientKeyFile           string        `split_words:"true" desc:"File with the private key, PEM or JWK; the client then authenticates with private_key_jwt. Read again when it changes."`
@@ -62,7 +62,7 @@ type config struct {
 	RequiredScopes     []string      `split_words:"true" desc:"Comma separated. scope must have all of them, exactly."`
 	RequiredTokenTypes []string      `split_words:"true" desc:"Comma separated. token_type must be one of them, in whatever case. Needed with servers that call refresh tokens active."`
 	ClockSkew          time.Duration `split_words:"true" default:"5s" desc:"Leeway for nbf and iat. exp gets none."`
-	JWTPrecheck        bool          `split_words:"true" default:"false" desc:"Verify tokens that are JWTs with the issuer's keys before asking. Not available yet."`
+	JWTPrecheck        bool          `split_words:"true" default:"false" desc:"Verify tokens that are JWTs with the issuer's keys before asking about them; forged and expired ones are refused without a call. Needs SIDECAR_ISSUER_URL. Never replaces introspection."`
 	ScopeEnforcement   string        `split_words:"true" default:"off" desc:"off, or coarse: SMART scopes against the FHIR interaction. coarse is not available yet."`
 	MaxTokenBytes      int           `split_words:"true" default:"8192" desc:"Longest token that is introspected. Longer ones are refused without a call."`
 
@@ -77,8 +77,8 @@ type config struct {
 	// Operation.
 	ShutdownDelay   time.Duration `split_words:"true" default:"0s" desc:"After SIGTERM: how long to serve on with readiness red before closing the listener."`
 	ShutdownTimeout time.Duration `split_words:"true" default:"25s" desc:"After that: how long requests in flight may take."`
-	AuditLog        string        `split_words:"true" default:"off" desc:"off, stdout or a file: one record per decision. Not available yet."`
-	AdminTokenFile  string        `split_words:"true" desc:"File with the bearer token for admin calls that change something. Not available yet."`
+	AuditLog        string        `split_words:"true" default:"off" desc:"off, stdout or a file: one record per request, with client, user and patient."`
+	AdminTokenFile  string        `split_words:"true" desc:"File with the bearer token for admin calls that change something; without it they do not exist. Read again when it changes."`
 	LogLevel        string        `split_words:"true" default:"info" desc:"debug, info, warn or error."`
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"io"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -280,7 +281,7 @@ func TestEveryFaultAtOnce(t *testing.T) {
 	environ["SIDECAR_TLS_CERT_FILE"], environ["SIDECAR_CLIENT_CERT_FILE"] = "", ""
 	for range 3 {
 		s := configure(t, environ)
-		_, faults := build(s, discard)
+		_, faults := build(s, discard, io.Discard, nil)
 		got := map[string]bool{}
 		for _, f := range faults {
 			got[f.variable] = true
@@ -296,7 +297,7 @@ func TestEveryFaultAtOnce(t *testing.T) {
 				t.Errorf("nothing is said about %s", name)
 			}
 		}
-		_, again := build(configure(t, environ), discard)
+		_, again := build(configure(t, environ), discard, io.Discard, nil)
 		if !slices.Equal(faults, again) {
 			t.Errorf("another order:\n%v\n%v", faults, again)
 		}

@@ -43,7 +43,7 @@ func addFaults(faults []fault, err error) []fault {
 const noVariable = "configuration"
 
 // fieldVariables maps the fields of package introspection's configuration, and
-// our own TLSCert, to the variables they come from.
+// our own, to the variables they come from.
 var fieldVariables = map[string]string{
 	"Auth":          "SIDECAR_INTROSPECTION_AUTH",
 	"BearerToken":   "SIDECAR_BEARER_TOKEN_FILE",
@@ -57,6 +57,8 @@ var fieldVariables = map[string]string{
 	"CA":            "SIDECAR_CA_FILE",
 	"ClientCert":    "SIDECAR_CLIENT_CERT_FILE",
 	"TLSCert":       "SIDECAR_TLS_CERT_FILE",
+	"AdminToken":    "SIDECAR_ADMIN_TOKEN_FILE",
+	"AuditLog":      "SIDECAR_AUDIT_LOG",
 }
 
 // faultsOf turns a constructor's error into faults of variables.

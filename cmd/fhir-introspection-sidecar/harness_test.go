@@ -325,6 +325,9 @@ func (c *conn) answer(method string) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
+	if res.StatusCode/100 == 1 && res.StatusCode != http.StatusSwitchingProtocols {
+		return c.answer(method)
+	}
 	body, err := io.ReadAll(res.Body)
 	_ = res.Body.Close()
 	return &answer{res.StatusCode, res.Header, string(body), res.Close}, err

@@ -21,7 +21,7 @@ endpoint (RFC 7662) calls active, with its launch context as headers.
 
 Usage:
   fhir-introspection-sidecar [serve]   run until SIGTERM, drain, end
-  fhir-introspection-sidecar check     try the configuration for real (not available yet)
+  fhir-introspection-sidecar check     try the configuration for real and say what is wrong (-json, -token-file)
   fhir-introspection-sidecar config    print every setting as a Markdown table
   fhir-introspection-sidecar version   print version, commit and Go version
 
@@ -42,6 +42,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if len(args) > 0 {
 		command = args[0]
 	}
+	if command == "check" {
+		return checkCommand(ctx, args[1:], stdout, stderr)
+	}
 	if len(args) > 1 {
 		_, _ = fmt.Fprintln(stderr, "a command takes no arguments; see -h")
 		return exitConfig
@@ -50,9 +53,6 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	switch command {
 	case "serve":
 		return serveCommand(ctx, stdout, stderr)
-	case "check":
-		_, _ = fmt.Fprintln(stderr, "check is not available yet")
-		return exitFailure
 	case "config":
 		err = writeConfigTable(stdout)
 	case "version":
@@ -77,7 +77,7 @@ func serveCommand(ctx context.Context, stdout, stderr io.Writer) int {
 	c, unread := loadConfig()
 	s := c.validate(unread)
 	logger := slog.New(slog.NewJSONHandler(stdout, &slog.HandlerOptions{Level: s.level}))
-	built, faults := build(s, logger)
+	built, faults := build(s, logger, stdout, nil)
 	if len(faults) > 0 {
 		for _, f := range faults {
 			_, _ = fmt.Fprintln(stderr, f)

@@ -12,7 +12,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy"
 )
 
@@ -89,69 +88,6 @@ func (s *settings) checkUpstream() {
 	_, port, _ := net.SplitHostPort(s.ListenAddress)
 	if port != "0" && port == portOf(u) && isLoopback(u.Hostname()) {
 		s.fault(variable, "is the sidecar's own SIDECAR_LISTEN_ADDRESS: requests would go round in circles")
-	}
-}
-
-func (s *settings) checkAuthorizationServer() {
-	s.checkSecureURL("SIDECAR_INTROSPECTION_ENDPOINT", s.IntrospectionEndpoint)
-	s.checkSecureURL("SIDECAR_TOKEN_ENDPOINT", s.TokenEndpoint)
-	s.checkSecureURL("SIDECAR_ISSUER_URL", s.IssuerURL)
-	if s.IntrospectionEndpoint == "" {
-		s.fault("SIDECAR_INTROSPECTION_ENDPOINT", "is required: discovery is not available yet")
-	}
-}
-
-func (s *settings) checkCredential() {
-	required := func(variable, value string) {
-		if value == "" {
-			s.fault(variable, "is required with SIDECAR_INTROSPECTION_AUTH=%s", s.IntrospectionAuth)
-		}
-	}
-	switch introspection.Auth(s.IntrospectionAuth) {
-	case introspection.AuthBearer:
-		s.checkGrant()
-	case introspection.AuthClientAssertion:
-		required("SIDECAR_CLIENT_ID", s.ClientID)
-		required("SIDECAR_CLIENT_KEY_FILE", s.ClientKeyFile)
-	case introspection.AuthClientSecretBasic, introspection.AuthClientSecretPost:
-		required("SIDECAR_CLIENT_ID", s.ClientID)
-		required("SIDECAR_CLIENT_SECRET_FILE", s.ClientSecretFile)
-	case introspection.AuthNone:
-		if u, err := url.Parse(s.IntrospectionEndpoint); err == nil && s.IntrospectionEndpoint != "" && !isLoopback(u.Hostname()) {
-			s.fault("SIDECAR_INTROSPECTION_AUTH", "none is for an endpoint on a loopback address only")
-		}
-	default:
-		s.fault("SIDECAR_INTROSPECTION_AUTH", "must be bearer, client_assertion, client_secret_basic, client_secret_post or none")
-	}
-	algorithms := []string{"", "RS256", "RS384", "RS512", "PS256", "PS384", "ES256", "ES384", "EdDSA"}
-	if !slices.Contains(algorithms, s.ClientAssertionAlg) {
-		s.fault("SIDECAR_CLIENT_ASSERTION_ALG", "must be one of %s", strings.Join(algorithms[1:], " "))
-	}
-	switch {
-	case s.ClientAssertionAudience == "token" && s.TokenEndpoint == "":
-		s.fault("SIDECAR_TOKEN_ENDPOINT", "is required with SIDECAR_CLIENT_ASSERTION_AUDIENCE=token")
-	case s.ClientAssertionAudience == "issuer" && s.IssuerURL == "":
-		s.fault("SIDECAR_ISSUER_URL", "is required with SIDECAR_CLIENT_ASSERTION_AUDIENCE=issuer")
-	}
-}
-
-// checkGrant checks what gives the sidecar its own bearer token.
-func (s *settings) checkGrant() {
-	if s.BearerTokenFile != "" {
-		return
-	}
-	if s.TokenEndpoint == "" && s.ClientID == "" {
-		s.fault("SIDECAR_BEARER_TOKEN_FILE", "is required with SIDECAR_INTROSPECTION_AUTH=bearer, or SIDECAR_TOKEN_ENDPOINT with SIDECAR_CLIENT_ID and a secret or key")
-		return
-	}
-	if s.TokenEndpoint == "" {
-		s.fault("SIDECAR_TOKEN_ENDPOINT", "is required to get a bearer token: discovery is not available yet")
-	}
-	if s.ClientID == "" {
-		s.fault("SIDECAR_CLIENT_ID", "is required to get a bearer token")
-	}
-	if (s.ClientSecretFile == "") == (s.ClientKeyFile == "") {
-		s.fault("SIDECAR_CLIENT_KEY_FILE", "or SIDECAR_CLIENT_SECRET_FILE is required to get a bearer token, and not both")
 	}
 }
 
@@ -271,24 +207,11 @@ func (s *settings) checkOperation() {
 // checkAvailable refuses settings whose feature doesn't exist yet: accepting
 // one silently would promise a protection that isn't there.
 func (s *settings) checkAvailable() {
-	const text = "is not available yet"
-	if len(s.DiscoveryAllowedHosts) > 0 {
-		s.fault("SIDECAR_DISCOVERY_ALLOWED_HOSTS", text)
-	}
-	if s.JWTPrecheck {
-		s.fault("SIDECAR_JWT_PRECHECK", text)
-	}
 	switch s.ScopeEnforcement {
 	case "off":
 	case "coarse":
-		s.fault("SIDECAR_SCOPE_ENFORCEMENT", "coarse %s", text)
+		s.fault("SIDECAR_SCOPE_ENFORCEMENT", "coarse is not available yet")
 	default:
 		s.fault("SIDECAR_SCOPE_ENFORCEMENT", "must be off or coarse")
-	}
-	if s.AuditLog != "off" {
-		s.fault("SIDECAR_AUDIT_LOG", text)
-	}
-	if s.AdminTokenFile != "" {
-		s.fault("SIDECAR_ADMIN_TOKEN_FILE", text)
 	}
 }

@@ -8,7 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"slices"
+	"runtime"
 	"sync/atomic"
 	"time"
 
@@ -34,6 +34,9 @@ const (
 	// adminTimeout bounds everything on the admin listener.
 	adminTimeout = 30 * time.Second
 
+	// gcBallast spares about a tenth of the CPU per request (docs/performance.md).
+	gcBallast = 16 << 20
+
 	// maxStreams is the number of concurrent HTTP/2 streams of a client.
 	maxStreams = 250
 )
@@ -42,153 +45,18 @@ const (
 type sidecar struct {
 	settings   *settings
 	logger     *slog.Logger
+	httpClient *http.Client             // to the authorization server
+	fhirClient *http.Client             // to the FHIR server, for its own documents
+	discovery  *introspection.Discovery // nil: every endpoint is configured
 	credential *introspection.Credential
 	client     *introspection.Client
 	cache      *cache.Cache
 	proxy      *proxy.Proxy
-	tls        *tls.Config // nil: plain HTTP
+	audit      *auditLog          // nil: off
+	adminToken introspection.File // nil: nothing can be changed by admin calls
+	tls        *tls.Config        // nil: plain HTTP
 	registry   *prometheus.Registry
 	draining   atomic.Bool
-}
-
-// build assembles the program. It reads files and opens no connection. When the
-// settings have faults it only looks for further ones.
-func build(s *settings, logger *slog.Logger) (*sidecar, []fault) {
-	sc := &sidecar{settings: s, logger: logger, registry: newRegistry()}
-	faults := append(slices.Clone(s.faults), s.checkFiles()...)
-	faults = addFaults(faults, sc.buildTLS())
-	httpClient, err := introspection.NewHTTPClient(s.transportConfig(logger))
-	faults = addFaults(faults, err)
-	sc.credential, err = introspection.NewCredential(s.credentialConfig(httpClient, logger, sc.registry))
-	faults = addFaults(faults, err)
-	if len(faults) == 0 {
-		faults = addFaults(faults, sc.buildPath(httpClient))
-	}
-	if len(faults) > 0 {
-		return nil, faults
-	}
-	return sc, nil
-}
-
-// checkFiles reads the files that are set, so that one that can't be read is
-// told with its own variable.
-func (s *settings) checkFiles() (faults []fault) {
-	check := func(variable, path string) {
-		if path == "" {
-			return
-		}
-		if _, err := watch(path)(true); err != nil {
-			faults = append(faults, fault{variable, err.Error()})
-		}
-	}
-	check("SIDECAR_BEARER_TOKEN_FILE", s.BearerTokenFile)
-	check("SIDECAR_CLIENT_SECRET_FILE", s.ClientSecretFile)
-	check("SIDECAR_CLIENT_KEY_FILE", s.ClientKeyFile)
-	check("SIDECAR_CA_FILE", s.CAFile)
-	check("SIDECAR_CLIENT_CERT_FILE", s.ClientCertFile)
-	check("SIDECAR_CLIENT_CERT_KEY_FILE", s.ClientCertKeyFile)
-	check("SIDECAR_TLS_CERT_FILE", s.TLSCertFile)
-	check("SIDECAR_TLS_KEY_FILE", s.TLSKeyFile)
-	return faults
-}
-
-func (sc *sidecar) buildTLS() error {
-	s := sc.settings
-	if s.TLSCertFile == "" || s.TLSKeyFile == "" {
-		return nil
-	}
-	pair := &certificate{certFile: watch(s.TLSCertFile), keyFile: watch(s.TLSKeyFile)}
-	if _, err := pair.get(nil); err != nil {
-		return &introspection.FieldError{Field: "TLSCert", Err: err}
-	}
-	sc.tls = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: pair.get}
-	return nil
-}
-
-func (s *settings) transportConfig(logger *slog.Logger) introspection.TransportConfig {
-	v, _ := buildInfo()
-	return introspection.TransportConfig{
-		CA:            watch(s.CAFile),
-		ClientCert:    watch(s.ClientCertFile),
-		ClientCertKey: watch(s.ClientCertKeyFile),
-		Timeout:       s.IntrospectionTimeout,
-		UserAgent:     "fhir-introspection-sidecar/" + v,
-		Logger:        logger,
-	}
-}
-
-func (s *settings) credentialConfig(client *http.Client, logger *slog.Logger, registry *prometheus.Registry) introspection.CredentialConfig {
-	return introspection.CredentialConfig{
-		Auth:          introspection.Auth(s.IntrospectionAuth),
-		BearerToken:   watch(s.BearerTokenFile),
-		TokenEndpoint: func() string { return s.TokenEndpoint },
-		ClientID:      s.ClientID,
-		ClientSecret:  watch(s.ClientSecretFile),
-		ClientKey:     watch(s.ClientKeyFile),
-		KeyID:         s.ClientKeyID,
-		Algorithm:     s.ClientAssertionAlg,
-		Audience:      s.ClientAssertionAudience,
-		Issuer:        s.IssuerURL,
-		Scope:         s.TokenScope,
-		HTTPClient:    client,
-		Logger:        logger,
-		Registerer:    registry,
-	}
-}
-
-// buildPath wires the way of a request: proxy, cache, client.
-func (sc *sidecar) buildPath(httpClient *http.Client) (err error) {
-	s := sc.settings
-	var claims []introspection.Claim
-	for _, header := range s.headers {
-		claims = append(claims, header.Claim)
-	}
-	sc.client, err = introspection.NewClient(introspection.ClientConfig{
-		Endpoint:      func() string { return s.IntrospectionEndpoint },
-		Credential:    sc.credential,
-		HTTPClient:    httpClient,
-		Timeout:       s.IntrospectionTimeout,
-		MaxConcurrent: s.MaxIntrospections,
-		Claims:        introspection.NewClaimSet(claims...),
-		Registerer:    sc.registry,
-	})
-	if err != nil {
-		return err
-	}
-	sc.cache, err = cache.New(cache.Config{
-		Source:    sc.client,
-		Authority: sc.client.Authority,
-		// The client waits for a place and then calls, each within its timeout.
-		Timeout:     2*s.IntrospectionTimeout + time.Second,
-		MaxEntries:  s.CacheMaxEntries,
-		MaxAge:      s.CacheMaxAge,
-		NoExpAge:    s.CacheNoExpAge,
-		InactiveAge: s.CacheInactiveAge,
-		Logger:      sc.logger,
-		Registerer:  sc.registry,
-	})
-	if err != nil {
-		return err
-	}
-	sc.proxy, err = proxy.New(proxy.Config{
-		Upstream:              s.upstream,
-		UpstreamHeaderTimeout: s.UpstreamHeaderTimeout,
-		Introspector:          sc.cache,
-		TokenRef:              sc.cache.TokenRef,
-		Policy: proxy.Policy{
-			Audiences: s.RequiredAudiences, Issuers: s.RequiredIssuers, Scopes: s.RequiredScopes,
-			TokenTypes: s.RequiredTokenTypes, ClockSkew: s.ClockSkew,
-		},
-		MaxTokenBytes:      s.MaxTokenBytes,
-		PublicPaths:        s.PublicPaths,
-		Headers:            s.headers,
-		HeaderPrefix:       s.HeaderPrefix,
-		StripAuthorization: s.UpstreamAuthorization == "strip",
-		TrustedProxies:     s.trusted,
-		Logger:             sc.logger,
-		Registerer:         sc.registry,
-	})
-	return err
 }
 
 // serve listens, runs until ctx ends, drains and ends. It returns an error when
@@ -202,13 +70,18 @@ func (sc *sidecar) serve(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("SIDECAR_ADMIN_ADDRESS: %w", err), data.Close())
 	}
+	// The heap of a proxy is so small that it would be collected every few hundred
+	// requests. The ballast is never touched: it takes address space, no memory.
+	ballast := make([]byte, gcBallast)
+	defer runtime.KeepAlive(ballast)
 	dataServer, adminServer := sc.dataServer(), sc.adminServer()
 	// The loops outlive the signal: requests in flight still need a credential.
 	loops, stopLoops := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopLoops()
 	group, failed := errgroup.WithContext(ctx)
-	group.Go(func() error { return sc.credential.Run(loops) })
-	group.Go(func() error { return sc.client.Run(loops) })
+	for _, loop := range sc.loops() {
+		group.Go(func() error { return loop(loops) })
+	}
 	group.Go(func() error { return ended(adminServer.Serve(admin)) })
 	group.Go(func() error {
 		if sc.tls != nil {
@@ -232,6 +105,18 @@ func (sc *sidecar) serve(ctx context.Context) error {
 		sc.logger.Info("drained")
 	}
 	return err
+}
+
+// loops are what runs beside the servers and ends after them.
+func (sc *sidecar) loops() []func(context.Context) error {
+	loops := []func(context.Context) error{sc.credential.Run, sc.client.Run}
+	if sc.discovery != nil {
+		loops = append(loops, sc.discovery.Run)
+	}
+	if sc.audit != nil {
+		loops = append(loops, sc.audit.run)
+	}
+	return loops
 }
 
 // ended hides the error that says a server was told to stop.

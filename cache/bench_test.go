@@ -1,0 +1,162 @@
+package cache
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
+)
+
+// defaultClaims are what checks need and what the headers of a default
+// configuration carry.
+var defaultClaims = introspection.NewClaimSet(
+	introspection.Scope, introspection.ClientID, introspection.Subject, introspection.Issuer,
+	introspection.Expires, introspection.Patient, introspection.Encounter, introspection.User,
+	introspection.FHIRContext, introspection.Intent, introspection.Tenant,
+)
+
+// typicalAnswer is what Koppeltaal says about a token of a launched module.
+const typicalAnswer = `{"active":true,"client_id":"l238j323ds-23ij4","sub":"Z5O3upPC88QrAjx00dis",` +
+	`"aud":"https://Koppeltaal.nl/eHealthModule/123","iss":"https://Koppeltaal.Authorization.nl/",` +
+	`"exp":%d,"iat":1419350238,"user":"Practitioner/123","patient":"123",` +
+	`"fhirContext":["https://Koppeltaal.nl/Task/123"],"intent":"samenstellen-behandeling"}`
+
+func typicalResponse(tb testing.TB) *introspection.Response {
+	tb.Helper()
+	now := time.Now()
+	body := fmt.Sprintf(typicalAnswer, now.Add(24*time.Hour).Unix())
+	r, err := introspection.DecodeResponse([]byte(body), defaultClaims, now)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return r
+}
+
+// newBenchCache is a cache on the real clocks whose metrics are exported, as in production.
+func newBenchCache(tb testing.TB, source introspection.Introspector, entries int) *Cache {
+	tb.Helper()
+	c, err := New(Config{
+		Source:      source,
+		Authority:   func() string { return "https://as.test/introspect\x00bearer sidecar" },
+		Timeout:     time.Minute,
+		MaxEntries:  entries,
+		InactiveAge: 5 * time.Second,
+		Registerer:  prometheus.NewPedanticRegistry(),
+	})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(c.Close)
+	return c
+}
+
+// opaqueToken and jwtToken have the lengths of what is seen in the field.
+var (
+	opaqueToken = strings.Repeat("Z5O3upPC", 5)
+	jwtToken    = strings.Repeat("eyJhbGciOiJSUzM4NCJ9", 45)
+)
+
+func BenchmarkHit(b *testing.B) {
+	for _, token := range []struct{ name, text string }{{"opaque", opaqueToken}, {"jwt", jwtToken}} {
+		r := typicalResponse(b)
+		c := newBenchCache(b, sourceFunc(func(context.Context, string) (*introspection.Response, error) { return r, nil }), 50_000)
+		if _, err := c.Introspect(b.Context(), token.text); err != nil {
+			b.Fatal(err)
+		}
+		b.Run("serial/"+token.name, func(b *testing.B) {
+			ctx := introspection.WithCall(b.Context(), &introspection.Call{})
+			b.ReportAllocs()
+			for b.Loop() {
+				if got, err := c.Introspect(ctx, token.text); got != r || err != nil {
+					b.Fatal(got, err)
+				}
+			}
+		})
+		b.Run("parallel/"+token.name, func(b *testing.B) {
+			b.ReportAllocs()
+			b.RunParallel(func(pb *testing.PB) {
+				ctx := introspection.WithCall(b.Context(), &introspection.Call{})
+				for pb.Next() {
+					if got, err := c.Introspect(ctx, token.text); got != r || err != nil {
+						b.Error(got, err)
+						return
+					}
+				}
+			})
+		})
+	}
+}
+
+// TestHitAllocates holds what BenchmarkHit shows.
+func TestHitAllocates(t *testing.T) {
+	if raceEnabled() {
+		t.Skip("the race detector empties pools at random")
+	}
+	r := typicalResponse(t)
+	c := newBenchCache(t, sourceFunc(func(context.Context, string) (*introspection.Response, error) { return r, nil }), 10)
+	ctx := introspection.WithCall(t.Context(), &introspection.Call{})
+	n := testing.AllocsPerRun(1000, func() {
+		if _, err := c.Introspect(ctx, opaqueToken); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if n != 0 {
+		t.Errorf("a hit allocates %v times", n)
+	}
+}
+
+// memoryTokens is the default of SIDECAR_CACHE_MAX_ENTRIES.
+const memoryTokens = 50_000
+
+// bytesPerToken measures what the heap holds for each token of a full cache.
+// Every token has a response of its own, decoded from a body of its own.
+func bytesPerToken(tb testing.TB) float64 {
+	tb.Helper()
+	exp := time.Now().Add(24 * time.Hour).Unix()
+	c := newBenchCache(tb, sourceFunc(func(context.Context, string) (*introspection.Response, error) {
+		return introspection.DecodeResponse(fmt.Appendf(nil, typicalAnswer, exp), defaultClaims, time.Now())
+	}), memoryTokens)
+	before := heap()
+	for i := range memoryTokens {
+		if _, err := c.Introspect(tb.Context(), fmt.Sprintf("%s-%d", opaqueToken, i)); err != nil {
+			tb.Fatal(err)
+		}
+	}
+	per := float64(heap()-before) / memoryTokens
+	runtime.KeepAlive(c)
+	return per
+}
+
+func heap() uint64 {
+	var stats runtime.MemStats
+	// Twice, because the first collection only retires what pools hold.
+	runtime.GC()
+	runtime.GC()
+	runtime.ReadMemStats(&stats)
+	return stats.HeapAlloc
+}
+
+func BenchmarkMemory(b *testing.B) {
+	var per float64
+	for b.Loop() {
+		per = bytesPerToken(b)
+	}
+	b.ReportMetric(per, "B/token")
+	b.ReportMetric(0, "ns/op")
+}
+
+// TestMemory holds what BenchmarkMemory shows: 50,000 tokens in 30 MB.
+func TestMemory(t *testing.T) {
+	if raceEnabled() || testing.Short() {
+		t.Skip("measured without the race detector")
+	}
+	if per := bytesPerToken(t); per > 600 {
+		t.Errorf("a cached token takes %.0f bytes, want at most 600", per)
+	}
+}

@@ -1,0 +1,50 @@
+package cache_test
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cache"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
+)
+
+// endpoint stands for an introspection.Client.
+type endpoint struct{}
+
+func (endpoint) Introspect(context.Context, string) (*introspection.Response, error) {
+	fmt.Println("the endpoint is asked")
+	return introspection.DecodeResponse([]byte(`{"active":true,"sub":"Z5O3upPC88QrAjx00dis"}`), 0, time.Now())
+}
+
+// A cache stands in front of a client and reports through the call how it
+// answered.
+func Example() {
+	c, err := cache.New(cache.Config{
+		Source:     endpoint{},
+		Authority:  func() string { return "https://as.example/introspect" },
+		Timeout:    5 * time.Second,
+		MaxEntries: 50_000,
+		NoExpAge:   30 * time.Second,
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer c.Close()
+
+	for range 2 {
+		var call introspection.Call
+		ctx := introspection.WithCall(context.Background(), &call)
+		response, err := c.Introspect(ctx, "mF_9.B5f-4.1JqM")
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		fmt.Println(call.Lookup, response.Text(introspection.Subject))
+	}
+	// Output:
+	// the endpoint is asked
+	// miss Z5O3upPC88QrAjx00dis
+	// hit Z5O3upPC88QrAjx00dis
+}

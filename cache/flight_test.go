@@ -1,0 +1,461 @@
+package cache
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
+)
+
+// result is what one of many callers got.
+type result struct {
+	response *introspection.Response
+	err      error
+	lookup   string
+}
+
+// askAll asks n times at once and returns when all are waiting or done; the
+// results are complete once the source has answered. It needs a bubble.
+func (f *fixture) askAll(ctx context.Context, n int, token string) []result {
+	results := make([]result, n)
+	for i := range results {
+		go func() {
+			call := &introspection.Call{}
+			r, err := f.Introspect(introspection.WithCall(ctx, call), token)
+			results[i] = result{r, err, call.Lookup}
+		}()
+	}
+	synctest.Wait()
+	return results
+}
+
+func wantAll(t *testing.T, results []result, response *introspection.Response, err error) {
+	t.Helper()
+	for i, r := range results {
+		if r.response != response || !errors.Is(r.err, err) {
+			t.Fatalf("caller %d of %d: %v, %v, want %v, %v", i, len(results), r.response, r.err, response, err)
+		}
+	}
+}
+
+// gate is a source that answers when the test says so, or fails when its context ends.
+type gate struct {
+	open     chan struct{}
+	response *introspection.Response
+	err      error
+}
+
+func (g *gate) introspect(ctx context.Context, _ string) (*introspection.Response, error) {
+	select {
+	case <-g.open:
+		return g.response, g.err
+	case <-ctx.Done():
+		return nil, &introspection.Failure{Kind: introspection.ErrUnavailable, Reason: ctx.Err().Error()}
+	}
+}
+
+// TestParallelMisses is F20: a thousand requests, one call.
+func TestParallelMisses(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		err  error
+		then string
+	}{
+		{"active", nil, Hit},
+		{"inactive", introspection.ErrInactive, InactiveHit},
+		{"failure is shared and kept for nobody", introspection.ErrThrottled, Miss},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				g := &gate{open: make(chan struct{}), err: test.err}
+				if test.err == nil {
+					g.response = expiring(t, time.Hour)
+				}
+				f := newFixture(t, g.introspect, nil)
+				defer f.Close()
+				results := f.askAll(t.Context(), 1000, "token")
+				f.wantCalls(t, 1)
+				close(g.open)
+				synctest.Wait()
+				f.wantCalls(t, 1)
+				wantAll(t, results, g.response, test.err)
+				lookups := map[string]int{}
+				for _, r := range results {
+					lookups[r.lookup]++
+				}
+				if lookups[Miss] != 1 || lookups[Coalesced] != 999 {
+					t.Errorf("lookups are %v", lookups)
+				}
+				f.wantLookup(t, "token", test.then)
+			})
+		})
+	}
+}
+
+// TestTokensDoNotWaitForEachOther, nor do authorities (F12).
+func TestTokensDoNotWaitForEachOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := &gate{open: make(chan struct{}), response: expiring(t, time.Hour)}
+		var authority atomic.Int64
+		f := newFixture(t, g.introspect, func(c *Config) {
+			c.Authority = func() string { return fmt.Sprint(authority.Load()) }
+		})
+		defer f.Close()
+		f.askAll(t.Context(), 10, "one")
+		f.askAll(t.Context(), 10, "two")
+		f.wantCalls(t, 2)
+		authority.Add(1)
+		results := f.askAll(t.Context(), 10, "one")
+		f.wantCalls(t, 3)
+		close(g.open)
+		synctest.Wait()
+		wantAll(t, results, g.response, nil)
+	})
+}
+
+// TestLeaderLeaves is F21: the request that started a call doesn't take it along.
+func TestLeaderLeaves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := &gate{open: make(chan struct{}), response: expiring(t, time.Hour)}
+		f := newFixture(t, g.introspect, nil)
+		defer f.Close()
+		ctx, leave := context.WithCancel(t.Context())
+		leader := f.askAll(ctx, 1, "token")
+		followers := f.askAll(t.Context(), 10, "token")
+		leave()
+		synctest.Wait()
+		wantAll(t, leader, nil, context.Canceled)
+		close(g.open)
+		synctest.Wait()
+		wantAll(t, followers, g.response, nil)
+		f.wantLookup(t, "token", Hit)
+		f.wantCalls(t, 1)
+	})
+}
+
+// TestAllLeave is G34: the answer nobody waits for is kept, because the token
+// may have been consumed.
+func TestAllLeave(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := &gate{open: make(chan struct{}), response: expiring(t, time.Hour)}
+		f := newFixture(t, g.introspect, nil)
+		defer f.Close()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		results := f.askAll(ctx, 3, "token")
+		time.Sleep(time.Second)
+		synctest.Wait()
+		wantAll(t, results, nil, context.DeadlineExceeded)
+		close(g.open)
+		synctest.Wait()
+		f.wantLookup(t, "token", Hit)
+		f.wantCalls(t, 1)
+	})
+}
+
+// TestFollowerLeaves: one who leaves takes nobody along.
+func TestFollowerLeaves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := &gate{open: make(chan struct{}), response: expiring(t, time.Hour)}
+		f := newFixture(t, g.introspect, nil)
+		defer f.Close()
+		leader := f.askAll(t.Context(), 1, "token")
+		ctx, leave := context.WithCancelCause(t.Context())
+		follower := f.askAll(ctx, 1, "token")
+		leave(errors.New("gone"))
+		synctest.Wait()
+		wantAll(t, follower, nil, context.Canceled)
+		close(g.open)
+		synctest.Wait()
+		wantAll(t, leader, g.response, nil)
+	})
+}
+
+// TestTimeout is F22: the call's time is its own; its failure is kept for nobody.
+func TestTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := &gate{open: make(chan struct{}), response: expiring(t, time.Hour)}
+		f := newFixture(t, g.introspect, func(c *Config) { c.Timeout = 2 * time.Second })
+		defer f.Close()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		leader := f.askAll(ctx, 1, "token")
+		time.Sleep(1900 * time.Millisecond)
+		synctest.Wait()
+		wantAll(t, leader, nil, context.DeadlineExceeded)
+		follower := f.askAll(t.Context(), 1, "token")
+		began := time.Now()
+		time.Sleep(100 * time.Millisecond)
+		synctest.Wait()
+		wantAll(t, follower, nil, introspection.ErrUnavailable)
+		if d := time.Since(began); d != 100*time.Millisecond {
+			t.Errorf("waited %v", d)
+		}
+		f.wantCalls(t, 1)
+		close(g.open)
+		f.wantLookup(t, "token", Miss)
+		f.wantLookup(t, "token", Hit)
+	})
+}
+
+type callerKey struct{}
+
+// TestDetached: of the caller's context only the ids reach the source, and
+// what the source writes doesn't reach the caller.
+func TestDetached(t *testing.T) {
+	f := newFixture(t, func(ctx context.Context, token string) (*introspection.Response, error) {
+		if ctx.Value(callerKey{}) != nil {
+			t.Error("the caller's values came along")
+		}
+		if err := ctx.Err(); err != nil {
+			t.Errorf("the caller's end came along: %v", err)
+		}
+		if deadline, ok := ctx.Deadline(); !ok || time.Until(deadline) < 30*time.Second {
+			t.Errorf("deadline is %v, %v, want the cache's own", deadline, ok)
+		}
+		call := introspection.CallFrom(ctx)
+		if token == "without" {
+			if call != nil {
+				t.Errorf("call is %+v", call)
+			}
+			return nil, introspection.ErrInactive
+		}
+		if call == nil || *call != (introspection.Call{CorrelationID: "correlation", TraceID: "trace"}) {
+			t.Errorf("call is %+v", call)
+		} else {
+			call.Lookup, call.Age, call.TraceID = "overwritten", time.Hour, "overwritten"
+		}
+		return nil, introspection.ErrInactive
+	}, nil)
+
+	ctx, cancel := context.WithTimeout(context.WithValue(t.Context(), callerKey{}, "value"), time.Hour)
+	cancel()
+	call := &introspection.Call{CorrelationID: "correlation", TraceID: "trace", Lookup: "stale", Age: time.Minute}
+	f.Introspect(introspection.WithCall(ctx, call), "with")
+	f.Introspect(ctx, "without")
+	f.flights.wg.Wait()
+	f.wantCalls(t, 2)
+	if *call != (introspection.Call{CorrelationID: "correlation", TraceID: "trace", Lookup: Miss}) {
+		t.Errorf("the caller's call became %+v", call)
+	}
+}
+
+// TestSourceBreaks is F23: whatever ends a source, nobody hangs, nothing is
+// kept, and the next call works. A panic's text and the token aren't logged.
+func TestSourceBreaks(t *testing.T) {
+	const secret = "secret-of-the-panic"
+	for _, test := range []struct {
+		name   string
+		breaks func()
+		logged bool
+	}{
+		{"panic with text", func() { panic(secret) }, true},
+		{"panic with error", func() { panic(errors.New(secret)) }, true},
+		{"panic with nil", func() { panic(nil) }, true}, //nolint:govet // that's the case
+		{"nil pointer", func() { var r *introspection.Response; _ = r.Text(introspection.Scope) }, true},
+		{"goroutine ended", runtime.Goexit, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var log bytes.Buffer
+				g := &gate{open: make(chan struct{})}
+				broken, good := true, expiring(t, time.Hour)
+				f := newFixture(t, func(ctx context.Context, token string) (*introspection.Response, error) {
+					if broken {
+						g.introspect(ctx, token)
+						test.breaks()
+					}
+					return good, nil
+				}, func(c *Config) { c.Logger = slog.New(slog.NewJSONHandler(&log, nil)) })
+				defer f.Close()
+				results := f.askAll(t.Context(), 100, "secret-token")
+				close(g.open)
+				synctest.Wait()
+				wantAll(t, results, nil, introspection.ErrUnavailable)
+				if !isUnavailable(results[0].err) {
+					t.Errorf("%T is not a Failure", results[0].err)
+				}
+				broken = false
+				f.wantLookup(t, "secret-token", Miss)
+				f.wantLookup(t, "secret-token", Hit)
+				f.wantCalls(t, 2)
+				if strings.Contains(log.String(), "secret-") {
+					t.Errorf("log holds secrets: %s", &log)
+				}
+				if got := strings.Contains(log.String(), "flight_test.go"); got != test.logged {
+					t.Errorf("log tells the place: %v, want %v: %s", got, test.logged, &log)
+				}
+			})
+		})
+	}
+}
+
+// TestClose: it ends the calls, waits for them, and starts no more.
+func TestClose(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		good := expiring(t, time.Hour)
+		var ended atomic.Bool
+		f := newFixture(t, func(ctx context.Context, token string) (*introspection.Response, error) {
+			if token == "good" {
+				return good, nil
+			}
+			<-ctx.Done()
+			time.Sleep(time.Second) // ending takes its time
+			ended.Store(true)
+			return nil, &introspection.Failure{Kind: introspection.ErrUnavailable, Reason: ctx.Err().Error()}
+		}, nil)
+		f.wantLookup(t, "good", Miss)
+		results := f.askAll(t.Context(), 10, "slow")
+		began := time.Now()
+		f.Close()
+		if d := time.Since(began); !ended.Load() || d != time.Second {
+			t.Errorf("Close took %v, the call is over: %v", d, ended.Load())
+		}
+		synctest.Wait()
+		wantAll(t, results, nil, introspection.ErrUnavailable)
+		f.wantLookup(t, "good", Hit) // requests that are still served may use what is known
+		lookup, _, err := f.ask(t, "slow")
+		if !isUnavailable(err) || lookup != Miss {
+			t.Errorf("after Close: %s, %v", lookup, err)
+		}
+		f.wantCalls(t, 2)
+		f.Close()
+	})
+}
+
+// TestCloseRaces has requests come while the cache is closed; each ends.
+func TestCloseRaces(t *testing.T) {
+	for range 50 {
+		f := newFixture(t, always(expiring(t, time.Hour), nil), nil)
+		var wg sync.WaitGroup
+		for i := range 20 {
+			wg.Go(func() {
+				r, err := f.Introspect(t.Context(), fmt.Sprint(i))
+				if (r == nil) == (err == nil) {
+					t.Errorf("%v, %v", r, err)
+				}
+			})
+		}
+		f.Close()
+		calls := f.calls.Load()
+		wg.Wait()
+		f.wantCalls(t, calls)
+	}
+}
+
+// TestSecondLook: a verdict that lands between a request's lookup and its
+// joining is found, and reported as what it is.
+func TestSecondLook(t *testing.T) {
+	f := newFixture(t, func(_ context.Context, token string) (*introspection.Response, error) {
+		if token == "junk" {
+			return nil, introspection.ErrInactive
+		}
+		return expiring(t, time.Hour), nil
+	}, nil)
+	for token, want := range map[string]string{"good": Hit, "junk": InactiveHit} {
+		k := f.keys.key(f.config.Authority(), token)
+		first := f.lookup(k)
+		f.wantLookup(t, token, Miss)
+		flight, second := f.join(k, first, token, nil)
+		if flight != nil || second.result != want {
+			t.Errorf("%s: second look found %v, %s, want %s", token, flight, second.result, want)
+		}
+	}
+	f.wantCalls(t, 2)
+}
+
+// TestRenewedIsNotReaped: an entry that is renewed just when another landing
+// has found it expired must survive, or its token is asked about twice.
+func TestRenewedIsNotReaped(t *testing.T) {
+	var f *fixture
+	var armed atomic.Bool
+	f = newFixture(t, func(context.Context, string) (*introspection.Response, error) {
+		return expiring(t, f.now().Sub(noon)+time.Hour), nil
+	}, func(c *Config) {
+		c.Now = func() time.Time {
+			now := f.now()
+			// The landing of "other" looks whether "token" has expired. Unless
+			// it holds the lock, "token" can be renewed right here.
+			if armed.Load() && calledBy("reap[") && armed.CompareAndSwap(true, false) && f.flights.mu.TryLock() {
+				f.flights.mu.Unlock()
+				f.ask(t, "token")
+			}
+			return now
+		}
+	})
+	f.wantLookup(t, "token", Miss)
+	f.setWall(2 * time.Hour)
+	armed.Store(true)
+	f.wantLookup(t, "other", Miss)
+	if armed.Load() {
+		t.Fatal("nothing was reaped")
+	}
+	f.ask(t, "token")
+	f.wantLookup(t, "token", Hit)
+	f.wantCalls(t, 3) // token, other, token once more
+}
+
+// calledBy reports whether a function with that in its name is on the stack.
+func calledBy(name string) bool {
+	callers := make([]uintptr, 20)
+	frames := runtime.CallersFrames(callers[:runtime.Callers(2, callers)])
+	for frame, more := frames.Next(); ; frame, more = frames.Next() {
+		if strings.Contains(frame.Function, name) {
+			return true
+		}
+		if !more {
+			return false
+		}
+	}
+}
+
+// TestNeverTwice is what one-time tokens need: under any interleaving a token
+// is asked about once as long as its verdict lives. Every generation of tokens
+// is asked for by many at once, while the one before it expires and is reaped.
+func TestNeverTwice(t *testing.T) {
+	const generations, tokens, workers = 40, 20, 32
+	const life = 10 * time.Second
+	var f *fixture
+	var asked sync.Map // of token and generation
+	f = newFixture(t, func(_ context.Context, token string) (*introspection.Response, error) {
+		id := fmt.Sprint(token, " ", f.sinceStart()/life)
+		if _, twice := asked.LoadOrStore(id, true); twice {
+			t.Errorf("%s was asked about twice", id)
+		}
+		if strings.HasPrefix(token, "junk") {
+			return nil, introspection.ErrInactive
+		}
+		return expiring(t, 1000*time.Hour), nil
+	}, func(c *Config) { c.MaxEntries, c.MaxAge, c.InactiveAge = 2*tokens, life, life })
+	for generation := range generations {
+		var wg sync.WaitGroup
+		for worker := range workers {
+			wg.Go(func() {
+				for i := range tokens {
+					// From different ends, so that some land while others look up.
+					n := (i + worker*7) % tokens
+					for _, token := range []string{fmt.Sprint("good", n), fmt.Sprint("junk", n), fmt.Sprint("new", generation, ".", n)} {
+						if _, err := f.Introspect(t.Context(), token); err != nil && !errors.Is(err, introspection.ErrInactive) {
+							t.Error(err)
+						}
+					}
+				}
+			})
+		}
+		wg.Wait()
+		f.pass(life)
+	}
+	if want := int64(generations * tokens * 3); f.calls.Load() != want {
+		f.wantCalls(t, want)
+	}
+}

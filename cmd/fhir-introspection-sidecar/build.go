@@ -1,0 +1,252 @@
+package main
+
+import (
+	"crypto/tls"
+	"io"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cache"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy"
+)
+
+// build assembles the program. It reads files and opens no connection. When the
+// settings have faults it only looks for further ones. tap, if there is one,
+// watches the requests to the authorization server.
+func build(s *settings, logger *slog.Logger, stdout io.Writer, tap *wiretap) (*sidecar, []fault) {
+	sc := &sidecar{settings: s, logger: logger, registry: newRegistry(), adminToken: watch(s.AdminTokenFile)}
+	faults := append(slices.Clone(s.faults), s.checkFiles()...)
+	faults = addFaults(faults, sc.buildTLS())
+	faults = addFaults(faults, sc.checkAdminToken())
+	faults = addFaults(faults, sc.buildClients(tap))
+	if len(faults) == 0 {
+		faults = addFaults(faults, sc.buildDiscovery())
+	}
+	var err error
+	sc.credential, err = introspection.NewCredential(sc.credentialConfig())
+	faults = addFaults(faults, err)
+	if len(faults) == 0 {
+		faults = addFaults(faults, sc.buildAudit(stdout))
+	}
+	if len(faults) == 0 {
+		faults = addFaults(faults, sc.buildPath())
+	}
+	if len(faults) > 0 {
+		return nil, faults
+	}
+	return sc, nil
+}
+
+// checkFiles reads the files that are set, so that one that can't be read is
+// told with its own variable.
+func (s *settings) checkFiles() (faults []fault) {
+	check := func(variable, path string) {
+		if path == "" {
+			return
+		}
+		if _, err := watch(path)(true); err != nil {
+			faults = append(faults, fault{variable, err.Error()})
+		}
+	}
+	check("SIDECAR_BEARER_TOKEN_FILE", s.BearerTokenFile)
+	check("SIDECAR_CLIENT_SECRET_FILE", s.ClientSecretFile)
+	check("SIDECAR_CLIENT_KEY_FILE", s.ClientKeyFile)
+	check("SIDECAR_CA_FILE", s.CAFile)
+	check("SIDECAR_CLIENT_CERT_FILE", s.ClientCertFile)
+	check("SIDECAR_CLIENT_CERT_KEY_FILE", s.ClientCertKeyFile)
+	check("SIDECAR_TLS_CERT_FILE", s.TLSCertFile)
+	check("SIDECAR_TLS_KEY_FILE", s.TLSKeyFile)
+	check("SIDECAR_ADMIN_TOKEN_FILE", s.AdminTokenFile)
+	return faults
+}
+
+func (sc *sidecar) buildTLS() error {
+	s := sc.settings
+	if s.TLSCertFile == "" || s.TLSKeyFile == "" {
+		return nil
+	}
+	pair := &certificate{certFile: watch(s.TLSCertFile), keyFile: watch(s.TLSKeyFile)}
+	if _, err := pair.get(nil); err != nil {
+		return &introspection.FieldError{Field: "TLSCert", Err: err}
+	}
+	sc.tls = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: pair.get}
+	return nil
+}
+
+// fhirDocumentTimeout is for the FHIR server's own documents: a CapabilityStatement
+// can take a server several seconds to make.
+const fhirDocumentTimeout = 10 * time.Second
+
+// buildClients makes the two kinds of client. The FHIR server gets neither our
+// client certificate nor the authorization server's trust.
+func (sc *sidecar) buildClients(tap *wiretap) (err error) {
+	s := sc.settings
+	v, _ := buildInfo()
+	agent := "fhir-introspection-sidecar/" + v
+	sc.httpClient, err = introspection.NewHTTPClient(introspection.TransportConfig{
+		CA:            watch(s.CAFile),
+		ClientCert:    watch(s.ClientCertFile),
+		ClientCertKey: watch(s.ClientCertKeyFile),
+		Timeout:       s.IntrospectionTimeout,
+		UserAgent:     agent,
+		Logger:        sc.logger,
+	})
+	if err != nil {
+		return err
+	}
+	if tap != nil {
+		tap.base, sc.httpClient.Transport = sc.httpClient.Transport, tap
+	}
+	sc.fhirClient, err = introspection.NewHTTPClient(introspection.TransportConfig{
+		Timeout: fhirDocumentTimeout, UserAgent: agent, Logger: sc.logger,
+	})
+	return err
+}
+
+// buildDiscovery prepares to look for the endpoints that are not set.
+func (sc *sidecar) buildDiscovery() (err error) {
+	s := sc.settings
+	if !s.discovers() {
+		return nil
+	}
+	config := introspection.DiscoveryConfig{
+		FHIRClient: sc.fhirClient, Issuer: s.IssuerURL, IssuerClient: sc.httpClient,
+		AllowedHosts: s.DiscoveryAllowedHosts, AllowInsecureHTTP: s.AllowInsecureHTTP,
+		Pinned: s.pinned(), Logger: sc.logger, Registerer: sc.registry,
+	}
+	if s.asksFHIRServer() {
+		config.FHIRBase = s.fhirBase()
+	}
+	sc.discovery, err = introspection.NewDiscovery(config)
+	return err
+}
+
+func (s *settings) pinned() introspection.Endpoints {
+	return introspection.Endpoints{Introspection: s.IntrospectionEndpoint, Token: s.TokenEndpoint}
+}
+
+// endpoints are those that are known now.
+func (sc *sidecar) endpoints() introspection.Endpoints {
+	if sc.discovery != nil {
+		return sc.discovery.Endpoints()
+	}
+	return sc.settings.pinned()
+}
+
+func (sc *sidecar) credentialConfig() introspection.CredentialConfig {
+	s := sc.settings
+	return introspection.CredentialConfig{
+		Auth:          introspection.Auth(s.IntrospectionAuth),
+		BearerToken:   watch(s.BearerTokenFile),
+		TokenEndpoint: func() string { return sc.endpoints().Token },
+		ClientID:      s.ClientID,
+		ClientSecret:  watch(s.ClientSecretFile),
+		ClientKey:     watch(s.ClientKeyFile),
+		KeyID:         s.ClientKeyID,
+		Algorithm:     s.ClientAssertionAlg,
+		Audience:      s.ClientAssertionAudience,
+		Issuer:        s.IssuerURL,
+		Scope:         s.TokenScope,
+		HTTPClient:    sc.httpClient,
+		Logger:        sc.logger,
+		Registerer:    sc.registry,
+	}
+}
+
+func (sc *sidecar) buildAudit(stdout io.Writer) (err error) {
+	if sc.settings.AuditLog == "off" {
+		return nil
+	}
+	sc.audit, err = newAuditLog(sc.settings.AuditLog, stdout, sc.logger, sc.registry)
+	return err
+}
+
+// claims are kept of every answer: what headers, audit records and purging need.
+func (sc *sidecar) claims() introspection.ClaimSet {
+	var claims []introspection.Claim
+	for _, header := range sc.settings.headers {
+		claims = append(claims, header.Claim)
+	}
+	if sc.audit != nil {
+		claims = append(claims, introspection.Patient, introspection.User)
+	}
+	if sc.adminToken != nil {
+		claims = append(claims, introspection.Patient)
+	}
+	return introspection.NewClaimSet(claims...)
+}
+
+// buildPath wires the way of a request: proxy, cache, client.
+func (sc *sidecar) buildPath() error {
+	if err := sc.buildClient(); err != nil {
+		return err
+	}
+	s := sc.settings
+	var err error
+	sc.cache, err = cache.New(cache.Config{
+		Source:    sc.client,
+		Authority: sc.client.Authority,
+		// The client waits for a place and then calls, each within its timeout.
+		Timeout:     2*s.IntrospectionTimeout + time.Second,
+		MaxEntries:  s.CacheMaxEntries,
+		MaxAge:      s.CacheMaxAge,
+		NoExpAge:    s.CacheNoExpAge,
+		InactiveAge: s.CacheInactiveAge,
+		Logger:      sc.logger,
+		Registerer:  sc.registry,
+	})
+	if err != nil {
+		return err
+	}
+	config := proxy.Config{
+		Upstream:              s.upstream,
+		UpstreamHeaderTimeout: s.UpstreamHeaderTimeout,
+		Introspector:          sc.cache,
+		TokenRef:              sc.cache.TokenRef,
+		Policy: proxy.Policy{
+			Audiences: s.RequiredAudiences, Issuers: s.RequiredIssuers, Scopes: s.RequiredScopes,
+			TokenTypes: s.RequiredTokenTypes, ClockSkew: s.ClockSkew,
+		},
+		MaxTokenBytes:      s.MaxTokenBytes,
+		PublicPaths:        s.PublicPaths,
+		Headers:            s.headers,
+		HeaderPrefix:       s.HeaderPrefix,
+		StripAuthorization: s.UpstreamAuthorization == "strip",
+		TrustedProxies:     s.trusted,
+		Logger:             sc.logger,
+		Registerer:         sc.registry,
+	}
+	if sc.audit != nil {
+		config.Audit = sc.audit.add
+	}
+	sc.proxy, err = proxy.New(config)
+	return err
+}
+
+// buildClient makes what asks the introspection endpoint.
+func (sc *sidecar) buildClient() (err error) {
+	s := sc.settings
+	config := introspection.ClientConfig{
+		Endpoint:      func() string { return sc.endpoints().Introspection },
+		Credential:    sc.credential,
+		HTTPClient:    sc.httpClient,
+		Timeout:       s.IntrospectionTimeout,
+		MaxConcurrent: s.MaxIntrospections,
+		Claims:        sc.claims(),
+		Logger:        sc.logger,
+		Registerer:    sc.registry,
+	}
+	if s.JWTPrecheck {
+		config.Precheck, err = introspection.NewPrecheck(introspection.PrecheckConfig{
+			Issuer: s.IssuerURL, JWKS: func() string { return sc.endpoints().JWKS },
+			HTTPClient: sc.httpClient, ClockSkew: s.ClockSkew,
+		})
+		if err != nil {
+			return err
+		}
+	}
+	sc.client, err = introspection.NewClient(config)
+	return err
+}

@@ -1,0 +1,132 @@
+package proxy
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cache"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
+)
+
+// benchToken has the length of a Koppeltaal access token.
+var benchToken = strings.Repeat("eyJhbGciOiJSUzM4NCJ9", 40)
+
+const benchPatient = `{"resourceType":"Patient","id":"123","meta":{"versionId":"1"},"active":true}`
+
+// benchRequest is what arrives from an ordinary FHIR client.
+func benchRequest(tb testing.TB) *http.Request {
+	tb.Helper()
+	r, err := http.ReadRequest(bufio.NewReader(strings.NewReader("GET /fhir/Patient/123?_summary=true HTTP/1.1\r\n" +
+		"Host: fhir.example.org\r\nUser-Agent: HAPI-FHIR/6.8.0 (FHIR Client; FHIR 4.0.1/R4; apache)\r\n" +
+		"Accept: application/fhir+json\r\nAuthorization: Bearer " + benchToken + "\r\n" +
+		"X-Request-Id: 3f2504e0-4f89-41d3-9a0c-0305e82c3301\r\n\r\n")))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	r.RemoteAddr = "10.1.2.3:45678"
+	ctx, cancel := context.WithCancel(context.WithValue(context.Background(), http.ServerContextKey, &http.Server{}))
+	tb.Cleanup(cancel)
+	return r.WithContext(ctx)
+}
+
+// benchTransport is a FHIR server that costs nothing but its answer.
+type benchTransport struct{ seen http.Header }
+
+func (b *benchTransport) RoundTrip(r *http.Request) (*http.Response, error) {
+	b.seen = r.Header
+	return &http.Response{
+		StatusCode: http.StatusOK, ProtoMajor: 1, ProtoMinor: 1, Request: r,
+		Header: http.Header{
+			"Content-Type": {"application/fhir+json"}, "Etag": {`W/"1"`}, "Last-Modified": {"Mon, 05 Oct 2026 10:00:00 GMT"},
+		},
+		Body: io.NopCloser(strings.NewReader(benchPatient)), ContentLength: int64(len(benchPatient)),
+	}, nil
+}
+
+// benchWriter is a client that costs nothing.
+type benchWriter struct {
+	header http.Header
+	status int
+}
+
+func (w *benchWriter) Header() http.Header         { return w.header }
+func (w *benchWriter) Write(b []byte) (int, error) { return len(b), nil }
+func (w *benchWriter) WriteHeader(status int)      { w.status = status }
+
+// benchProxy is a proxy as it runs by default, metrics exported.
+func benchProxy(tb testing.TB, verdicts introspection.Introspector, transport http.RoundTripper) *Proxy {
+	tb.Helper()
+	p, err := New(Config{
+		Upstream:     &url.URL{Scheme: "http", Host: "127.0.0.1:8080", Path: "/fhir"},
+		Introspector: verdicts, TokenRef: func(string) string { return "00000000" },
+		MaxTokenBytes: 8192, PublicPaths: []string{"metadata", ".well-known/smart-configuration"},
+		Headers: defaultHeaders(), HeaderPrefix: "X-Launch-", Registerer: prometheus.NewPedanticRegistry(),
+	})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	p.reverse.Transport = transport
+	return p
+}
+
+func benchCache(tb testing.TB, source introspection.Introspector) *cache.Cache {
+	tb.Helper()
+	c, err := cache.New(cache.Config{
+		Source: source, Authority: func() string { return "https://as.example.org/introspect\x00bearer sidecar" },
+		Timeout: time.Minute, MaxEntries: 100, Registerer: prometheus.NewPedanticRegistry(),
+	})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(c.Close)
+	return c
+}
+
+// BenchmarkHit shows what a request with a known token costs. What the sidecar
+// adds is the difference between a line and the first one, which is
+// httputil.ReverseProxy alone; all have the same client and the same server.
+func BenchmarkHit(b *testing.B) {
+	response := decode(b, fmt.Sprintf(seedAnswer, time.Now().Add(24*time.Hour).Unix()))
+	known := introspectorFunc(func(context.Context, string) (*introspection.Response, error) { return response, nil })
+	transport := &benchTransport{}
+	upstream := &url.URL{Scheme: "http", Host: "127.0.0.1:8080"}
+	handlers := []struct {
+		name string
+		http.Handler
+	}{
+		{"reverseproxy", &httputil.ReverseProxy{
+			Rewrite: func(pr *httputil.ProxyRequest) {
+				pr.Out.URL.Scheme, pr.Out.URL.Host = upstream.Scheme, upstream.Host
+			},
+			Transport: transport, BufferPool: &bufferPool{},
+		}},
+		{"proxy", benchProxy(b, known, transport)},
+		{"proxy+cache", benchProxy(b, benchCache(b, known), transport)},
+	}
+	for _, h := range handlers {
+		b.Run(h.name, func(b *testing.B) {
+			r, w := benchRequest(b), &benchWriter{header: make(http.Header)}
+			b.ReportAllocs()
+			for b.Loop() {
+				clear(w.header)
+				h.ServeHTTP(w, r)
+			}
+			if w.status != http.StatusOK {
+				b.Fatal("status", w.status)
+			}
+			if h.name != "reverseproxy" && len(transport.seen["X-Launch-Patient"]) != 1 {
+				b.Fatal("no context headers")
+			}
+		})
+	}
+}

@@ -1,0 +1,738 @@
+package proxy
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+)
+
+// family returns the names, folded, of the context headers that arrived.
+func (r *received) family() (names []string) {
+	for _, field := range r.fields {
+		if strings.HasPrefix(foldReference(field[0]), "x-launch") {
+			names = append(names, field[0])
+		}
+	}
+	return names
+}
+
+func (r *received) checkSeed(t *testing.T) {
+	t.Helper()
+	if names := r.family(); len(names) != len(seedHeaders) {
+		t.Errorf("FHIR server got %q", names)
+	}
+	for name, want := range seedHeaders {
+		if got := r.one(t, name); got != want {
+			t.Errorf("%s: %q, want %q", name, got, want)
+		}
+	}
+}
+
+// spoofed are context headers under all names by which a FHIR server could know
+// them.
+func spoofed() []string {
+	fields := []string{"X-Launch-Patient: evil", "x-launch-patient: evil", "X-LAUNCH-USER: evil", "X-Launch-Other: evil", "X-Launch-: evil"}
+	for _, c := range tokenSeparators {
+		for _, name := range []string{"X-Launch-Patient: evil", "x-launch-encounter: evil"} {
+			fields = append(fields, strings.ReplaceAll(name, "-", string(c)))
+		}
+		fields = append(fields, "X-Launch"+string(c)+"Patient: evil", "X"+string(c)+"Launch-Patient: evil")
+	}
+	return fields
+}
+
+func TestSpoofedHeaders(t *testing.T) {
+	s := newStack(t)
+	s.verdicts.answers["BARE"] = decode(t, `{"active":true}`)
+	fields := spoofed()
+	var want float64
+	for _, tt := range []struct {
+		name, raw string
+		seed      bool
+	}{
+		{"protected", get("/fhir/Patient", append([]string{bearerTOK}, fields...)...), true},
+		{"token without claims", get("/fhir/Patient", append([]string{"Authorization: Bearer BARE"}, fields...)...), false},
+		{"public", get("/fhir/metadata", fields...), false},
+		{"public with a token", get("/fhir/metadata", append([]string{bearerTOK}, fields...)...), false},
+		{"preflight", request("OPTIONS", "/fhir/Patient", "", append([]string{"Origin: https://app.test", "Access-Control-Request-Method: GET"}, fields...)...), false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if a := s.do(tt.raw); a.StatusCode != http.StatusOK {
+				t.Fatal("status", a.StatusCode)
+			}
+			r := s.upstream.got()
+			if tt.seed {
+				r.checkSeed(t)
+			} else if names := r.family(); len(names) > 0 {
+				t.Errorf("FHIR server got %q", names)
+			}
+		})
+		// What differs in case only is one header to net/http.
+		want += countDistinct(fields)
+		if got := testutil.ToFloat64(s.proxy.metrics.spoofed); got != want {
+			t.Errorf("%v spoofed headers counted, want %v", got, want)
+		}
+	}
+}
+
+func countDistinct(fields []string) float64 {
+	names := map[string]bool{}
+	for _, field := range fields {
+		name, _, _ := strings.Cut(field, ":")
+		names[http.CanonicalHeaderKey(name)] = true
+	}
+	return float64(len(names))
+}
+
+// TestNominated finds that a client can't take headers away by naming them in
+// Connection (RFC 9110 §7.6.1).
+func TestNominated(t *testing.T) {
+	nominations := []string{"X-Launch-Patient", "Authorization", "X-Request-Id", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "Forwarded"}
+	for name := range seedHeaders {
+		nominations = append(nominations, strings.ToLower(name))
+	}
+	all := strings.Join(nominations, ", ")
+	for _, connection := range [][]string{{"Connection: " + all}, {"Connection: close," + all}, {"Connection:", "connection: " + all}} {
+		s := newStack(t)
+		if a := s.do(get("/fhir/Patient", append(connection, bearerTOK, "X-Request-Id: id-1")...)); a.StatusCode != http.StatusOK {
+			t.Fatal("status", a.StatusCode)
+		}
+		r := s.upstream.got()
+		r.checkSeed(t)
+		for name, want := range map[string]string{
+			"Authorization": "Bearer TOK", "X-Request-Id": "id-1", "X-Forwarded-For": "127.0.0.1",
+			"X-Forwarded-Host": "fhir.test", "X-Forwarded-Proto": "http", "Host": "fhir.test",
+		} {
+			if got := r.one(t, name); got != want {
+				t.Errorf("%q: %s: %q, want %q", connection, name, got, want)
+			}
+		}
+		if got := r.all("Connection"); len(got) > 0 {
+			t.Errorf("Connection: %q", got)
+		}
+	}
+}
+
+func TestRemovedInbound(t *testing.T) {
+	s := newStack(t)
+	names := []string{
+		"X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override", "X-Original-URL", "X-Original-URI",
+		"X-Original-Method", "X-Rewrite-URL", "Proxy", "Keep-Alive", "Proxy-Connection", "Proxy-Authorization", "HTTP2-Settings", "Upgrade",
+	}
+	fields := []string{bearerTOK, "X-Method: kept", "X-Provenance: kept"}
+	for _, name := range names {
+		fields = append(fields, name+": evil")
+	}
+	for _, name := range []string{"X_HTTP_Method_Override", "x.original.url", "X_Rewrite-URL"} {
+		fields = append(fields, name+": evil")
+		names = append(names, name)
+	}
+	s.do(get("/fhir/Patient", fields...))
+	r := s.upstream.got()
+	for _, name := range names {
+		if got := r.all(name); len(got) > 0 {
+			t.Errorf("%s: %q", name, got)
+		}
+	}
+	r.one(t, "X-Method")
+	r.one(t, "X-Provenance")
+	if len(r.all("Accept-Encoding")) > 0 || len(r.all("User-Agent")) > 0 {
+		t.Errorf("headers were made up: %q", r.fields)
+	}
+}
+
+func TestForwarded(t *testing.T) {
+	sent := []string{
+		bearerTOK, "Forwarded: for=6.6.6.6", "X-Forwarded-For: 6.6.6.6", "X-Forwarded-For: 7.7.7.7", "X-Forwarded-Proto: https",
+		"X-Forwarded-Host: evil.test", "X-Forwarded-Prefix: /evil", "X-Forwarded-User: evil", "X-Real-Ip: 6.6.6.6", "Via: 1.1 evil",
+		"X_Forwarded_For: 8.8.8.8", "X.Forwarded-Host: evil", "x_real_ip: 8.8.8.8",
+	}
+	names := []string{
+		"Forwarded", "X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Forwarded-Prefix", "X-Forwarded-User", "X-Real-Ip", "Via",
+		"X_Forwarded_For", "X.Forwarded-Host", "x_real_ip",
+	}
+	tests := []struct {
+		name    string
+		trusted string
+		fields  []string
+		want    map[string]string
+	}{
+		{"stranger", "10.0.0.0/8", sent, map[string]string{
+			"X-Forwarded-For": "127.0.0.1", "X-Forwarded-Host": "fhir.test", "X-Forwarded-Proto": "http",
+		}},
+		{"nobody trusted", "", sent, map[string]string{
+			"X-Forwarded-For": "127.0.0.1", "X-Forwarded-Host": "fhir.test", "X-Forwarded-Proto": "http",
+		}},
+		{"trusted", "127.0.0.0/8", sent, map[string]string{
+			"Forwarded": "for=6.6.6.6", "X-Forwarded-For": "6.6.6.6, 7.7.7.7, 127.0.0.1", "X-Forwarded-Proto": "https",
+			"X-Forwarded-Host": "evil.test", "X-Forwarded-Prefix": "/evil", "X-Forwarded-User": "evil", "X-Real-Ip": "6.6.6.6", "Via": "1.1 evil",
+		}},
+		{"trusted, nominated", "127.0.0.1/32", []string{bearerTOK, "Connection: X-Forwarded-Prefix, X-Forwarded-For", "X-Forwarded-Prefix: /p", "X-Forwarded-For: 6.6.6.6"}, map[string]string{
+			"X-Forwarded-For": "6.6.6.6, 127.0.0.1", "X-Forwarded-Prefix": "/p", "X-Forwarded-Host": "fhir.test", "X-Forwarded-Proto": "http",
+		}},
+		{"trusted, nothing sent", "127.0.0.1/32", []string{bearerTOK}, map[string]string{
+			"X-Forwarded-For": "127.0.0.1", "X-Forwarded-Host": "fhir.test", "X-Forwarded-Proto": "http",
+		}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s := newStack(t, func(c *Config) {
+				if tt.trusted != "" {
+					c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix(tt.trusted)}
+				}
+			})
+			s.do(get("/fhir/Patient", tt.fields...))
+			r := s.upstream.got()
+			for _, name := range names {
+				got := r.all(name)
+				if want, ok := tt.want[name]; ok && (len(got) != 1 || got[0] != want) || !ok && len(got) > 0 {
+					t.Errorf("%s: %q, want %q", name, got, want)
+				}
+			}
+		})
+	}
+}
+
+func TestReadPeer(t *testing.T) {
+	trusted := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8")}
+	tests := []struct {
+		address, peer string
+		trusted       bool
+	}{
+		{"10.1.2.3:4", "10.1.2.3", true},
+		{"[::ffff:10.1.2.3]:4", "::ffff:10.1.2.3", true},
+		{"[fd00::1%eth0]:4", "fd00::1%eth0", true},
+		{"11.1.2.3:4", "11.1.2.3", false},
+		{"[fe80::1]:4", "fe80::1", false},
+		{"name:4", "name", false},
+		{"@", "", false},
+	}
+	for _, tt := range tests {
+		var x exchange
+		x.readPeer(tt.address, trusted)
+		if x.peer != tt.peer || x.peerTrusted != tt.trusted {
+			t.Errorf("%q: %q, %t", tt.address, x.peer, x.peerTrusted)
+		}
+	}
+}
+
+func TestRequestID(t *testing.T) {
+	s := newStack(t)
+	const made = "made"
+	for _, tt := range []struct {
+		fields []string
+		want   string
+	}{
+		{nil, made},
+		{[]string{"X-Request-Id: 3f2504e0-4f89-41d3-9a0c-0305e82c3301"}, "3f2504e0-4f89-41d3-9a0c-0305e82c3301"},
+		{[]string{"x-request-id: a_B.9:z"}, "a_B.9:z"},
+		{[]string{"X-Request-Id: " + strings.Repeat("a", maxTraceID)}, strings.Repeat("a", maxTraceID)},
+		{[]string{"X-Request-Id: " + strings.Repeat("a", maxTraceID+1)}, made},
+		{[]string{`X-Request-Id: a","level":"ERROR`}, made},
+		{[]string{"X-Request-Id: a b"}, made},
+		{[]string{"X-Request-Id: é"}, made},
+		{[]string{"X-Request-Id:"}, made},
+		{[]string{"X-Request-Id: a", "X-Request-Id: b"}, made},
+	} {
+		s.do(get("/fhir/Patient", append(tt.fields, bearerTOK)...))
+		upstream := s.upstream.got().one(t, "X-Request-Id")
+		if tt.want != made && upstream != tt.want || tt.want == made && len(upstream) != 36 {
+			t.Errorf("%q: FHIR server got %q", tt.fields, upstream)
+		}
+		told := s.do(get("/fhir/Patient", tt.fields...)).Header.Get("X-Request-Id")
+		if tt.want != made && told != tt.want || tt.want == made && (len(told) != 36 || told == upstream) {
+			t.Errorf("%q: client got %q", tt.fields, told)
+		}
+	}
+}
+
+func TestUpstreamAuthorization(t *testing.T) {
+	for _, tt := range []struct {
+		strip  bool
+		raw    string
+		values int
+	}{
+		{false, get("/fhir/Patient", bearerTOK), 1},
+		{true, get("/fhir/Patient", bearerTOK), 0},
+		{false, get("/fhir/metadata", bearerTOK), 0},
+		{false, request("OPTIONS", "/fhir/Patient", "", "Origin: https://app.test", "Access-Control-Request-Method: GET", bearerTOK), 0},
+	} {
+		s := newStack(t, func(c *Config) { c.StripAuthorization = tt.strip })
+		s.do(tt.raw)
+		if got := s.upstream.got().all("Authorization"); len(got) != tt.values {
+			t.Errorf("strip %t, %q: Authorization %q", tt.strip, tt.raw, got)
+		}
+	}
+}
+
+func TestUpgradeIsNotForwarded(t *testing.T) {
+	for _, upgrade := range [][]string{
+		{"Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Key: eA==", "Sec-WebSocket-Version: 13"},
+		{"Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA"},
+		{"Connection: upgrade", "Upgrade: TLS/1.0, foo"},
+		{"Connection: Upgrade", "Upgrade: h2c\xff"},
+		{"Connection: Upgrade"},
+	} {
+		for _, raw := range []string{get("/fhir/Patient", append(upgrade, bearerTOK)...), get("/fhir/metadata", upgrade...)} {
+			s := newStack(t)
+			if a := s.do(raw); a.StatusCode != http.StatusOK {
+				t.Errorf("%q: status %d", upgrade, a.StatusCode)
+				continue
+			}
+			r := s.upstream.got()
+			for _, name := range []string{"Connection", "Upgrade", "HTTP2-Settings"} {
+				if got := r.all(name); len(got) > 0 {
+					t.Errorf("%q: FHIR server got %s: %q", upgrade, name, got)
+				}
+			}
+		}
+	}
+}
+
+func TestSwitchingProtocols(t *testing.T) {
+	s := newStack(t)
+	s.upstream.writes("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nX-Launch-Patient: evil\r\n\r\nsmuggled")
+	a := s.do(get("/fhir/Patient", bearerTOK, "Connection: Upgrade", "Upgrade: h2c"))
+	if a.StatusCode != http.StatusBadGateway || len(a.Header["Upgrade"]) > 0 || len(a.Header["X-Launch-Patient"]) > 0 {
+		t.Errorf("status %d %v", a.StatusCode, a.Header)
+	}
+	// The connection that was switched is no longer HTTP.
+	select {
+	case <-s.upstream.gone:
+	case <-time.After(deadline):
+		t.Error("connection to the FHIR server stays open")
+	}
+}
+
+func TestInformationalIsDropped(t *testing.T) {
+	s := newStack(t)
+	s.upstream.writes("HTTP/1.1 103 Early Hints\r\nX-Launch-Patient: evil\r\nLink: </x>\r\n\r\nHTTP/1.1 102 Processing\r\n\r\n" + okAnswer)
+	a := s.do(get("/fhir/Patient", bearerTOK))
+	if a.StatusCode != http.StatusOK || a.body != "{}" || len(a.Header["Link"]) > 0 || len(a.Header["X-Launch-Patient"]) > 0 {
+		t.Errorf("status %d %v %q", a.StatusCode, a.Header, a.body)
+	}
+}
+
+// TestResponseFamily finds that a FHIR server's echo of context headers doesn't
+// reach the client, as header or trailer.
+func TestResponseFamily(t *testing.T) {
+	for name, raw := range map[string]string{
+		"headers": "HTTP/1.1 200 OK\r\nX-Launch-Patient: 1\r\nx_launch_user: 1\r\nX.Launch-X: 1\r\nX-Kept: 1\r\nContent-Length: 2\r\n\r\n{}",
+		"declared trailers": "HTTP/1.1 200 OK\r\nTrailer: X-Launch-Patient, X-Kept\r\nTransfer-Encoding: chunked\r\n\r\n" +
+			"2\r\n{}\r\n0\r\nX-Launch-Patient: 1\r\nX-Kept: 1\r\n\r\n",
+		"declared, other sent": "HTTP/1.1 200 OK\r\nTrailer: X-Launch-Patient, X-Absent\r\nTransfer-Encoding: chunked\r\n\r\n" +
+			"2\r\n{}\r\n0\r\nX-Launch-Patient: 1\r\nX-Kept: 1\r\n\r\n",
+		"undeclared trailers": "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n" +
+			"X_Launch_Patient: 1\r\nX-Launch-User: 1\r\nX-Kept: 1\r\n\r\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newStack(t)
+			s.upstream.writes(raw)
+			c := s.dial()
+			c.send(get("/fhir/Patient", bearerTOK, "Connection: close", "TE: trailers"))
+			all, err := io.ReadAll(c.r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			text := strings.ToLower(string(all))
+			if !strings.HasPrefix(text, "http/1.1 200 ") || !strings.Contains(text, "{}") || !strings.Contains(text, "x-kept: 1") {
+				t.Errorf("client got %q", all)
+			}
+			if strings.Contains(foldReference(text), "x-launch") {
+				t.Errorf("client got %q", all)
+			}
+		})
+	}
+}
+
+// TestRequestTrailers finds that what follows a body can't bring headers along.
+func TestRequestTrailers(t *testing.T) {
+	for _, declared := range []string{"", "Trailer: X-Launch-Patient, X-Other\r\n"} {
+		s := newStack(t)
+		a := s.do("POST /fhir/Patient HTTP/1.1\r\nHost: fhir.test\r\n" + bearerTOK + "\r\nTransfer-Encoding: chunked\r\n" + declared +
+			"\r\n2\r\n{}\r\n0\r\nX-Launch-Patient: evil\r\nX-Other: evil\r\n\r\n")
+		if a.StatusCode != http.StatusOK {
+			t.Fatal("status", a.StatusCode)
+		}
+		r := s.upstream.got()
+		r.checkSeed(t)
+		if len(r.trailer) > 0 || len(r.all("Trailer")) > 0 || r.body != "{}" {
+			t.Errorf("%q: FHIR server got %q, trailers %q, body %q", declared, r.fields, r.trailer, r.body)
+		}
+	}
+}
+
+func TestBodyFraming(t *testing.T) {
+	s := newStack(t)
+	for _, tt := range []struct{ raw, body, length string }{
+		{request("POST", "/fhir/Patient", "{}", bearerTOK), "{}", "2"},
+		{request("PUT", "/fhir/Patient/1", strings.Repeat("x", 200_000), bearerTOK), strings.Repeat("x", 200_000), "200000"},
+		{request("GET", "/fhir/Patient", "abc", bearerTOK), "abc", "3"},
+		{request("DELETE", "/fhir/Patient/1", "", bearerTOK), "", ""},
+		{request("POST", "/fhir/Patient/1/$everything", "", bearerTOK, "Content-Length: 0"), "", "0"},
+		{"POST /fhir/Patient HTTP/1.1\r\nHost: f\r\n" + bearerTOK + "\r\nTransfer-Encoding: chunked\r\n\r\n3;ext=\"x\"\r\nabc\r\n2\r\nde\r\n0\r\n\r\n", "abcde", "chunked"},
+		{"POST /fhir/Patient HTTP/1.1\r\nHost: f\r\n" + bearerTOK + "\r\nContent-Length: 6\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nG\r\n0\r\n\r\n", "G", "chunked"},
+	} {
+		a := s.do(tt.raw)
+		r := s.upstream.got()
+		framing := strings.Join(append(r.all("Content-Length"), r.all("Transfer-Encoding")...), ",")
+		if a.StatusCode != http.StatusOK || r.body != tt.body || framing != tt.length {
+			t.Errorf("%.80q: status %d, body of %d bytes framed %q", tt.raw, a.StatusCode, len(r.body), framing)
+		}
+	}
+}
+
+func TestExpectContinue(t *testing.T) {
+	s := newStack(t)
+	c := s.dial()
+	c.send("POST /fhir/Patient HTTP/1.1\r\nHost: f\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n")
+	if a := c.receive("POST"); a.StatusCode != http.StatusUnauthorized || !a.Close {
+		t.Errorf("without token: status %d, close %t", a.StatusCode, a.Close)
+	}
+	c = s.dial()
+	c.send("POST /fhir/Patient HTTP/1.1\r\nHost: f\r\n" + bearerTOK + "\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n")
+	if status := c.head("POST").StatusCode; status != http.StatusContinue {
+		t.Errorf("status %d", status)
+	}
+	c.send("{}")
+	if a := c.receive("POST"); a.StatusCode != http.StatusOK {
+		t.Errorf("status %d", a.StatusCode)
+	}
+}
+
+// TestEarlyAnswer finds that an answer isn't held back until the client has
+// sent a body that nobody wants.
+func TestEarlyAnswer(t *testing.T) {
+	for name, framing := range map[string]string{"length": "Content-Length: 1000\r\n\r\n{", "chunked": "Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n"} {
+		t.Run(name, func(t *testing.T) {
+			s := newStack(t)
+			s.upstream.early = func(conn net.Conn, _ *bufio.Reader) bool {
+				_, _ = io.WriteString(conn, "HTTP/1.1 413 Too Large\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}")
+				_, _ = io.Copy(io.Discard, conn) // until the proxy gives up
+				return true
+			}
+			c := s.dial()
+			_ = c.SetDeadline(time.Now().Add(deadline / 2))
+			c.send("POST /fhir/Patient HTTP/1.1\r\nHost: f\r\n" + bearerTOK + "\r\n" + framing)
+			if a := c.receive("POST"); a.StatusCode != http.StatusRequestEntityTooLarge || a.body != "{}" {
+				t.Errorf("status %d %q", a.StatusCode, a.body)
+			}
+		})
+	}
+}
+
+func TestMalformedBody(t *testing.T) {
+	for name, body := range map[string]string{
+		"no hex":    "xyz\r\n{}\r\n0\r\n\r\n",
+		"prefix":    "0x2\r\n{}\r\n0\r\n\r\n",
+		"overflow":  "ffffffffffffffff2\r\n{}\r\n",
+		"too long":  "2\r\n{}extra\r\n0\r\n\r\n",
+		"second":    "2\r\n{}\r\n-1\r\n",
+		"truncated": "5\r\n{}",
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newStack(t)
+			c := s.dial()
+			c.send("POST /fhir/Patient HTTP/1.1\r\nHost: f\r\n" + bearerTOK + "\r\nTransfer-Encoding: chunked\r\n\r\n" + body)
+			if name == "truncated" {
+				_ = c.Conn.(*net.TCPConn).CloseWrite()
+			}
+			a := c.receive("POST")
+			// Which of the two it is depends on who sees first that the client left.
+			gone := name == "truncated" && a.StatusCode == statusClientClosed
+			if a.StatusCode != http.StatusBadRequest && !gone || !a.Close {
+				t.Errorf("status %d, close %t", a.StatusCode, a.Close)
+			}
+			c.closed()
+			s.upstream.untouched()
+		})
+	}
+}
+
+// TestNotSentTwice lets the FHIR server close a kept connection on which a
+// request has just been written. Nobody knows whether it was carried out.
+func TestNotSentTwice(t *testing.T) {
+	for _, tt := range []struct {
+		raw   string
+		twice bool
+	}{
+		{request("POST", "/fhir/Patient", "{}", bearerTOK), false},
+		{request("POST", "/fhir/Patient/1/$x", "", bearerTOK, "Content-Length: 0"), false},
+		{request("POST", "/fhir/Patient/1/$x", "", bearerTOK, "Content-Length: 0", "Idempotency-Key: 1"), false},
+		{request("POST", "/fhir/Patient/1/$x", "", bearerTOK, "Content-Length: 0", "x-idempotency-key: 1"), false},
+		{request("DELETE", "/fhir/Patient/1", "", bearerTOK), false},
+		{request("PUT", "/fhir/Patient/1", "{}", bearerTOK), false},
+		{request("PATCH", "/fhir/Patient/1", "{}", bearerTOK), false},
+		{get("/fhir/Patient/1", bearerTOK), true},
+	} {
+		s := newStack(t)
+		s.do(get("/fhir/Patient", bearerTOK)) // keeps a connection
+		first := s.upstream.got().conn
+		s.upstream.answer = func(conn net.Conn, r *received) bool {
+			if r.conn == first {
+				return false
+			}
+			_, _ = io.WriteString(conn, okAnswer)
+			return true
+		}
+		a := s.do(tt.raw)
+		r := s.upstream.got()
+		if r.conn != first {
+			t.Fatal("the kept connection wasn't used")
+		}
+		if tt.twice {
+			if a.StatusCode != http.StatusOK {
+				t.Errorf("%q: status %d", tt.raw, a.StatusCode)
+			}
+			continue
+		}
+		if a.StatusCode != http.StatusBadGateway {
+			t.Errorf("%q: status %d", tt.raw, a.StatusCode)
+		}
+		if strings.Contains(strings.ToLower(tt.raw), "idempotency") && len(r.all("Idempotency-Key"))+len(r.all("X-Idempotency-Key")) != 1 {
+			t.Errorf("FHIR server got %q", r.fields)
+		}
+		s.upstream.untouched()
+	}
+}
+
+// TestStreaming finds that each part of an answer arrives before the next one
+// is written.
+func TestStreaming(t *testing.T) {
+	for name, tt := range map[string]struct {
+		header string
+		parts  []string
+	}{
+		"events":         {"Content-Type: text/event-stream\r\n", []string{"data: 1\n\n", "data: 2\n\n"}},
+		"chunks":         {"Content-Type: application/fhir+json\r\n", []string{"{", "}"}},
+		"content-length": {"Content-Type: application/fhir+json\r\nContent-Length: 6\r\n", []string{"ab", "cd", "ef"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newStack(t)
+			next := make(chan struct{})
+			s.upstream.answer = func(conn net.Conn, _ *received) bool {
+				fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\n%sConnection: close\r\n\r\n", tt.header)
+				for _, part := range tt.parts {
+					_, _ = io.WriteString(conn, part)
+					<-next
+				}
+				return false
+			}
+			c := s.dial()
+			c.send(get("/fhir/Patient", bearerTOK))
+			body := c.head("GET").Body
+			for _, want := range tt.parts {
+				part := make([]byte, len(want))
+				if _, err := io.ReadFull(body, part); err != nil || string(part) != want {
+					t.Errorf("part %q, %v", part, err)
+				}
+				next <- struct{}{}
+			}
+			if rest, err := io.ReadAll(body); err != nil || len(rest) > 0 {
+				t.Errorf("rest %q, %v", rest, err)
+			}
+		})
+	}
+}
+
+func TestUploadStreams(t *testing.T) {
+	for name, tt := range map[string]struct{ framing, first, second string }{
+		"chunked": {"Transfer-Encoding: chunked", "1\r\n{\r\n", "1\r\n}\r\n0\r\n\r\n"},
+		"length":  {"Content-Length: 2", "{", "}"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newStack(t)
+			first := make(chan string)
+			s.upstream.early = func(conn net.Conn, body *bufio.Reader) bool {
+				b := make([]byte, len(tt.first))
+				_, _ = io.ReadFull(body, b)
+				first <- string(b)
+				_, _ = io.CopyN(io.Discard, body, int64(len(tt.second)))
+				_, _ = io.WriteString(conn, okAnswer)
+				return true
+			}
+			c := s.dial()
+			c.send("POST /fhir/Patient HTTP/1.1\r\nHost: f\r\n" + bearerTOK + "\r\n" + tt.framing + "\r\n\r\n" + tt.first)
+			// It arrives although the second part hasn't been sent.
+			if got := <-first; got != tt.first {
+				t.Errorf("first bytes %q", got)
+			}
+			c.send(tt.second)
+			if a := c.receive("POST"); a.StatusCode != http.StatusOK {
+				t.Errorf("status %d", a.StatusCode)
+			}
+		})
+	}
+}
+
+func TestClientLeaves(t *testing.T) {
+	for name, head := range map[string]string{"waiting": "", "streaming": "HTTP/1.1 200 OK\r\n\r\nsome"} {
+		t.Run(name, func(t *testing.T) {
+			s := newStack(t)
+			arrived := make(chan struct{})
+			ended := make(chan error, 1)
+			s.upstream.answer = func(conn net.Conn, _ *received) bool {
+				_, _ = io.WriteString(conn, head)
+				close(arrived)
+				_, err := conn.Read(make([]byte, 1))
+				ended <- err
+				return false
+			}
+			c := s.dial()
+			c.send(get("/fhir/Patient", bearerTOK))
+			<-arrived
+			if head != "" {
+				_, _ = io.ReadFull(c.head("GET").Body, make([]byte, 4))
+			}
+			_ = c.Close()
+			if err := <-ended; err == nil || isTimeout(err) {
+				t.Errorf("request to the FHIR server goes on: %v", err)
+			}
+			s.wait(1)
+		})
+	}
+}
+
+func TestUpstreamFaults(t *testing.T) {
+	const broken = "broken body"
+	for name, tt := range map[string]struct {
+		answer  string
+		status  int
+		failure string
+	}{
+		"closes":               {"", 502, ""},
+		"garbage":              {"SSH-2.0-x\r\n\r\n", 502, ""},
+		"two lengths":          {"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab", 502, ""},
+		"bad field":            {"HTTP/1.1 200 OK\r\nno colon\r\n\r\n", 502, ""},
+		"huge header":          {"HTTP/1.1 200 OK\r\nX: " + strings.Repeat("x", maxUpstreamHeader) + "\r\n\r\n", 502, ""},
+		"truncated length":     {"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc", 200, broken},
+		"truncated chunk":      {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabc", 200, broken},
+		"malformed chunk":      {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nxx\r\n", 200, broken},
+		"own refusal":          {"HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic realm=x\r\nContent-Length: 0\r\n\r\n", 401, ""},
+		"until the connection": {"HTTP/1.1 200 OK\r\n\r\nabc", 200, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newStack(t)
+			s.upstream.answer = func(conn net.Conn, _ *received) bool {
+				_, _ = io.WriteString(conn, tt.answer)
+				return false
+			}
+			a := s.do(get("/fhir/Patient", bearerTOK))
+			if a.StatusCode != tt.status || (a.err != nil) != (tt.failure == broken) {
+				t.Errorf("status %d, body %q, %v", a.StatusCode, a.body, a.err)
+			}
+			if tt.status == 401 && a.Header.Get("WWW-Authenticate") != "Basic realm=x" {
+				t.Errorf("header %v", a.Header)
+			}
+			d := allowed
+			if tt.status == 502 || tt.failure == broken {
+				d = upstreamError
+			}
+			if got := s.counted(d, tt.status); got != 1 {
+				t.Errorf("%v requests counted as %s", got, decisionLabels[d])
+			}
+		})
+	}
+}
+
+// counted returns the counter of a decision with a status.
+func (s *stack) counted(d decision, status int) float64 {
+	return testutil.ToFloat64(s.proxy.metrics.requests[d][status/100-1])
+}
+
+func TestUpstreamRefuses(t *testing.T) {
+	s := newStack(t)
+	_ = s.upstream.Close()
+	if a := s.do(get("/fhir/Patient", bearerTOK)); a.StatusCode != http.StatusBadGateway {
+		t.Errorf("status %d", a.StatusCode)
+	}
+	// The rest of the body isn't waited for.
+	c := s.dial()
+	c.send("POST /fhir/Patient HTTP/1.1\r\nHost: f\r\n" + bearerTOK + "\r\nContent-Length: 100\r\n\r\n{")
+	if a := c.receive("POST"); a.StatusCode != http.StatusBadGateway || !a.Close {
+		t.Errorf("status %d, close %t", a.StatusCode, a.Close)
+	}
+}
+
+func TestUpstreamHeaderTimeout(t *testing.T) {
+	s := newStack(t, func(c *Config) { c.UpstreamHeaderTimeout = 50 * time.Millisecond })
+	s.upstream.answer = func(conn net.Conn, _ *received) bool {
+		_, err := conn.Read(make([]byte, 1))
+		if err == nil || isTimeout(err) {
+			t.Errorf("request to the FHIR server goes on: %v", err)
+		}
+		return false
+	}
+	if a := s.do(get("/fhir/Patient", bearerTOK)); a.StatusCode != http.StatusGatewayTimeout {
+		t.Errorf("status %d", a.StatusCode)
+	}
+	<-s.upstream.gone
+}
+
+// TestPool finds that a refused or failed request doesn't leave bytes behind on
+// a connection that the next client's request goes over.
+func TestPool(t *testing.T) {
+	s := newStack(t)
+	s.do(get("/fhir/Patient", bearerTOK))
+	s.upstream.got()
+	attacks := []string{
+		"CONNECT /fhir/a HTTP/1.1\r\nHost: f\r\n" + bearerTOK + "\r\nContent-Length: 62\r\n\r\nGET /fhir/poison HTTP/1.1\r\nHost: x\r\nX-Launch-Patient: evil\r\n\r\n",
+		"CONNECT /fhir/a HTTP/1.1\r\nHost: f\r\n\r\nGET /fhir/poison HTTP/1.1\r\nHost: x\r\n\r\n",
+		request("POST", "/fhir/Patient", "GET /fhir/poison HTTP/1.1\r\nHost: x\r\n\r\n"),
+		"POST /fhir/Patient HTTP/1.1\r\nHost: f\r\n" + bearerTOK + "\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nGET /fhir/poison HTTP/1.1\r\nHost: x\r\n\r\n",
+	}
+	for _, attack := range attacks {
+		c := s.dial()
+		c.send(attack)
+		c.receive("POST")
+		c.closed()
+		s.wait(1)
+		if a := s.do(get("/fhir/victim", bearerTOK)); a.StatusCode != http.StatusOK {
+			t.Errorf("victim: status %d", a.StatusCode)
+		}
+		for {
+			r := s.upstream.got()
+			if strings.Contains(r.line, "poison") {
+				t.Fatalf("%q: FHIR server got %q", attack, r.line)
+			}
+			if strings.Contains(r.line, "victim") {
+				break
+			}
+		}
+	}
+}
+
+// TestContextIsTheRequests finds that the Introspector is asked in the client's
+// context.
+func TestContextIsTheRequests(t *testing.T) {
+	s := newStack(t)
+	ended := make(chan error, 1)
+	asked := make(chan struct{})
+	s.verdicts.during = func(ctx context.Context, _ string) {
+		close(asked)
+		<-ctx.Done()
+		ended <- ctx.Err()
+	}
+	s.verdicts.failures["WAIT"] = context.Canceled
+	c := s.dial()
+	c.send(get("/fhir/Patient", "Authorization: Bearer WAIT"))
+	<-asked
+	_ = c.Close()
+	if err := <-ended; err == nil {
+		t.Error("context goes on")
+	}
+	s.wait(1)
+	if got := s.counted(clientClosed, statusClientClosed); got != 1 {
+		t.Errorf("%v requests counted as client_closed", got)
+	}
+	s.upstream.untouched()
+}

@@ -1,0 +1,277 @@
+package proxy
+
+import (
+	"fmt"
+	"maps"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
+)
+
+// tokenSeparators are the characters of a field name (RFC 9110 §5.6.2) that
+// aren't alphanumeric.
+const tokenSeparators = "!#$%&'*+-.^_`|~"
+
+func TestCheckHeaderPrefix(t *testing.T) {
+	for _, prefix := range []string{"X-Launch-", "x-launch-", "X-Authorization-", "X-Forwarded-Launch-", "A1-"} {
+		if err := CheckHeaderPrefix(prefix); err != nil {
+			t.Errorf("%q: %v", prefix, err)
+		}
+	}
+	for _, prefix := range []string{
+		"", "-", "X-", "x-", "X-Launch", "X_Launch-", "X--Launch-", "-X-", "1-", "X-Lä-", "X Launch-", "X-Launch-\r\n",
+		"Content-", "Accept-", "X-Forwarded-", "X-Request-", "If-", "Transfer-", "Proxy-", "WWW-", "User-", "Access-Control-",
+		"Access-Control-Request-",
+	} {
+		if CheckHeaderPrefix(prefix) == nil {
+			t.Errorf("%q passes", prefix)
+		}
+	}
+}
+
+func TestFamilyHas(t *testing.T) {
+	f, err := newFamily("x-launch-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f.prefix != "X-Launch-" {
+		t.Errorf("prefix %q", f.prefix)
+	}
+	for _, c := range tokenSeparators {
+		for _, name := range []string{"X%sLaunch%sPatient", "x%slaunch%spatient", "X%sLAUNCH%s", "X%sLaunch%sAnything-At-All"} {
+			name = fmt.Sprintf(name, string(c), string(c))
+			if !f.has(name) {
+				t.Errorf("%q passes", name)
+			}
+		}
+	}
+	for _, name := range []string{"X-Launch", "XLaunchPatient", "X-Launcher-X", "A-X-Launch-Patient", "X-Launc-", "", "X"} {
+		if f.has(name) {
+			t.Errorf("%q is taken", name)
+		}
+	}
+}
+
+// foldReference is the rule of the contract, written out.
+func foldReference(name string) string {
+	return strings.Map(func(c rune) rune {
+		switch {
+		case c >= 'A' && c <= 'Z':
+			return c - 'A' + 'a'
+		case c >= 'a' && c <= 'z', c >= '0' && c <= '9':
+			return c
+		}
+		return '-'
+	}, name)
+}
+
+// FuzzFold holds that no name survives strip that folds into the family or
+// names a header by which the request could become another one, and that
+// nothing else is lost.
+func FuzzFold(f *testing.F) {
+	for _, c := range tokenSeparators {
+		for _, name := range []string{"X-Launch-Patient", "X-Forwarded-For", "X-Http-Method-Override", "X-Original-Url", "Via", "Proxy", "X-Real-Ip"} {
+			f.Add(strings.ReplaceAll(name, "-", string(c)), "Accept", false)
+		}
+	}
+	f.Add("X-LAUNCH_x", "x.forwarded-proto", true)
+	f.Add("Forwarded", "forwarded", true)
+	f.Add("x-launch-", "X-Launch", true)
+	p, err := New(unitConfig(introspectorFunc(nil)))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, first, second string, trusted bool) {
+		if !isFieldName(first) || !isFieldName(second) {
+			return
+		}
+		r := &http.Request{Header: http.Header{
+			first: {"evil"}, http.CanonicalHeaderKey(first): {"evil"}, second: {"evil"}, "Accept-Language": {"nl"},
+		}}
+		before := maps.Clone(r.Header)
+		p.strip(&exchange{peerTrusted: trusted}, r)
+		for name := range before {
+			folded := foldReference(name)
+			forwarding := strings.HasPrefix(folded, "x-forwarded-") || folded == "forwarded" || folded == "via" || folded == "x-real-ip"
+			gone := strings.HasPrefix(folded, "x-launch-") || name == "Upgrade" || name == "Http2-Settings" ||
+				forwarding && (!trusted || strings.ToLower(name) != folded)
+			for _, removed := range []string{
+				"x-http-method-override", "x-http-method", "x-method-override", "x-original-url", "x-original-uri",
+				"x-original-method", "x-rewrite-url", "proxy",
+			} {
+				gone = gone || folded == removed
+			}
+			if _, survives := r.Header[name]; survives == gone {
+				t.Errorf("%q (trusted peer: %t) survives: %t", name, trusted, survives)
+			}
+		}
+	})
+}
+
+func isFieldName(s string) bool {
+	for i := range len(s) {
+		if !isTokenChar(s[i]) {
+			return false
+		}
+	}
+	return s != ""
+}
+
+// unitConfig is a configuration without anything that has to be ended.
+func unitConfig(verdicts introspection.Introspector) Config {
+	return Config{
+		Upstream:     &url.URL{Scheme: "http", Host: "127.0.0.1:1", Path: "/fhir"},
+		Introspector: verdicts, TokenRef: func(string) string { return "0badcafe" },
+		MaxTokenBytes: 64, Headers: ContextHeaders(), HeaderPrefix: "X-Launch-",
+	}
+}
+
+// injected runs Rewrite alone and returns the context headers it sets.
+func injected(t *testing.T, p *Proxy, response *introspection.Response) map[string]string {
+	t.Helper()
+	x := &exchange{Context: t.Context(), response: response}
+	in := (&http.Request{Host: "fhir.test", Header: http.Header{}, URL: &url.URL{}}).WithContext(x)
+	pr := &httputil.ProxyRequest{In: in, Out: in.Clone(x)}
+	p.rewrite(pr)
+	headers := map[string]string{}
+	for name, values := range pr.Out.Header {
+		if suffix, ok := strings.CutPrefix(name, "X-Launch-"); ok {
+			if len(values) != 1 || values[0] == "" {
+				t.Errorf("%s has values %q", name, values)
+			}
+			headers[suffix] = values[0]
+		}
+	}
+	return headers
+}
+
+func TestContextHeaders(t *testing.T) {
+	tests := []struct {
+		name, answer string
+		want         map[string]string
+		omitted      map[string]int // header and reason
+	}{
+		{name: "nothing", answer: `{"active":true}`, want: map[string]string{}},
+		{
+			name: "all",
+			answer: `{"active":true,"patient":"Patient/1","encounter":"e.1","user":"old","fhirUser":"Practitioner/2","sub":"s","iss":"i",` +
+				`"azp":"z","exp":4102444800.9,"intent":"order","tenant":"t","username":"u","jti":"j","resource":"Task/1","definition":"AD/1",` +
+				`"aud":["a","b\"c"],"fhirContext":["Task/1",{"reference":"Task/2","role":"r"}],"scope":["x","y/z"]}`,
+			want: map[string]string{
+				"Patient": "1", "Encounter": "e.1", "User": "Practitioner/2", "Subject": "s", "Issuer": "i", "Client-Id": "z",
+				"Expires": "4102444800", "Intent": "order", "Tenant": "t", "Username": "u", "Token-Id": "j", "Resource": "Task/1",
+				"Definition": "AD/1", "Audience": `["a","b\"c"]`, "Scope": "x y/z",
+				"Fhir-Context": `[{"reference":"Task/1"},{"reference":"Task/2","role":"r"}]`,
+			},
+		},
+		{
+			name: "encoding", answer: `{"active":true,"username":"Jan Süß","intent":" lead","tenant":"100%","sub":"trail ","jti":"\u202e","iss":"a\"b\\c","aud":"é"}`,
+			want: map[string]string{
+				"Username": "Jan S%C3%BC%C3%9F", "Intent": "%20lead", "Tenant": "100%25", "Subject": "trail%20", "Token-Id": "%E2%80%AE",
+				"Issuer": `a"b\c`, "Audience": `["\u00e9"]`,
+			},
+		},
+		{name: "empty strings", answer: `{"active":true,"patient":"","sub":"","scope":"","aud":[],"fhirContext":[]}`, want: map[string]string{}},
+		{
+			name: "unusable", answer: `{"active":true,"patient":"Practitioner/1","encounter":"a b","fhirContext":["Task/1",7]}`,
+			want:    map[string]string{"Fhir-Context": `[{"reference":"Task/1"}]`},
+			omitted: map[string]int{"X-Launch-Patient invalid": 1, "X-Launch-Encounter invalid": 1, "X-Launch-Fhir-Context invalid": 1},
+		},
+		{
+			name: "scope of 4 KiB", answer: `{"active":true,"scope":"` + strings.Repeat("s", maxScopeBytes) + `"}`,
+			want: map[string]string{"Scope": strings.Repeat("s", maxScopeBytes)},
+		},
+		{
+			name: "scope above 4 KiB", answer: `{"active":true,"sub":"s","scope":"` + strings.Repeat("s", maxScopeBytes+1) + `"}`,
+			want: map[string]string{"Subject": "s"}, omitted: map[string]int{"X-Launch-Scope too_large": 1},
+		},
+		{
+			name: "scope above 4 KiB once encoded", answer: `{"active":true,"scope":"` + strings.Repeat("é", 1000) + `"}`,
+			want: map[string]string{}, omitted: map[string]int{"X-Launch-Scope too_large": 1},
+		},
+		{
+			name: "no room", answer: `{"active":true,"patient":"1","sub":"` + strings.Repeat("s", 6000) + `","intent":"` + strings.Repeat("i", 200) + `","tenant":"t"}`,
+			want:    map[string]string{"Patient": "1", "Subject": strings.Repeat("s", 6000), "Tenant": "t"},
+			omitted: map[string]int{"X-Launch-Intent no_room": 1},
+		},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			p, err := New(unitConfig(introspectorFunc(nil)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := injected(t, p, decode(t, tt.answer))
+			if !reflect.DeepEqual(got, tt.want) {
+				t.Errorf("got %q\nwant %q", got, tt.want)
+			}
+			total := 0
+			for label, n := range tt.omitted {
+				header, reason, _ := strings.Cut(label, " ")
+				if got := testutil.ToFloat64(p.metrics.omitted.WithLabelValues(header, reason)); int(got) != n {
+					t.Errorf("omitted %s: %v, want %d", label, got, n)
+				}
+				total++
+			}
+			if got := testutil.CollectAndCount(p.metrics.omitted); got != total {
+				t.Errorf("%d series of omitted headers, want %d", got, total)
+			}
+		})
+	}
+}
+
+// TestContextRoom finds that the limit holds for the bytes on the wire, up to
+// the last one.
+func TestContextRoom(t *testing.T) {
+	p, err := New(unitConfig(introspectorFunc(nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const overhead = len("X-Launch-Subject: \r\n")
+	for _, n := range []int{maxContextBytes - overhead - 1, maxContextBytes - overhead} {
+		got := injected(t, p, decode(t, `{"active":true,"sub":"`+strings.Repeat("s", n)+`"}`))
+		if set, want := got["Subject"] != "", n+overhead < maxContextBytes; set != want {
+			t.Errorf("%d bytes: set %t, want %t", n+overhead, set, want)
+		}
+	}
+}
+
+func TestContextHeadersIsACopy(t *testing.T) {
+	headers := ContextHeaders()
+	headers[0].Suffix = "Other"
+	if ContextHeaders()[0].Suffix != "Patient" {
+		t.Error("a caller can change the table")
+	}
+}
+
+// FuzzPercentEncode holds that a claim can be had back from its header, and
+// that nothing between here and the FHIR server would change or refuse it.
+func FuzzPercentEncode(f *testing.F) {
+	for _, s := range []string{"a", " a", "a ", " ", "%", "%41", "é", "\x00", "\r\n", "a\tb", "\x7f", "\u202e", "\xff", "a  b", "~"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		if s == "" {
+			return // an absent claim has no header
+		}
+		got := percentEncode(s)
+		if back, err := url.PathUnescape(got); err != nil || back != s {
+			t.Errorf("%q comes back as %q, %v", s, back, err)
+		}
+		if got == "" || strings.TrimSpace(got) != got {
+			t.Errorf("%q would be trimmed", got)
+		}
+		for i := range len(got) {
+			if got[i] < ' ' || got[i] > '~' {
+				t.Errorf("%q isn't printable ASCII", got)
+			}
+		}
+	})
+}

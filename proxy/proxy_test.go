@@ -1,0 +1,406 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"maps"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
+)
+
+var (
+	errPanic = errors.New("never returned")
+	errGone  = context.Canceled
+)
+
+// panics is an Introspector with a bug, whose panic holds a secret.
+func panics(context.Context, string) { panic("panic with " + canary) }
+
+// waits returns what tells on asked that it was called and waits for the client
+// to leave.
+func waits(asked chan<- struct{}) func(context.Context, string) {
+	return func(ctx context.Context, _ string) {
+		close(asked)
+		<-ctx.Done()
+	}
+}
+
+func sorted(set map[string]bool) []string { return slices.Sorted(maps.Keys(set)) }
+
+func TestNew(t *testing.T) {
+	if _, err := New(unitConfig(introspectorFunc(nil))); err != nil {
+		t.Error(err)
+	}
+	for name, change := range map[string]func(*Config){
+		"no upstream":       func(c *Config) { c.Upstream = nil },
+		"no introspector":   func(c *Config) { c.Introspector = nil },
+		"no token ref":      func(c *Config) { c.TokenRef = nil },
+		"prefix":            func(c *Config) { c.HeaderPrefix = "X-" },
+		"base":              func(c *Config) { c.Upstream = &url.URL{Path: "/a//b"} },
+		"empty public path": func(c *Config) { c.PublicPaths = []string{""} },
+		"public path":       func(c *Config) { c.PublicPaths = []string{"metadata", "/x"} },
+	} {
+		config := unitConfig(introspectorFunc(nil))
+		change(&config)
+		if p, err := New(config); err == nil || p != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestRoutes is who gets through without a token, and who doesn't get through.
+func TestRoutes(t *testing.T) {
+	s := newStack(t)
+	preflightFields := []string{"Origin: https://app.test", "Access-Control-Request-Method: GET"}
+	for _, tt := range []struct {
+		raw    string
+		status int
+	}{
+		{get("/fhir/metadata"), 200},
+		{request("HEAD", "/fhir/metadata", ""), 200},
+		{get("/fhir/metadata?_format=json&x=../Patient"), 200},
+		{get("/fhir/.well-known/smart-configuration"), 200},
+		{get("http://evil.test/fhir/metadata"), 200},
+		{get("/fhir/metadata", "Authorization: Basic x"), 200},
+		{request("OPTIONS", "/fhir/Patient", "", preflightFields...), 200},
+		{request("OPTIONS", "/fhir", "", preflightFields...), 200},
+
+		{request("POST", "/fhir/metadata", "{}"), 401},
+		{request("PUT", "/fhir/metadata", "{}"), 401},
+		{request("PATCH", "/fhir/metadata", "{}"), 401},
+		{request("DELETE", "/fhir/metadata", ""), 401},
+		{get("/fhir/metadata/"), 401},
+		{get("/fhir/metadataX"), 401},
+		{get("/fhir/metadata-x"), 401},
+		{get("/fhir/metadata.json"), 401},
+		{get("/fhir/metadata/x"), 401},
+		{get("/fhir/x/metadata"), 401},
+		{get("/fhir/Metadata"), 401},
+		{get("/fhir/%6detadata"), 401},
+		{get("/fhir/metadata%20"), 401},
+		{get("/fhir/metadata%23"), 401},
+		{get("/fhir/metadata%3f"), 401},
+		{get("/fhir/metadata/%252e%252e/Patient"), 401},
+		{get("/fhir/Patient%23/metadata"), 401},
+		{get("/fhir/Patient?path=/metadata"), 401},
+		{get("/fhir"), 401},
+		{get("/fhir/"), 401},
+		{request("OPTIONS", "/fhir/Patient", ""), 401},
+		{request("OPTIONS", "/fhir/Patient", "", preflightFields[0]), 401},
+		{request("OPTIONS", "/fhir/Patient", "", preflightFields[1]), 401},
+		{request("POST", "/fhir/Patient", "{}", preflightFields...), 401},
+
+		{get("/fhir/metadata/../Patient", bearerTOK), 400},
+		{get("/fhir/metadata/%2e%2e/Patient", bearerTOK), 400},
+		{get("/fhir/metadata%2f..%2fPatient", bearerTOK), 400},
+		{get("/fhir/metadata;/../Patient", bearerTOK), 400},
+		{get("/fhir/metadata/..;/Patient", bearerTOK), 400},
+		{get("/fhir/metadata;x=1"), 400},
+		{get("/fhir//metadata"), 400},
+		{get("//fhir/metadata"), 400},
+		{get("/fhir/metadata%00", bearerTOK), 400},
+		{get(`/fhir/metadata\..\Patient`, bearerTOK), 400},
+		{get("/fhir/Patient#/metadata", bearerTOK), 400},
+		{get("/fhir/metadata#"), 400},
+		{request("OPTIONS", "/fhir/a//b", "", preflightFields...), 400},
+		{get("/fhir" + strings.Repeat("/..", 20000)), 400},
+
+		{get("/"), 404},
+		{get("/fhirx/Patient", bearerTOK), 404},
+		{get("/metadata", bearerTOK), 404},
+		{get("/metrics", bearerTOK), 404},
+		{get("/livez"), 404},
+		{get("http://evil.test"), 404},
+		{get("http://evil.test?x=/fhir/metadata"), 404},
+		{get("http:/fhir/metadata"), 404},
+		{request("OPTIONS", "/metadata", "", preflightFields...), 404},
+	} {
+		a := s.do(tt.raw)
+		line, _, _ := strings.Cut(tt.raw, "\r\n")
+		if a.StatusCode != tt.status || a.Header.Get("Location") != "" {
+			t.Errorf("%.100q: status %d, want %d", line, a.StatusCode, tt.status)
+		}
+		if a.StatusCode == 200 {
+			s.upstream.got()
+		}
+		s.upstream.untouched()
+	}
+	if asked := s.verdicts.asked(); len(asked) > 0 {
+		t.Errorf("introspected %q", asked)
+	}
+}
+
+func TestMethods(t *testing.T) {
+	s := newStack(t)
+	for _, raw := range []string{
+		request("CONNECT", "/fhir/Patient", "", bearerTOK),
+		request("CONNECT", "fhir.test:443", "", bearerTOK),
+		request("TRACE", "/fhir/Patient", "", bearerTOK),
+		request("TRACE", "/fhir/metadata", ""),
+		request("TRACK", "/fhir/Patient", "", bearerTOK),
+		request("OPTIONS", "*", "", bearerTOK),
+		request("GET", "*", "", bearerTOK),
+		request("get", "/fhir/Patient", "", bearerTOK),
+		request("Get", "/fhir/metadata", ""),
+		request("PROPFIND", "/fhir/Patient", "", bearerTOK),
+		request("PRI", "/fhir/Patient", "", bearerTOK),
+		request("GETX", "/fhir/a//b", "", bearerTOK),
+	} {
+		c := s.dial()
+		c.send(raw + get("/fhir/poison", bearerTOK))
+		a := c.receive("GET")
+		if a.StatusCode != http.StatusMethodNotAllowed || !a.Close || a.Header.Get("Allow") != allowedMethods {
+			t.Errorf("%.40q: status %d, close %t, %v", raw, a.StatusCode, a.Close, a.Header)
+		}
+		c.closed()
+		s.wait(1)
+		s.upstream.untouched()
+	}
+	for _, method := range []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"} {
+		if a := s.do(request(method, "/fhir/Patient/1", "", bearerTOK)); a.StatusCode != 200 {
+			t.Errorf("%s: status %d", method, a.StatusCode)
+		}
+		if line := s.upstream.got().line; !strings.HasPrefix(line, method+" ") {
+			t.Errorf("%s: FHIR server got %q", method, line)
+		}
+	}
+}
+
+// TestRootBase finds that the admin listener's paths aren't FHIR paths here.
+func TestRootBase(t *testing.T) {
+	s := newStack(t, func(c *Config) { c.Upstream.Path = "" })
+	for path, status := range map[string]int{
+		"/livez": 404, "/readyz": 404, "/metrics": 404, "/cache": 404, "/jwks.json": 404,
+		"/metadata": 200, "/Patient": 200, "/": 200, "/metrics/x": 200,
+	} {
+		if a := s.do(get(path, bearerTOK)); a.StatusCode != status {
+			t.Errorf("%s: status %d, want %d", path, a.StatusCode, status)
+		}
+	}
+}
+
+func TestTenantBase(t *testing.T) {
+	s := newStack(t, func(c *Config) { c.Upstream.Path = "/fhir/{tenant}/r4" })
+	for path, status := range map[string]int{
+		"/fhir/a/r4/Patient": 200, "/fhir/a/r4/metadata": 200, "/fhir/a/Patient": 404, "/fhir/a/b/r4/Patient": 404, "/fhir//r4/Patient": 400,
+		"/fhir/../r4/Patient": 400, "/fhir/%2e%2e/r4/metadata": 400,
+	} {
+		if a := s.do(get(path, bearerTOK)); a.StatusCode != status {
+			t.Errorf("%s: status %d, want %d", path, a.StatusCode, status)
+		}
+	}
+}
+
+func TestCORS(t *testing.T) {
+	s := newStack(t)
+	a := s.do(get("/fhir/Patient", "Origin: https://app.test"))
+	if a.Header.Get("Access-Control-Allow-Origin") != "*" || a.Header.Get("Access-Control-Expose-Headers") != exposedHeaders {
+		t.Errorf("refusal: %v", a.Header)
+	}
+	s.upstream.writes("HTTP/1.1 200 OK\r\nAccess-Control-Allow-Origin: https://app.test\r\nContent-Length: 2\r\n\r\n{}")
+	a = s.do(get("/fhir/Patient", bearerTOK, "Origin: https://app.test"))
+	if got := a.Header["Access-Control-Allow-Origin"]; len(got) != 1 || got[0] != "https://app.test" {
+		t.Errorf("answer: %v", a.Header)
+	}
+	a = s.do(request("OPTIONS", "/fhir/Patient", "", "Origin: https://app.test", "Access-Control-Request-Method: PUT", "Access-Control-Request-Headers: authorization"))
+	if a.StatusCode != 200 || len(s.verdicts.asked()) != 1 {
+		t.Errorf("preflight: status %d, asked %q", a.StatusCode, s.verdicts.asked())
+	}
+	s.upstream.got()
+	r := s.upstream.got()
+	for name, want := range map[string]string{"Origin": "https://app.test", "Access-Control-Request-Method": "PUT", "Access-Control-Request-Headers": "authorization"} {
+		if got := r.one(t, name); got != want {
+			t.Errorf("%s: %q", name, got)
+		}
+	}
+}
+
+func TestPanic(t *testing.T) {
+	s := newStack(t)
+	s.verdicts.during = panics
+	if a := s.do(get("/fhir/Patient", bearerTOK)); a.StatusCode != 500 || !a.Close || strings.Contains(a.body, canary) {
+		t.Errorf("status %d, close %t, %q", a.StatusCode, a.Close, a.body)
+	}
+	s.upstream.untouched()
+	if text := s.log.String(); strings.Contains(text, canary) || !strings.Contains(text, "proxy.panics") {
+		t.Errorf("log: %s", text)
+	}
+	s.verdicts.during = nil
+	if a := s.do(get("/fhir/Patient", bearerTOK)); a.StatusCode != 200 {
+		t.Errorf("next request: status %d", a.StatusCode)
+	}
+}
+
+// panickingBody breaks in the middle of an answer.
+type panickingBody struct{ read bool }
+
+func (b *panickingBody) Read(p []byte) (int, error) {
+	if b.read {
+		panic("panic with " + canary)
+	}
+	b.read = true
+	return copy(p, "begun"), nil
+}
+
+func (b *panickingBody) Close() error { return nil }
+
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// TestPanicAfterAnswerBegan finds that such an answer can't be taken for a
+// complete one.
+func TestPanicAfterAnswerBegan(t *testing.T) {
+	s := newStack(t)
+	s.proxy.reverse.Transport = roundTrip(func(r *http.Request) (*http.Response, error) {
+		return &http.Response{StatusCode: 200, Header: http.Header{}, Body: &panickingBody{}, ContentLength: -1, Request: r}, nil
+	})
+	a := s.do(get("/fhir/Patient", bearerTOK))
+	if a.StatusCode != 200 || a.body != "begun" || a.err == nil {
+		t.Errorf("status %d %q %v", a.StatusCode, a.body, a.err)
+	}
+	if got := s.counted(internalError, 200); got != 1 {
+		t.Errorf("counted %v times", got)
+	}
+	if strings.Contains(s.log.String(), canary) {
+		t.Errorf("log: %s", s.log.String())
+	}
+}
+
+// TestNoVerdictNoError finds that an Introspector's mistake doesn't let anyone in.
+func TestNoVerdictNoError(t *testing.T) {
+	s := newStack(t, func(c *Config) {
+		c.Introspector = introspectorFunc(func(context.Context, string) (*introspection.Response, error) { return nil, nil })
+	})
+	if a := s.do(get("/fhir/Patient", bearerTOK)); a.StatusCode != 500 {
+		t.Errorf("status %d", a.StatusCode)
+	}
+	s.upstream.untouched()
+}
+
+func TestDrain(t *testing.T) {
+	s := newStack(t)
+	arrived, release := make(chan struct{}), make(chan struct{})
+	s.upstream.answer = func(conn net.Conn, r *received) bool {
+		if strings.Contains(r.line, "slow") {
+			close(arrived)
+			<-release
+		}
+		_, _ = io.WriteString(conn, okAnswer)
+		return true
+	}
+	kept, inFlight := s.dial(), s.dial()
+	kept.send(get("/fhir/Patient", bearerTOK))
+	if a := kept.receive("GET"); a.Close {
+		t.Error("closes before it drains")
+	}
+	inFlight.send(get("/fhir/slow", bearerTOK))
+	<-arrived
+	s.proxy.Drain()
+	close(release)
+	if a := inFlight.receive("GET"); a.StatusCode != 200 || !a.Close {
+		t.Errorf("answer begun after Drain: status %d, close %t", a.StatusCode, a.Close)
+	}
+	kept.send(get("/fhir/Patient", bearerTOK))
+	if a := kept.receive("GET"); a.StatusCode != 200 || !a.Close {
+		t.Errorf("request after Drain: status %d, close %t", a.StatusCode, a.Close)
+	}
+	kept.closed()
+	if a := s.do(get("/fhir/Patient")); a.StatusCode != 401 || !a.Close {
+		t.Errorf("refusal after Drain: status %d, close %t", a.StatusCode, a.Close)
+	}
+}
+
+func TestCloseIdleConnections(t *testing.T) {
+	s := newStack(t)
+	s.do(get("/fhir/Patient", bearerTOK))
+	s.proxy.CloseIdleConnections()
+	<-s.upstream.gone
+}
+
+// TestDecisionLabels finds that dashboards can tell the decisions apart.
+func TestDecisionLabels(t *testing.T) {
+	seen := map[string]bool{}
+	for d, label := range decisionLabels {
+		if label == "" || seen[label] {
+			t.Errorf("decision %d has label %q", d, label)
+		}
+		seen[label] = true
+	}
+}
+
+// TestNilDefaults finds that a proxy without logger and metrics works.
+func TestNilDefaults(t *testing.T) {
+	s := newStack(t, func(c *Config) { c.Logger, c.Registerer, c.Now = nil, prometheus.Registerer(nil), nil })
+	if a := s.do(get("/fhir/Patient", bearerTOK)); a.StatusCode != 200 {
+		t.Errorf("status %d", a.StatusCode)
+	}
+}
+
+// TestPipelined finds that each request on a connection is decided about on its own.
+func TestPipelined(t *testing.T) {
+	s := newStack(t)
+	c := s.dial()
+	c.send(get("/fhir/Patient", bearerTOK) + get("/fhir/Patient") + get("/fhir/metadata") + get("/fhir/Patient", "X-Launch-Patient: evil", bearerTOK))
+	for _, want := range []int{200, 401, 200, 200} {
+		if a := c.receive("GET"); a.StatusCode != want {
+			t.Errorf("status %d, want %d", a.StatusCode, want)
+		}
+	}
+	for _, seed := range []bool{true, false, true} {
+		if r := s.upstream.got(); seed {
+			r.checkSeed(t)
+		} else if names := r.family(); len(names) > 0 {
+			t.Errorf("FHIR server got %q", names)
+		}
+	}
+}
+
+// TestHTTP2 finds that the same holds for a client that speaks HTTP/2 over TLS.
+func TestHTTP2(t *testing.T) {
+	s := newStack(t)
+	server := httptest.NewUnstartedServer(s.proxy)
+	server.EnableHTTP2 = true
+	server.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelInfo)
+	server.StartTLS()
+	defer server.Close()
+	s.upstream.writes("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\nX_Launch_Patient: 1\r\nX-Kept: 1\r\n\r\n")
+	for token, status := range map[string]int{"TOK": 200, "BAD": 401} {
+		r, err := http.NewRequestWithContext(t.Context(), "POST", server.URL+"/fhir/Patient?a;b", io.MultiReader(strings.NewReader("{}")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Authorization", "Bearer "+token)
+		r.Header["x_launch_patient"] = []string{"evil"}
+		r.Trailer = http.Header{"X-Launch-Patient": {"evil"}}
+		response, err := server.Client().Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = io.Copy(io.Discard, response.Body)
+		_ = response.Body.Close()
+		if response.StatusCode != status || response.ProtoMajor != 2 || err != nil {
+			t.Errorf("%s: %s %d %v", token, response.Proto, response.StatusCode, err)
+		}
+		if status == 200 && (len(response.Trailer) != 1 || response.Trailer.Get("X-Kept") != "1") {
+			t.Errorf("trailers %v", response.Trailer)
+		}
+	}
+	r := s.upstream.got()
+	r.checkSeed(t)
+	if r.line != "POST /fhir/Patient?a;b HTTP/1.1" || r.body != "{}" || len(r.trailer) > 0 || r.one(t, "X-Forwarded-Proto") != "https" {
+		t.Errorf("FHIR server got %+v", r)
+	}
+	s.upstream.untouched()
+}
