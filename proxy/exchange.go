@@ -131,6 +131,7 @@ type recorder struct {
 	length   int64 // of the upstream's body, when it told
 	failed   bool  // writing to the client did
 	draining *atomic.Bool
+	body     *requestBody // nil: the request has none, or HTTP/2 frames it
 }
 
 // Header returns the header of the response to come.
@@ -144,7 +145,9 @@ func (rec *recorder) WriteHeader(status int) {
 		return
 	}
 	rec.status = status
-	if rec.draining.Load() {
+	// An answer may come before the request's body has been read. What is left of
+	// the body must never be taken for the next request.
+	if rec.draining.Load() || rec.body != nil && !rec.body.ended.Load() {
 		rec.w.Header().Set("Connection", "close")
 	}
 	rec.w.WriteHeader(status)
@@ -178,13 +181,17 @@ func (rec *recorder) FlushError() error {
 // goroutine of its own.
 type requestBody struct {
 	io.ReadCloser
+	ended  atomic.Bool
 	failed atomic.Bool
 }
 
 // Read reads from the client.
 func (b *requestBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
-	if err != nil && err != io.EOF {
+	switch {
+	case err == io.EOF: //nolint:errorlint // io.Reader returns io.EOF itself
+		b.ended.Store(true)
+	case err != nil:
 		b.failed.Store(true)
 	}
 	return n, err

@@ -121,6 +121,9 @@ func (p *Proxy) forward(x *exchange, r *http.Request) {
 	if r.ContentLength != 0 {
 		x.body.ReadCloser = r.Body
 		r.Body = &x.body
+		if r.ProtoMajor == 1 {
+			x.recorder.body = &x.body
+		}
 		// The FHIR server may answer before it has read everything. Without this
 		// net/http holds the answer back until the client has sent its body.
 		_ = http.NewResponseController(x.w).EnableFullDuplex()
@@ -207,12 +210,16 @@ func (p *Proxy) setForwarded(h http.Header, x *exchange, in *http.Request) {
 var (
 	errSwitch = errors.New("FHIR server switched protocols")
 	errBroken = errors.New("FHIR server broke off its answer")
+	errStatus = errors.New("FHIR server sent a status that is none")
 )
 
 // modifyResponse filters the answer's header; its body is none of our business.
 func (p *Proxy) modifyResponse(res *http.Response) error {
 	if res.StatusCode == http.StatusSwitchingProtocols {
 		return errSwitch
+	}
+	if res.StatusCode < http.StatusOK {
+		return errStatus
 	}
 	p.family.remove(res.Header)
 	if len(res.Trailer) > 0 {

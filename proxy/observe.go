@@ -171,7 +171,7 @@ func failureText(d decision, err error) string {
 		return failure.Error()
 	case d == introspectionUnavailable || d == credentialRejected:
 		return "no verdict"
-	case errors.Is(err, errSwitch), errors.Is(err, errBroken):
+	case errors.Is(err, errSwitch), errors.Is(err, errBroken), errors.Is(err, errStatus):
 		return err.Error()
 	case errors.As(err, &timeout) && timeout.Timeout():
 		return "FHIR server timed out"
