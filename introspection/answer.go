@@ -24,7 +24,8 @@ func (c *Client) roundTrip(req *http.Request) (*Response, error) {
 	if err != nil {
 		return nil, failf(ErrUnavailable, "%v", redact(err))
 	}
-	defer res.Body.Close() //nolint:errcheck // read side only
+	defer res.Body.Close()
+	noteStatus(req.Context(), res.StatusCode)
 	if res.StatusCode != http.StatusUnauthorized {
 		c.refused.Store(false)
 	}

@@ -10,7 +10,6 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/base64"
-	"encoding/json"
 	"encoding/pem"
 	"net/url"
 	"slices"
@@ -40,17 +39,25 @@ const (
 
 // assertions makes the JWTs by which a client proves to hold its key.
 type assertions struct {
-	cfg CredentialConfig
-	key *replaceable[*signingKey]
+	cfg       CredentialConfig
+	key       *replaceable[*signingKey]
+	published keySet
 }
 
 func newAssertions(cfg CredentialConfig, m *credentialMetrics) *assertions {
+	a := &assertions{cfg: cfg}
 	parse := func(content []byte) (*signingKey, error) {
-		return parseSigningKey(content, cfg.KeyID, jose.SignatureAlgorithm(cfg.Algorithm))
+		key, err := parseSigningKey(content, cfg.KeyID, jose.SignatureAlgorithm(cfg.Algorithm))
+		if err == nil {
+			// Before anything is signed with it.
+			a.published.use(key.public, cfg.Now())
+		}
+		return key, err
 	}
-	return &assertions{cfg: cfg, key: &replaceable[*signingKey]{
+	a.key = &replaceable[*signingKey]{
 		field: "ClientKey", read: cfg.ClientKey, parse: parse, logger: cfg.Logger, replaced: m.count,
-	}}
+	}
+	return a
 }
 
 // check reads the key and returns the faults of the configuration.
@@ -125,8 +132,8 @@ func (a *assertions) add(form url.Values, postedTo string) (generation, error) {
 }
 
 func (a *assertions) jwks() ([]byte, error) {
-	key, _, _ := a.key.load(false)
-	return json.Marshal(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{key.public}})
+	_, _, _ = a.key.load(false) // logged there; the last good one stays
+	return a.published.document(a.cfg.Now())
 }
 
 // signingKey is a private key made ready to sign.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
 )
 
 const (
@@ -48,6 +49,8 @@ type ClientConfig struct {
 	Logger *slog.Logger
 	// Registerer gets the client's metrics. Nil: they are not exported.
 	Registerer prometheus.Registerer
+	// Tracer makes a span of each call to the endpoint. Nil: none.
+	Tracer trace.Tracer
 }
 
 // Client asks an introspection endpoint (RFC 7662). It never caches, never
@@ -193,13 +196,15 @@ func (c *Client) ask(ctx context.Context, token string) (*Response, error) {
 }
 
 // call makes one introspection request and counts it.
-func (c *Client) call(ctx context.Context, token string) (*Response, generation, error) {
+func (c *Client) call(ctx context.Context, token string) (resp *Response, gen generation, err error) {
+	ctx, span := c.startSpan(ctx)
+	defer func() { endSpan(span, err) }()
 	req, gen, err := c.request(ctx, token)
 	if err != nil {
 		return nil, gen, err
 	}
 	done := c.metrics.start()
-	resp, err := c.roundTrip(req)
+	resp, err = c.roundTrip(req)
 	done(err)
 	return resp, gen, err
 }
@@ -225,6 +230,7 @@ func (c *Client) request(ctx context.Context, token string) (*http.Request, gene
 			header.Set("X-Trace-Id", call.TraceID)
 		}
 	}
+	c.injectTrace(ctx, header)
 	form := url.Values{"token": {token}}
 	gen, err := c.config.Credential.attach(ctx, endpoint, header, form)
 	if err != nil {

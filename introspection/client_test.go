@@ -446,7 +446,7 @@ func TestCredentialIsRenewedOnce(t *testing.T) {
 			if calls != tt.calls || grants != tt.grants {
 				t.Errorf("%d introspections, %d grants, want %d, %d", calls, grants, tt.calls, tt.grants)
 			}
-			if refused := errors.Is(client.Ready(), ErrInvalidClient); refused != (tt.want == ErrInvalidClient) {
+			if refused := errors.Is(client.Ready(), ErrInvalidClient); refused != errors.Is(tt.want, ErrInvalidClient) {
 				t.Errorf("Ready = %v", client.Ready())
 			}
 			expectDifferentAssertions(t, as)
@@ -583,15 +583,41 @@ func TestReadinessByAnswer(t *testing.T) {
 		fault  error
 		ready  bool
 	}{
-		{500, nil, true}, {0, errors.New("reset"), true}, {429, nil, true},
-		{401, nil, false}, {0, errors.New("reset"), false}, {401, nil, false}, {200, nil, true},
-		{401, nil, false}, {403, nil, true}, {401, nil, false}, {400, nil, true},
+		{500, nil, true},
+		{0, errors.New("reset"), true},
+		{429, nil, true},
+		{401, nil, false},
+		{0, errors.New("reset"), false},
+		{401, nil, false},
+		{200, nil, true},
+		{401, nil, false},
+		{403, nil, true},
+		{401, nil, false},
+		{400, nil, true},
 	} {
 		next, fault = tt.status, tt.fault
 		_, _ = client.Introspect(t.Context(), "t")
 		if ready := client.Ready() == nil; ready != tt.ready {
 			t.Errorf("after %d, %v: ready %t", tt.status, tt.fault, ready)
 		}
+	}
+}
+
+// TestReadinessDoesNotFlicker: one more refusal is no acceptance.
+func TestReadinessDoesNotFlicker(t *testing.T) {
+	var client *Client
+	calls := 0
+	client = newMemoryClient(t, func(*http.Request) (*http.Response, error) {
+		if calls++; calls > 2 && client.Ready() == nil {
+			t.Errorf("ready at call %d", calls)
+		}
+		return answer(http.StatusUnauthorized, ""), nil
+	}, func(c *ClientConfig) { c.Credential = mustCredential(t, signed(t)(nil)) })
+	for range 3 {
+		_, _ = client.Introspect(t.Context(), "t")
+	}
+	if calls != 6 {
+		t.Errorf("%d calls", calls)
 	}
 }
 

@@ -168,9 +168,20 @@ func (c *Credential) Ready() error {
 	return nil
 }
 
+// Obtain waits until there is something to authenticate with: without a file it
+// asks the token endpoint, unless there is a token already.
+func (c *Credential) Obtain(ctx context.Context) error {
+	if c.grant == nil {
+		return c.Ready()
+	}
+	_, _, err := c.grant.token(ctx)
+	return redact(err)
+}
+
 // JWKS returns the public half of the signing key as a JSON Web Key Set
-// (RFC 7517 §5), for the authorization server to fetch. It returns nil when
-// the sidecar authenticates without a key.
+// (RFC 7517 §5), for the authorization server to fetch, with those of the keys
+// that it replaced within the last hour. It returns nil when the sidecar
+// authenticates without a key.
 func (c *Credential) JWKS() ([]byte, error) {
 	if c.assertions == nil {
 		return nil, nil

@@ -7,9 +7,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
-	"net/netip"
 	"net/url"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,8 +19,24 @@ const (
 	// discoveryInterval is how often the documents are read again.
 	discoveryInterval = 10 * time.Minute
 
-	// discoveryRetry is how soon after a failure.
+	// discoveryRetry is how soon they are while an endpoint is missing without
+	// which nothing works.
 	discoveryRetry = 2 * time.Second
+
+	// discoveryRecheck is how soon they are when anything else went wrong.
+	discoveryRecheck = 30 * time.Second
+)
+
+// What can be wrong with a document, or with what it names.
+var (
+	// ErrNoEndpoint says that a document was read and names no endpoint.
+	ErrNoEndpoint = errors.New("names no endpoint")
+	// ErrOtherIssuer says that metadata is not that of the configured issuer.
+	ErrOtherIssuer = errors.New("is of another issuer")
+	// ErrForbiddenHost says that an endpoint's host is not on the list.
+	ErrForbiddenHost = errors.New("its host is not allowed")
+	// ErrInsecureEndpoint says that tokens would cross the network readable.
+	ErrInsecureEndpoint = errors.New("is neither https nor http to a loopback address")
 )
 
 // Endpoints are what discovery can find out about an authorization server.
@@ -58,6 +72,10 @@ type DiscoveryConfig struct {
 	// Pinned are the endpoints that were configured. They are never replaced;
 	// a document that says otherwise is a disagreement.
 	Pinned Endpoints
+	// NeedsToken says that nothing works without the token endpoint, NeedsJWKS
+	// that something doesn't without the keys. The introspection endpoint is
+	// always needed.
+	NeedsToken, NeedsJWKS bool
 	// Logger gets findings that matter to an operator. Nil discards.
 	Logger *slog.Logger
 	// Registerer gets the metrics. Nil: they are not exported.
@@ -124,9 +142,12 @@ func (d *Discovery) Fault() error {
 func (d *Discovery) Run(ctx context.Context) error {
 	for {
 		d.Refresh(ctx)
-		wait := discoveryInterval
-		if d.Fault() != nil {
+		wait, known := discoveryInterval, d.Endpoints()
+		switch {
+		case known.Introspection == "" || d.config.NeedsToken && known.Token == "":
 			wait = discoveryRetry
+		case d.Fault() != nil:
+			wait = discoveryRecheck
 		}
 		timer := time.NewTimer(wait + rand.N(wait/4))
 		select {
@@ -138,152 +159,22 @@ func (d *Discovery) Run(ctx context.Context) error {
 	}
 }
 
-// Refresh reads all documents once and takes over what may be used.
+// Refresh reads all documents once, side by side so that a server that hangs
+// holds up the others' only as long as its own, and takes over what may be used.
 func (d *Discovery) Refresh(ctx context.Context) []Finding {
-	var findings []Finding
+	var reads []func(context.Context) Finding
 	if d.config.FHIRBase != "" {
-		findings = append(findings, d.readSMART(ctx), d.readCapabilities(ctx))
+		reads = append(reads, d.readSMART, d.readCapabilities)
 	}
 	if d.config.Issuer != "" {
-		findings = append(findings, d.readOpenID(ctx), d.readRFC8414(ctx))
+		reads = append(reads, d.readOpenID, d.readRFC8414)
 	}
+	findings := make([]Finding, len(reads))
+	var wg sync.WaitGroup
+	for i, read := range reads {
+		wg.Go(func() { findings[i] = read(ctx) })
+	}
+	wg.Wait()
 	d.adopt(findings)
 	return findings
-}
-
-// adopt takes the first document that names an endpoint at its word, or not at
-// all: going on to the next one because the first named a forbidden host would
-// hide that somebody tampers with it.
-func (d *Discovery) adopt(findings []Finding) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	var faults []error
-	found := d.Endpoints()
-	faults = append(faults,
-		d.take(&found.Introspection, d.config.Pinned.Introspection, "introspection endpoint", findings, Endpoints.introspection),
-		d.take(&found.Token, d.config.Pinned.Token, "token endpoint", findings, Endpoints.token),
-		d.take(&found.JWKS, d.config.Pinned.JWKS, "JWKS", findings, Endpoints.jwks))
-	d.found.Store(&found)
-	if found.Introspection == "" && faults[0] == nil {
-		faults[0] = errors.New("no document names an introspection endpoint")
-		for _, f := range findings {
-			if f.Err != nil {
-				faults = append(faults, errors.New(f.Document+": "+f.Err.Error()))
-			}
-		}
-	}
-	d.fault = errors.Join(faults...)
-	if text := errorText(d.fault); text != d.told {
-		d.told = text
-		if d.fault != nil {
-			d.config.Logger.Error("discovery", "error", text)
-		}
-	}
-}
-
-func (e Endpoints) introspection() string { return e.Introspection }
-func (e Endpoints) token() string         { return e.Token }
-func (e Endpoints) jwks() string          { return e.JWKS }
-
-func errorText(err error) string {
-	if err == nil {
-		return ""
-	}
-	return strings.ReplaceAll(err.Error(), "\n", "; ")
-}
-
-// take sets *current from the findings. d.mu is held.
-func (d *Discovery) take(current *string, pinned, what string, findings []Finding, of func(Endpoints) string) error {
-	var first *Finding
-	for i := range findings {
-		found := of(findings[i].Endpoints)
-		if found == "" {
-			continue
-		}
-		if first == nil {
-			first = &findings[i]
-		}
-		inUse := pinned
-		if inUse == "" {
-			inUse = of(first.Endpoints)
-		}
-		if found != inUse {
-			d.disagree(what, findings[i].Document, found, inUse)
-		}
-	}
-	if pinned != "" || first == nil {
-		return nil
-	}
-	if err := d.allowed(of(first.Endpoints)); err != nil {
-		return errors.New(first.Document + " names the " + what + " " + printableURL(of(first.Endpoints)) + ": " + err.Error())
-	}
-	if *current != of(first.Endpoints) {
-		d.config.Logger.Info("discovered", "what", what, "url", printableURL(of(first.Endpoints)), "document", first.Document)
-	}
-	*current = of(first.Endpoints)
-	return nil
-}
-
-// disagree counts every time, and logs what is new. d.mu is held.
-func (d *Discovery) disagree(what, document, says, inUse string) {
-	d.disagreements.Inc()
-	if key := what + document + says; !d.known[key] && len(d.known) < maxKnown {
-		d.known[key] = true
-		d.config.Logger.Warn("documents disagree", "what", what, "document", document,
-			"says", printableURL(says), "in_use", printableURL(inUse))
-	}
-}
-
-// maxKnown bounds how many different disagreements are logged.
-const maxKnown = 100
-
-// maxShownURL bounds what a document can put into a log line.
-const maxShownURL = 200
-
-// printableURL shows a URL from a document without what could be a secret in it.
-func printableURL(raw string) string {
-	u, err := url.Parse(raw)
-	if err != nil {
-		return "(not a URL)"
-	}
-	u.User, u.RawQuery, u.Fragment = nil, "", ""
-	shown := u.String()
-	return shown[:min(len(shown), maxShownURL)]
-}
-
-// allowed reports why an endpoint from a document must not be contacted.
-func (d *Discovery) allowed(raw string) error {
-	u, err := url.Parse(raw)
-	switch {
-	case err != nil || u.Host == "":
-		return errors.New("is not a URL")
-	case u.User != nil || u.Fragment != "":
-		return errors.New("has user information or a fragment")
-	case u.Scheme != "https" && (u.Scheme != "http" || !isLoopback(u.Hostname()) && !d.config.AllowInsecureHTTP):
-		return errors.New("is neither https nor http to a loopback address")
-	}
-	for _, host := range d.config.AllowedHosts {
-		if strings.EqualFold(host, u.Hostname()) || strings.EqualFold(host, net.JoinHostPort(u.Hostname(), portOf(u))) {
-			return nil
-		}
-	}
-	return errors.New("its host is not allowed")
-}
-
-func portOf(u *url.URL) string {
-	if port := u.Port(); port != "" {
-		return port
-	}
-	if u.Scheme == "http" {
-		return "80"
-	}
-	return "443"
-}
-
-func isLoopback(host string) bool {
-	if strings.EqualFold(host, "localhost") {
-		return true
-	}
-	ip, err := netip.ParseAddr(host)
-	return err == nil && ip.Unmap().IsLoopback()
 }

@@ -88,7 +88,7 @@ func TestDiscoveryOrder(t *testing.T) {
 		{"relative URL points at the FHIR server", map[string]string{smartPath: `{"introspection_endpoint":"introspect"}`}, nil, "", "its host is not allowed"},
 		{"plain http", map[string]string{smartPath: `{"introspection_endpoint":"http://as.example.org/i"}`}, nil, "", "is neither https nor http to a loopback address"},
 		{"user information", map[string]string{smartPath: `{"introspection_endpoint":"http://x@127.0.0.1/i"}`}, nil, "", "has user information"},
-		{"nothing anywhere", nil, nil, "", "no document names an introspection endpoint"},
+		{"nothing anywhere", nil, nil, "", "no document names the introspection endpoint"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -22,9 +22,6 @@ const (
 	maxCapabilities = 64 << 20
 )
 
-// errNothing says that a document was read and names no endpoint.
-var errNothing = errors.New("names no endpoint")
-
 // fetch opens a document. Redirects are not followed: they are no 200.
 func fetch(ctx context.Context, client *http.Client, location, accept string) (io.ReadCloser, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, location, nil)
@@ -84,7 +81,7 @@ func (d *Discovery) readSMART(ctx context.Context) Finding {
 
 func nothing(e Endpoints) error {
 	if e == (Endpoints{}) {
-		return errNothing
+		return ErrNoEndpoint
 	}
 	return nil
 }
@@ -123,15 +120,10 @@ func (d *Discovery) readCapabilities(ctx context.Context) Finding {
 // the document is the issuer's own.
 func (d *Discovery) readOpenID(ctx context.Context) Finding {
 	f := Finding{Document: strings.TrimSuffix(d.config.Issuer, "/") + "/.well-known/openid-configuration"}
-	provider, err := oidc.NewProvider(oidc.ClientContext(ctx, capped(d.config.IssuerClient, maxMetadata)), d.config.Issuer)
-	var mismatch *oidc.IssuerMismatchError
-	switch {
-	case errors.As(err, &mismatch):
-		f.Err = errors.New("is of another issuer")
-		return f
-	case err != nil:
-		// The library's texts quote the server's answer.
-		f.Err = errors.New("can't be read or is no OpenID Connect metadata")
+	client, transport := capped(d.config.IssuerClient, maxMetadata)
+	provider, err := oidc.NewProvider(oidc.ClientContext(ctx, client), d.config.Issuer)
+	if err != nil {
+		f.Err = transport.fault(err)
 		return f
 	}
 	var m metadata
@@ -140,6 +132,11 @@ func (d *Discovery) readOpenID(ctx context.Context) Finding {
 		f.Err = nothing(f.Endpoints)
 	}
 	return f
+}
+
+// otherIssuer names the issuer that metadata is of: often only a slash is missing.
+func otherIssuer(issuer string) error {
+	return fmt.Errorf("%w: %s", ErrOtherIssuer, printableURL(issuer))
 }
 
 // readRFC8414 reads the issuer's OAuth 2.0 metadata. RFC 8414 §3.1 puts the
@@ -158,7 +155,7 @@ func (d *Discovery) readRFC8414(ctx context.Context) Finding {
 	case err != nil:
 		f.Err = err
 	case m.Issuer != d.config.Issuer:
-		f.Err = errors.New("is of another issuer")
+		f.Err = otherIssuer(m.Issuer)
 	default:
 		f.Endpoints = Endpoints{Introspection: m.Introspection, Token: m.Token, JWKS: m.JWKS}
 		f.Err = nothing(f.Endpoints)
@@ -168,25 +165,42 @@ func (d *Discovery) readRFC8414(ctx context.Context) Finding {
 
 // capped returns a client that reads at most limit bytes of a body, for a
 // library that reads without a limit.
-func capped(client *http.Client, limit int64) *http.Client {
-	c := *client
-	c.Transport = &cappedTransport{base: client.Transport, limit: limit}
-	return &c
+func capped(client *http.Client, limit int64) (*http.Client, *cappedTransport) {
+	c, t := *client, &cappedTransport{base: client.Transport, limit: limit}
+	c.Transport = t
+	return &c, t
 }
 
 type cappedTransport struct {
-	base  http.RoundTripper
-	limit int64
+	base   http.RoundTripper
+	limit  int64
+	status int // of the last answer
 }
 
 // RoundTrip implements http.RoundTripper.
 func (t *cappedTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	res, err := t.base.RoundTrip(req)
 	if err == nil {
+		t.status = res.StatusCode
 		res.Body = struct {
 			io.Reader
 			io.Closer
 		}{io.LimitReader(res.Body, t.limit), res.Body}
 	}
 	return res, err
+}
+
+// fault says what went wrong without the library's text, which quotes the
+// server's answer.
+func (t *cappedTransport) fault(err error) error {
+	var mismatch *oidc.IssuerMismatchError
+	switch {
+	case errors.As(err, &mismatch):
+		return otherIssuer(mismatch.Discovered)
+	case t.status == 0:
+		return redact(err)
+	case t.status != http.StatusOK:
+		return fmt.Errorf("status %d", t.status)
+	}
+	return errors.New("is no OpenID Connect metadata")
 }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"go.opentelemetry.io/otel/trace"
 )
 
 // Introspector answers whether a bearer token is active (RFC 7662 §2).
@@ -81,6 +83,8 @@ type Call struct {
 	CorrelationID string
 	// TraceID is passed on as X-Trace-Id. Empty: not sent.
 	TraceID string
+	// Span is that of the request that caused the call. Nil: none.
+	Span trace.Span
 
 	// Lookup is set by package cache to one of its lookup results, before
 	// Introspect returns.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -59,16 +60,17 @@ func NewPrecheck(config PrecheckConfig) (*Precheck, error) {
 // that is past its time. While the keys can't be had it refuses nothing that
 // they are needed for: the endpoint decides then.
 func (p *Precheck) Refuses(ctx context.Context, token string) bool {
+	algorithm, isJWT := jwtAlgorithm(token)
 	payload, ok := jwtPayload(token)
 	var claims struct {
 		Issuer    string          `json:"iss"`
 		Expires   json.RawMessage `json:"exp"`
 		NotBefore json.RawMessage `json:"nbf"`
 	}
-	if !ok || !isJWTHeader(token) {
+	if !ok || !isJWT {
 		return false // opaque
 	}
-	if json.Unmarshal(payload, &claims) != nil || claims.Issuer != p.config.Issuer || !p.inTime(claims.Expires, claims.NotBefore) {
+	if !slices.Contains(issuerAlgorithms(), algorithm) || json.Unmarshal(payload, &claims) != nil || claims.Issuer != p.config.Issuer || !p.inTime(claims.Expires, claims.NotBefore) {
 		return true
 	}
 	verifier, keys := p.current()
@@ -79,14 +81,24 @@ func (p *Precheck) Refuses(ctx context.Context, token string) bool {
 	return err != nil && ctx.Err() == nil && keys.available()
 }
 
-// isJWTHeader tells a JWT from an opaque token that happens to have two dots.
-func isJWTHeader(token string) bool {
+// jwtAlgorithm reads `alg`, which an opaque token with two dots doesn't have.
+func jwtAlgorithm(token string) (string, bool) {
 	header, _, _ := strings.Cut(token, ".")
 	decoded, ok := decodeSegment(header)
 	var h struct {
 		Algorithm string `json:"alg"`
 	}
-	return ok && json.Unmarshal(decoded, &h) == nil && h.Algorithm != ""
+	isJWT := ok && json.Unmarshal(decoded, &h) == nil && h.Algorithm != ""
+	return h.Algorithm, isJWT
+}
+
+// issuerAlgorithms are asymmetric: with HS256 the public key would be the
+// secret, and "none" signs nothing.
+func issuerAlgorithms() []string {
+	return []string{
+		oidc.RS256, oidc.RS384, oidc.RS512, oidc.ES256, oidc.ES384, oidc.ES512,
+		oidc.PS256, oidc.PS384, oidc.PS512, oidc.EdDSA,
+	}
 }
 
 func (p *Precheck) inTime(expires, notBefore json.RawMessage) bool {
@@ -121,11 +133,7 @@ func (p *Precheck) current() (*oidc.IDTokenVerifier, *keyTransport) {
 		p.verifier = oidc.NewVerifier(p.config.Issuer, keys, &oidc.Config{
 			SkipClientIDCheck: true, // `aud` is checked on the endpoint's answer
 			SkipExpiryCheck:   true, // done before, with our own leeway
-			// Asymmetric ones only: with HS256 the public key would be the secret.
-			SupportedSigningAlgs: []string{
-				oidc.RS256, oidc.RS384, oidc.RS512, oidc.ES256, oidc.ES384, oidc.ES512,
-				oidc.PS256, oidc.PS384, oidc.PS512, oidc.EdDSA,
-			},
+			SupportedSigningAlgs: issuerAlgorithms(),
 		})
 	}
 	return p.verifier, p.keys

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"net/textproto"
 	"net/url"
 	"regexp"
@@ -55,7 +56,7 @@ func newWire(t *testing.T, conf *tls.Config, serve func(w *wire, conn net.Conn, 
 			stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 			open.Go(func() {
 				defer stop()
-				defer conn.Close() //nolint:errcheck // end of the connection
+				defer conn.Close()
 				serve(w, conn, bufio.NewReader(conn))
 			})
 		}
@@ -361,7 +362,11 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 					if _, err := w.read(in); err != nil {
 						return
 					}
-					answer := httpAnswer("Location: "+location+"\r\n", `{"active":true}`)
+					body := `{"active":true}`
+					if status == http.StatusNotModified {
+						body = "" // net/http logs a body that can't be
+					}
+					answer := httpAnswer("Location: "+location+"\r\n", body)
 					_, _ = io.WriteString(conn, strings.Replace(answer, "200 OK", strconv.Itoa(status)+" X", 1))
 				}
 			})
@@ -436,7 +441,7 @@ func TestEndlessAnswers(t *testing.T) {
 			w := newWire(t, nil, func(w *wire, conn net.Conn, in *bufio.Reader) {
 				_, _ = w.read(in)
 				n, err := io.WriteString(conn, tt.start)
-				for err == nil {
+				for err == nil && n < 128<<20 {
 					var more int
 					more, err = io.WriteString(conn, tt.more)
 					n += more
