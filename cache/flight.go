@@ -28,17 +28,21 @@ func (f *flight) wait(ctx context.Context) (*introspection.Response, error) {
 
 // flights are the calls under way.
 type flights struct {
-	mu     sync.Mutex
-	byKey  map[key]*flight
-	epoch  uint64 // of the last purge
-	closed bool
-	wg     sync.WaitGroup
-	ctx    context.Context //nolint:containedctx // the flights' own life, not a request's
-	cancel context.CancelFunc
+	mu    sync.Mutex
+	byKey map[key]*flight
+	epoch uint64 // of the last purge
+	// authorities are those whose verdicts were kept. There are few: one for
+	// each endpoint that discovery ever found.
+	authorities map[string]bool
+	closed      bool
+	wg          sync.WaitGroup
+	ctx         context.Context //nolint:containedctx // the flights' own life, not a request's
+	cancel      context.CancelFunc
 }
 
 func (fs *flights) init() {
 	fs.byKey = make(map[key]*flight)
+	fs.authorities = make(map[string]bool)
 	fs.ctx, fs.cancel = context.WithCancel(context.Background())
 }
 
@@ -73,7 +77,7 @@ func (c *Cache) join(k key, first verdict, token string, call *introspection.Cal
 	// wait for it, and the token may be gone once it was introspected.
 	ctx := c.flights.ctx
 	if call != nil {
-		ctx = introspection.WithCall(ctx, &introspection.Call{CorrelationID: call.CorrelationID, TraceID: call.TraceID})
+		ctx = introspection.WithCall(ctx, &introspection.Call{CorrelationID: call.CorrelationID, TraceID: call.TraceID, Span: call.Span})
 	}
 	c.flights.byKey[k] = f
 	c.flights.wg.Add(1)
@@ -89,11 +93,16 @@ func (c *Cache) fly(ctx context.Context, f *flight, k key, token string, epoch u
 	// Deferred, because whatever ends this goroutine must not leave the others waiting.
 	defer func() {
 		// With another authority by now, nobody knows whose answer this is.
-		keep := c.keys.key(c.config.Authority(), token) == k
+		authority := c.config.Authority()
+		keep := c.keys.key(authority, token) == k
 		c.flights.mu.Lock()
 		defer c.flights.mu.Unlock()
+		if epoch != c.flights.epoch {
+			return // the purge took f out, and another may fly for the token since
+		}
 		delete(c.flights.byKey, k)
-		if keep && epoch == c.flights.epoch {
+		if keep {
+			c.flights.authorities[authority] = true
 			c.land(k, f)
 		}
 	}()

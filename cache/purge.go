@@ -9,8 +9,9 @@ import (
 // Filter selects verdicts. Empty fields select nothing by themselves; the zero
 // Filter selects everything.
 type Filter struct {
-	// TokenSHA256 is the SHA-256 of the token.
-	TokenSHA256 [sha256.Size]byte
+	// TokenSHA256 is the SHA-256 of the token. It is a pointer because no digest,
+	// not even one of zeros only, may come to mean every token.
+	TokenSHA256 *[sha256.Size]byte
 	// Subject, ClientID and Patient are compared with `sub`, `client_id` and
 	// `patient` of active verdicts.
 	Subject, ClientID, Patient string
@@ -23,27 +24,27 @@ func (f Filter) matches(r *introspection.Response) bool {
 }
 
 // Purge forgets the verdicts that match all of the filter, and returns how many
-// they were. What the endpoint is being asked meanwhile is not kept either,
-// because its answer may be older than the reason for the purge.
+// they were. What the endpoint is being asked meanwhile is neither kept nor
+// given to who asks from now on, because that answer may be older than the
+// reason for the purge.
 func (c *Cache) Purge(f Filter) (purged int) {
 	c.flights.mu.Lock()
 	defer c.flights.mu.Unlock()
 	c.flights.epoch++
-	everything := f == Filter{}
-	byToken := f.TokenSHA256 != [sha256.Size]byte{}
-	wanted := c.keys.digestKey(c.config.Authority(), f.TokenSHA256)
-	byClaims := f.Subject != "" || f.ClientID != "" || f.Patient != ""
+	clear(c.flights.byKey)
+	byToken := c.selects(f.TokenSHA256)
 
 	active, inactive := 0, 0
 	for _, k := range c.active.Keys() {
 		e, ok := c.active.Peek(k)
-		if ok && (!byToken || k == wanted) && f.matches(e.response) && c.active.Remove(k) {
+		if ok && byToken(k) && f.matches(e.response) && c.active.Remove(k) {
 			active++
 		}
 	}
-	if everything || byToken && !byClaims {
+	// An inactive verdict has no claims that could match.
+	if f.Subject == "" && f.ClientID == "" && f.Patient == "" {
 		for _, k := range c.inactive.Keys() {
-			if (!byToken || k == wanted) && c.inactive.Remove(k) {
+			if byToken(k) && c.inactive.Remove(k) {
 				inactive++
 			}
 		}
@@ -51,4 +52,22 @@ func (c *Cache) Purge(f Filter) (purged int) {
 	c.metrics.evicted(activeLabel, reasonPurged, active)
 	c.metrics.evicted(inactiveLabel, reasonPurged, inactive)
 	return active + inactive
+}
+
+// selects returns what tells whether a verdict is one on the token. It knows
+// every authority that there was: one that comes back brings its verdicts along.
+func (c *Cache) selects(digest *[sha256.Size]byte) func(key) bool {
+	if digest == nil {
+		return func(key) bool { return true }
+	}
+	wanted := make(map[key]bool)
+	for authority := range c.flights.authorities {
+		wanted[c.keys.digestKey(authority, *digest)] = true
+	}
+	return func(k key) bool { return wanted[k] }
+}
+
+// DigestRef is TokenRef for a token of which only the SHA-256 is known.
+func (c *Cache) DigestRef(digest [sha256.Size]byte) string {
+	return c.keys.digestKey(c.config.Authority(), digest).ref()
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"log/slog"
+	"math"
 	"net/http"
 	"net/url"
 	"strings"
@@ -258,7 +259,7 @@ func visibleASCII(s string) bool {
 
 type credentialMetrics struct {
 	renewals *prometheus.CounterVec
-	expiry   *prometheus.GaugeVec // without labels; absent while no expiry is known
+	expiry   prometheus.Gauge // +Inf while no expiry is known
 }
 
 func newCredentialMetrics() *credentialMetrics {
@@ -267,11 +268,12 @@ func newCredentialMetrics() *credentialMetrics {
 			Name: "introspection_sidecar_credential_renewals_total",
 			Help: "Renewals of the sidecar's own credential (token requests, replaced files), by result.",
 		}, []string{"result"}),
-		expiry: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		expiry: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "introspection_sidecar_credential_expiry_timestamp_seconds",
-			Help: "When the sidecar's own token expires, in Unix time; absent when that is not known.",
-		}, nil),
+			Help: "When the sidecar's own token expires, in Unix time; +Inf when it doesn't or that is not known.",
+		}),
 	}
+	m.expiry.Set(math.Inf(1)) // 0 would read as expired in 1970
 	m.renewals.WithLabelValues("ok")
 	m.renewals.WithLabelValues("failed")
 	return m
@@ -287,8 +289,8 @@ func (m *credentialMetrics) count(err error) {
 
 func (m *credentialMetrics) expires(t accessToken) {
 	if t.life == 0 {
-		m.expiry.Reset()
+		m.expiry.Set(math.Inf(1))
 		return
 	}
-	m.expiry.WithLabelValues().Set(float64(t.obtained.Add(t.life).Unix()))
+	m.expiry.Set(float64(t.obtained.Add(t.life).Unix()))
 }

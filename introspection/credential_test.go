@@ -433,25 +433,25 @@ func TestCredentialMetrics(t *testing.T) {
 	cfg.Now = func() time.Time { return now }
 	c := mustCredential(t, cfg)
 	expectRenewals(t, registry, 0, 0)
-	if n, err := testutil.GatherAndCount(registry, "introspection_sidecar_credential_expiry_timestamp_seconds"); n != 0 || err != nil {
-		t.Errorf("%d expiry series before there is a token, %v", n, err)
-	}
+	expectExpiry(t, registry, "+Inf")
 	_, _, gen := mustAttach(t, c)
 	expectRenewals(t, registry, 1, 0)
-	want := `
-# HELP introspection_sidecar_credential_expiry_timestamp_seconds When the sidecar's own token expires, in Unix time; absent when that is not known.
-# TYPE introspection_sidecar_credential_expiry_timestamp_seconds gauge
-introspection_sidecar_credential_expiry_timestamp_seconds 1.8000003e+09
-`
-	if err := testutil.GatherAndCompare(registry, strings.NewReader(want), "introspection_sidecar_credential_expiry_timestamp_seconds"); err != nil {
-		t.Error(err)
-	}
+	expectExpiry(t, registry, "1.8000003e+09")
 	if problems, err := testutil.GatherAndLint(registry); err != nil || len(problems) > 0 {
 		t.Error(problems, err)
 	}
 	given, now = `{"access_token":"t2","token_type":"bearer"}`, now.Add(time.Minute)
 	expectRenew(t, c, gen, true)
-	if n, err := testutil.GatherAndCount(registry, "introspection_sidecar_credential_expiry_timestamp_seconds"); n != 0 || err != nil {
-		t.Errorf("%d expiry series for a token that told none, %v", n, err)
+	expectExpiry(t, registry, "+Inf")
+}
+
+// expectExpiry: the series is always there, and never reads as expired in 1970.
+func expectExpiry(t *testing.T, registry *prometheus.Registry, value string) {
+	t.Helper()
+	const name = "introspection_sidecar_credential_expiry_timestamp_seconds"
+	want := "# HELP " + name + " When the sidecar's own token expires, in Unix time; +Inf when it doesn't or that is not known.\n" +
+		"# TYPE " + name + " gauge\n" + name + " " + value + "\n"
+	if err := testutil.GatherAndCompare(registry, strings.NewReader(want), name); err != nil {
+		t.Error(err)
 	}
 }

@@ -282,3 +282,36 @@ func FuzzCapabilityStatement(f *testing.F) {
 		}
 	})
 }
+
+// What is needed and named nowhere is a fault, even when the rest is known.
+func TestDiscoveryNeeds(t *testing.T) {
+	as := newSite(t, nil)
+	fhir := newSite(t, map[string]string{smartPath: `{"introspection_endpoint":"` + as.URL + `/i"}`})
+	for _, tt := range []struct {
+		token, jwks bool
+		fault       string
+	}{
+		{false, false, ""},
+		{true, false, "no document names the token endpoint"},
+		{false, true, "no document names the JWKS"},
+	} {
+		client := discoveryClient(t)
+		d, err := introspection.NewDiscovery(introspection.DiscoveryConfig{
+			FHIRBase: fhir.URL + "/fhir", FHIRClient: client, Issuer: as.URL, IssuerClient: client,
+			NeedsToken: tt.token, NeedsJWKS: tt.jwks,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.Refresh(t.Context())
+		if d.Endpoints().Introspection == "" {
+			t.Error("the endpoint isn't known")
+		}
+		switch fault := d.Fault(); {
+		case tt.fault == "" && fault != nil:
+			t.Errorf("fault %v", fault)
+		case tt.fault != "" && (fault == nil || !strings.Contains(fault.Error(), tt.fault) || !strings.Contains(fault.Error(), openIDPath+": status 404")):
+			t.Errorf("fault %v, want %q", fault, tt.fault)
+		}
+	}
+}

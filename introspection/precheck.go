@@ -131,8 +131,8 @@ func (p *Precheck) current() (*oidc.IDTokenVerifier, *keyTransport) {
 		keys := oidc.NewRemoteKeySet(oidc.ClientContext(context.Background(), &client), location)
 		p.url = location
 		p.verifier = oidc.NewVerifier(p.config.Issuer, keys, &oidc.Config{
-			SkipClientIDCheck: true, // `aud` is checked on the endpoint's answer
-			SkipExpiryCheck:   true, // done before, with our own leeway
+			SkipClientIDCheck:    true, // `aud` is checked on the endpoint's answer
+			SkipExpiryCheck:      true, // done before, with our own leeway
 			SupportedSigningAlgs: issuerAlgorithms(),
 		})
 	}

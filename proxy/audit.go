@@ -35,7 +35,7 @@ type AuditRecord struct {
 	Verdict    string  `json:"verdict,omitempty"`
 	VerdictAge float64 `json:"verdict_age,omitempty"`
 
-	RequestID     string `json:"request_id"`
+	RequestID     string `json:"request_id,omitempty"`
 	CorrelationID string `json:"correlation_id,omitempty"`
 	TraceID       string `json:"trace_id,omitempty"`
 }

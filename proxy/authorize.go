@@ -57,15 +57,9 @@ func (p *Policy) inTime(r *introspection.Response, now time.Time) bool {
 }
 
 func (p *Policy) audienceAllowed(r *introspection.Response) bool {
-	if len(p.Audiences) == 0 {
-		return true
-	}
-	for audience := range r.Audiences() {
-		if slices.Contains(p.Audiences, audience) {
-			return true
-		}
-	}
-	return false
+	return len(p.Audiences) == 0 || slices.ContainsFunc(slices.Collect(r.Audiences()), func(audience string) bool {
+		return slices.Contains(p.Audiences, audience)
+	})
 }
 
 func (p *Policy) issuerAllowed(r *introspection.Response) bool {

@@ -383,6 +383,9 @@ func TestBodyFraming(t *testing.T) {
 		{"POST /fhir/Patient HTTP/1.1\r\nHost: f\r\n" + bearerTOK + "\r\nContent-Length: 6\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nG\r\n0\r\n\r\n", "G", "chunked"},
 	} {
 		a := s.do(tt.raw)
+		if a.Close {
+			t.Errorf("%.80q: connection ends", tt.raw)
+		}
 		r := s.upstream.got()
 		framing := strings.Join(append(r.all("Content-Length"), r.all("Transfer-Encoding")...), ",")
 		if a.StatusCode != http.StatusOK || r.body != tt.body || framing != tt.length {
@@ -423,8 +426,9 @@ func TestEarlyAnswer(t *testing.T) {
 			c := s.dial()
 			_ = c.SetDeadline(time.Now().Add(deadline / 2))
 			c.send("POST /fhir/Patient HTTP/1.1\r\nHost: f\r\n" + bearerTOK + "\r\n" + framing)
-			if a := c.receive("POST"); a.StatusCode != http.StatusRequestEntityTooLarge || a.body != "{}" {
-				t.Errorf("status %d %q", a.StatusCode, a.body)
+			// What is left of the body must not be taken for a request.
+			if a := c.receive("POST"); a.StatusCode != http.StatusRequestEntityTooLarge || a.body != "{}" || !a.Close {
+				t.Errorf("status %d %q, close %t", a.StatusCode, a.body, a.Close)
 			}
 		})
 	}
@@ -523,7 +527,10 @@ func TestStreaming(t *testing.T) {
 				fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\n%sConnection: close\r\n\r\n", tt.header)
 				for _, part := range tt.parts {
 					_, _ = io.WriteString(conn, part)
-					<-next
+					select {
+					case <-next:
+					case <-t.Context().Done():
+					}
 				}
 				return false
 			}
@@ -535,7 +542,11 @@ func TestStreaming(t *testing.T) {
 				if _, err := io.ReadFull(body, part); err != nil || string(part) != want {
 					t.Errorf("part %q, %v", part, err)
 				}
-				next <- struct{}{}
+				select {
+				case next <- struct{}{}:
+				case <-time.After(deadline):
+					t.Fatal("FHIR server doesn't go on")
+				}
 			}
 			if rest, err := io.ReadAll(body); err != nil || len(rest) > 0 {
 				t.Errorf("rest %q, %v", rest, err)
@@ -551,7 +562,7 @@ func TestUploadStreams(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newStack(t)
-			first := make(chan string)
+			first := make(chan string, 1)
 			s.upstream.early = func(conn net.Conn, body *bufio.Reader) bool {
 				b := make([]byte, len(tt.first))
 				_, _ = io.ReadFull(body, b)
@@ -598,7 +609,35 @@ func TestClientLeaves(t *testing.T) {
 				t.Errorf("request to the FHIR server goes on: %v", err)
 			}
 			s.wait(1)
+			if waiting := head == ""; waiting && s.counted(clientClosed, statusClientClosed) != 1 || !waiting && s.counted(allowed, 200) != 1 {
+				t.Errorf("counted otherwise: %s", s.log)
+			}
 		})
+	}
+}
+
+// brokenClient is a ResponseWriter whose client takes no body.
+type brokenClient struct{ benchWriter }
+
+func (*brokenClient) Write([]byte) (int, error) { return 0, io.ErrClosedPipe }
+
+// TestClientTakesNoBody finds that a client's fault isn't put down to the FHIR
+// server, even before net/http knows that the client has gone.
+func TestClientTakesNoBody(t *testing.T) {
+	s := newStack(t)
+	s.proxy.reverse.Transport = &benchTransport{}
+	r := benchRequest(t)
+	r.Header.Set("Authorization", "Bearer TOK")
+	func() {
+		defer func() {
+			if !isAbort(recover()) {
+				t.Error("the answer isn't cut off")
+			}
+		}()
+		s.proxy.ServeHTTP(&brokenClient{benchWriter{header: http.Header{}}}, r)
+	}()
+	if s.counted(allowed, 200) != 1 {
+		t.Errorf("counted otherwise: %s", s.log)
 	}
 }
 
@@ -613,6 +652,7 @@ func TestUpstreamFaults(t *testing.T) {
 		"garbage":              {"SSH-2.0-x\r\n\r\n", 502, ""},
 		"two lengths":          {"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab", 502, ""},
 		"bad field":            {"HTTP/1.1 200 OK\r\nno colon\r\n\r\n", 502, ""},
+		"no status":            {"HTTP/1.1 042 x\r\nContent-Length: 0\r\n\r\n", 502, ""},
 		"huge header":          {"HTTP/1.1 200 OK\r\nX: " + strings.Repeat("x", maxUpstreamHeader) + "\r\n\r\n", 502, ""},
 		"truncated length":     {"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc", 200, broken},
 		"truncated chunk":      {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabc", 200, broken},

@@ -62,12 +62,28 @@ func newMetrics(registerer prometheus.Registerer, headers []ContextHeader, f fam
 		}
 	}
 	for _, header := range headers {
-		m.headerNames = append(m.headerNames, http.CanonicalHeaderKey(f.prefix+header.Suffix))
+		name := http.CanonicalHeaderKey(f.prefix + header.Suffix)
+		m.headerNames = append(m.headerNames, name)
+		for _, reason := range header.omittedFor() {
+			m.omitted.WithLabelValues(name, reason)
+		}
 	}
 	if registerer != nil {
 		registerer.MustRegister(requests, durations, m.spoofed, m.omitted)
 	}
 	return m
+}
+
+// omittedFor lists the reasons for which a header can be left out, so that its
+// series exist before the first time.
+func (c ContextHeader) omittedFor() []string {
+	switch c.Claim {
+	case introspection.Patient, introspection.Encounter, introspection.FHIRContext:
+		return []string{omittedNoRoom, omittedInvalid}
+	case introspection.Scope:
+		return []string{omittedNoRoom, omittedTooLarge}
+	}
+	return []string{omittedNoRoom}
 }
 
 // omit counts that the header with this index was left out.
@@ -94,6 +110,7 @@ func (p *Proxy) finish(x *exchange, r *http.Request) {
 	p.count(x)
 	p.log(x, r)
 	p.audit(x, r)
+	p.endSpan(x, r)
 	if abort {
 		// An answer that has begun must not look complete.
 		panic(http.ErrAbortHandler)

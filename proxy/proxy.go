@@ -13,6 +13,7 @@ import (
 
 	"github.com/gorilla/mux"
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
 )
@@ -51,6 +52,9 @@ type Config struct {
 	Logger *slog.Logger
 	// Registerer gets the proxy's metrics. Nil: they are not exported.
 	Registerer prometheus.Registerer
+	// Tracer makes a span of each request and sets traceparent for the FHIR
+	// server. Nil: none, and the client's trace headers pass as they are.
+	Tracer trace.Tracer
 }
 
 // Proxy forwards requests with an active token and refuses all others.
@@ -127,6 +131,7 @@ func (p *Proxy) newRoutes() *mux.Router {
 // ServeHTTP decides about one request and answers or forwards it.
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := p.newExchange(w, r)
+	p.startSpan(x, r.Header)
 	r = r.WithContext(x)
 	defer p.finish(x, r)
 	p.strip(x, r)

@@ -96,6 +96,7 @@ func TestRoutes(t *testing.T) {
 		{get("/fhir/Patient?path=/metadata"), 401},
 		{get("/fhir"), 401},
 		{get("/fhir/"), 401},
+		{get("/fhir/metrics"), 401},
 		{request("OPTIONS", "/fhir/Patient", ""), 401},
 		{request("OPTIONS", "/fhir/Patient", "", preflightFields[0]), 401},
 		{request("OPTIONS", "/fhir/Patient", "", preflightFields[1]), 401},
@@ -295,7 +296,10 @@ func TestDrain(t *testing.T) {
 	s.upstream.answer = func(conn net.Conn, r *received) bool {
 		if strings.Contains(r.line, "slow") {
 			close(arrived)
-			<-release
+			select {
+			case <-release:
+			case <-t.Context().Done():
+			}
 		}
 		_, _ = io.WriteString(conn, okAnswer)
 		return true

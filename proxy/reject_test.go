@@ -3,6 +3,7 @@ package proxy
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -156,13 +157,37 @@ func TestRefusalWire(t *testing.T) {
 	s.upstream.untouched()
 }
 
-// TestRefusedUpload finds that a client that writes all before it reads still
-// gets its answer.
+// TestRefusedUpload finds that a client gets its answer while it still sends,
+// and may go on for a moment: a reset could destroy the answer on its way.
 func TestRefusedUpload(t *testing.T) {
 	s := newStack(t)
 	c := s.dial()
-	c.send(request("POST", "/fhir/Patient", strings.Repeat("x", 200_000)))
+	raw := request("POST", "/fhir/Patient", strings.Repeat("x", 200_000))
+	c.send(raw[:100_000])
 	if a := c.receive("POST"); a.StatusCode != http.StatusUnauthorized || a.err != nil {
 		t.Errorf("status %d, %v", a.StatusCode, a.err)
+	}
+	c.send(raw[100_000:])
+	if _, err := c.r.ReadByte(); !errors.Is(err, io.EOF) {
+		t.Errorf("the connection ends with %v", err)
+	}
+}
+
+// TestRefusedOnce finds that an answer isn't written into another one.
+func TestRefusedOnce(t *testing.T) {
+	p, err := New(unitConfig(introspectorFunc(nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, w := httptest.NewRequest("GET", "/fhir/Patient", nil), httptest.NewRecorder()
+	x := p.newExchange(w, r)
+	p.reject(x, r, &refuseNoToken)
+	first := w.Body.String()
+	p.reject(x, r, &refusePanic)
+	if w.Code != 401 || w.Body.String() != first || w.Header().Get("WWW-Authenticate") == "" {
+		t.Errorf("%d %v %s", w.Code, w.Header(), w.Body)
+	}
+	if x.decision != internalError {
+		t.Errorf("decision %s", decisionLabels[x.decision])
 	}
 }

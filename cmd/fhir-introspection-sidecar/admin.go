@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime"
+	"strings"
 
 	"github.com/gorilla/mux"
 	"github.com/prometheus/client_golang/prometheus"
@@ -26,13 +27,18 @@ func newRegistry() *prometheus.Registry {
 	return registry
 }
 
+// purgePath is there with an admin token only.
+const purgePath = "/cache"
+
 // adminServer serves what operators and the kubelet ask. It shares nothing with
 // the data listener, so that a flood there leaves the probes alone.
 func (sc *sidecar) adminServer() *http.Server {
 	router := mux.NewRouter()
 	router.MethodNotAllowedHandler = http.HandlerFunc(methodNotAllowed)
 	if sc.adminToken != nil {
-		router.HandleFunc("/cache", sc.purge).Methods(http.MethodDelete)
+		router.HandleFunc(purgePath, sc.purge).Methods(http.MethodDelete)
+		// Or the GET routes below would take it for a path that isn't there.
+		router.HandleFunc(purgePath, methodNotAllowed)
 	}
 	get := router.Methods(http.MethodGet, http.MethodHead).Subrouter()
 	get.HandleFunc("/jwks.json", sc.jwks)
@@ -40,7 +46,7 @@ func (sc *sidecar) adminServer() *http.Server {
 	get.HandleFunc("/readyz", sc.readyz)
 	get.Handle("/metrics", promhttp.HandlerFor(sc.registry, promhttp.HandlerOpts{}))
 	return &http.Server{
-		Handler:           router,
+		Handler:           sc.counted(router),
 		ReadHeaderTimeout: readHeaderTimeout,
 		ReadTimeout:       adminTimeout,
 		WriteTimeout:      adminTimeout,
@@ -51,8 +57,12 @@ func (sc *sidecar) adminServer() *http.Server {
 }
 
 // methodNotAllowed tells what is allowed (RFC 9110 §15.5.6).
-func methodNotAllowed(w http.ResponseWriter, _ *http.Request) {
-	w.Header().Set("Allow", "GET, HEAD")
+func methodNotAllowed(w http.ResponseWriter, r *http.Request) {
+	allow := "GET, HEAD"
+	if r.URL.Path == purgePath {
+		allow = http.MethodDelete
+	}
+	w.Header().Set("Allow", allow)
 	w.WriteHeader(http.StatusMethodNotAllowed)
 }
 
@@ -70,12 +80,23 @@ func (sc *sidecar) readyz(w http.ResponseWriter, _ *http.Request) {
 	}
 	if err := sc.client.Ready(); err != nil {
 		reasons = append(reasons, err.Error())
+		if fault := sc.discoveryFault(); fault != nil {
+			reasons = append(reasons, strings.Split(fault.Error(), "\n")...) // one for each document
+		}
 	}
 	if len(reasons) > 0 {
 		writeStatus(w, http.StatusServiceUnavailable, map[string]any{"status": "not ready", "reasons": reasons})
 		return
 	}
 	writeStatus(w, http.StatusOK, map[string]any{"status": "ok"})
+}
+
+// discoveryFault says why an endpoint isn't known.
+func (sc *sidecar) discoveryFault() error {
+	if sc.discovery == nil {
+		return nil
+	}
+	return sc.discovery.Fault()
 }
 
 func writeStatus(w http.ResponseWriter, status int, body map[string]any) {

@@ -5,10 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"sync"
-	"sync/atomic"
+	"syscall"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -20,6 +22,10 @@ import (
 // of heavy traffic, a few MiB.
 const auditQueue = 8192
 
+// auditFlush is what a sink gets for the rest of the queue when the program
+// ends. It has to end, even if nobody reads what it writes.
+const auditFlush = 2 * time.Second
+
 // auditLog writes audit records in the background. A sink that blocks must not
 // stop care: when the queue is full a record is dropped and counted, and the
 // sequence numbers show the gap.
@@ -29,7 +35,8 @@ type auditLog struct {
 	host    string
 	logger  *slog.Logger
 	dropped prometheus.Counter
-	failed  atomic.Bool // the last write failed; logged once
+	failed  bool // the last write did; logged once
+	torn    bool // and left half a line
 
 	mu       sync.Mutex // gives sequence numbers in the order of the queue
 	sequence uint64
@@ -55,9 +62,10 @@ func newAuditLog(target string, stdout io.Writer, logger *slog.Logger, registere
 		}),
 	}
 	if target != "stdout" {
-		file, err := os.OpenFile(target, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600) //nolint:gosec // the operator names the file
+		// Not blocking matters for a FIFO: without a reader, opening it would never end.
+		file, err := os.OpenFile(target, os.O_WRONLY|os.O_APPEND|os.O_CREATE|syscall.O_NONBLOCK, 0o600)
 		if err != nil {
-			return nil, &introspection.FieldError{Field: "AuditLog", Err: errors.New("can't be opened: " + readFault(err).Error())}
+			return nil, &introspection.FieldError{Field: "AuditLog", Err: errors.New("can't be opened: " + sinkFault(err))}
 		}
 		a.file, a.sink = file, file
 	}
@@ -79,6 +87,12 @@ func (a *auditLog) add(record proxy.AuditRecord) {
 
 // run writes until ctx ends and then what is left in the queue.
 func (a *auditLog) run(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, func() {
+		if a.file != nil {
+			_ = a.file.SetWriteDeadline(time.Now().Add(auditFlush)) // only what can block has one
+		}
+	})
+	defer stop()
 	for {
 		select {
 		case line := <-a.queue:
@@ -96,19 +110,39 @@ func (a *auditLog) run(ctx context.Context) error {
 	}
 }
 
+// write makes one Write of a record. The operating system keeps the writes of
+// one file apart, so that on stdout no line of the technical log gets into it.
 func (a *auditLog) write(line auditLine) {
 	encoded, err := json.Marshal(line)
 	if err == nil {
-		_, err = a.sink.Write(append(encoded, '\n'))
+		err = a.writeLine(append(encoded, '\n'))
 	}
 	if err != nil {
 		a.dropped.Inc()
-		if !a.failed.Swap(true) {
-			a.logger.Error("audit record can't be written", "error", readFault(err).Error())
+		if !a.failed {
+			a.logger.Error("audit record can't be written", "error", sinkFault(err))
 		}
-		return
 	}
-	a.failed.Store(false)
+	a.failed = err != nil
+}
+
+// writeLine ends half a line that a full disk left behind before it begins its own.
+func (a *auditLog) writeLine(line []byte) error {
+	if a.torn {
+		line = append([]byte{'\n'}, line...)
+	}
+	n, err := a.sink.Write(line)
+	a.torn = err != nil && (a.torn || n > 0)
+	return err
+}
+
+// sinkFault says what is wrong with the sink without its path.
+func sinkFault(err error) string {
+	var path *fs.PathError
+	if errors.As(err, &path) {
+		err = path.Err
+	}
+	return err.Error()
 }
 
 func (a *auditLog) close() error {

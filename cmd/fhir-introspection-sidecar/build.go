@@ -14,7 +14,7 @@ import (
 
 // build assembles the program. It reads files and opens no connection. When the
 // settings have faults it only looks for further ones. tap, if there is one,
-// watches the requests to the authorization server.
+// watches the requests to the authorization server and for documents.
 func build(s *settings, logger *slog.Logger, stdout io.Writer, tap *wiretap) (*sidecar, []fault) {
 	sc := &sidecar{settings: s, logger: logger, registry: newRegistry(), adminToken: watch(s.AdminTokenFile)}
 	faults := append(slices.Clone(s.faults), s.checkFiles()...)
@@ -31,6 +31,9 @@ func build(s *settings, logger *slog.Logger, stdout io.Writer, tap *wiretap) (*s
 		faults = addFaults(faults, sc.buildAudit(stdout))
 	}
 	if len(faults) == 0 {
+		if tap == nil { // the doctor's calls are nobody's requests
+			sc.tracing = newTracing(logger)
+		}
 		faults = addFaults(faults, sc.buildPath())
 	}
 	if len(faults) > 0 {
@@ -96,12 +99,12 @@ func (sc *sidecar) buildClients(tap *wiretap) (err error) {
 	if err != nil {
 		return err
 	}
-	if tap != nil {
-		tap.base, sc.httpClient.Transport = sc.httpClient.Transport, tap
-	}
 	sc.fhirClient, err = introspection.NewHTTPClient(introspection.TransportConfig{
 		Timeout: fhirDocumentTimeout, UserAgent: agent, Logger: sc.logger,
 	})
+	if err == nil && tap != nil {
+		tap.watch(sc.httpClient, sc.fhirClient)
+	}
 	return err
 }
 
@@ -114,7 +117,8 @@ func (sc *sidecar) buildDiscovery() (err error) {
 	config := introspection.DiscoveryConfig{
 		FHIRClient: sc.fhirClient, Issuer: s.IssuerURL, IssuerClient: sc.httpClient,
 		AllowedHosts: s.DiscoveryAllowedHosts, AllowInsecureHTTP: s.AllowInsecureHTTP,
-		Pinned: s.pinned(), Logger: sc.logger, Registerer: sc.registry,
+		Pinned: s.pinned(), NeedsToken: s.needsTokenEndpoint(), NeedsJWKS: s.JWTPrecheck,
+		Logger: sc.logger, Registerer: sc.registry,
 	}
 	if s.asksFHIRServer() {
 		config.FHIRBase = s.fhirBase()
@@ -217,6 +221,7 @@ func (sc *sidecar) buildPath() error {
 		TrustedProxies:     s.trusted,
 		Logger:             sc.logger,
 		Registerer:         sc.registry,
+		Tracer:             sc.tracing.tracer(),
 	}
 	if sc.audit != nil {
 		config.Audit = sc.audit.add
@@ -237,6 +242,7 @@ func (sc *sidecar) buildClient() (err error) {
 		Claims:        sc.claims(),
 		Logger:        sc.logger,
 		Registerer:    sc.registry,
+		Tracer:        sc.tracing.tracer(),
 	}
 	if s.JWTPrecheck {
 		config.Precheck, err = introspection.NewPrecheck(introspection.PrecheckConfig{

@@ -1,79 +1,100 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"maps"
-	"slices"
 	"strings"
-	"text/tabwriter"
-
-	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
 )
 
-// checkToken shows what would become of a request with a given token.
-func (d *doctor) checkToken(ctx context.Context, path string) {
-	const check = "token"
-	content, err := watch(path)(true)
-	if err != nil {
-		d.add(checkResult{check, statusFail, err.Error(), "the file can't be read", "-token-file"})
-		return
-	}
-	response, err := d.sidecar.client.Introspect(ctx, strings.TrimSpace(string(content)))
-	switch {
-	case errors.Is(err, introspection.ErrInactive):
-		d.add(checkResult{check, statusFail, "inactive", "expired, revoked, of another issuer, or a token that is never accepted", ""})
-		return
-	case err != nil:
-		cause, setting := d.diagnose(ctx, d.wire.last(d.sidecar.endpoints().Introspection), err)
-		d.add(checkResult{check, statusFail, err.Error(), cause, setting})
-		return
-	}
-	d.add(checkResult{Check: check, Status: statusOK, Detail: "active"})
-	for _, v := range d.sidecar.proxy.Explain(response) {
-		r := checkResult{Check: "token " + v.Check, Status: statusOK, Detail: v.Detail}
-		if !v.Passed {
-			r.Status, r.Cause, r.Setting = statusFail, "the token doesn't have what is required", v.Setting
+// checkReport is what -json prints; docs/operations/check.md describes it.
+type checkReport struct {
+	OK     bool          `json:"ok"`
+	Checks []checkResult `json:"checks"`
+}
+
+// readSecrets takes note of what must not be printed, whoever repeats it.
+func (d *doctor) readSecrets() {
+	s := d.settings
+	for _, path := range []string{s.BearerTokenFile, s.ClientSecretFile, s.AdminTokenFile, d.tokenFile} {
+		if path == "" {
+			continue
 		}
-		d.add(r)
+		content, err := watch(path)(true)
+		// What is this short is no secret, and could be part of any word.
+		if secret := strings.TrimSpace(string(content)); err == nil && len(secret) >= 8 {
+			d.secrets = append(d.secrets, secret)
+		}
 	}
-	header := d.sidecar.proxy.ContextFor(response)
-	for _, name := range slices.Sorted(maps.Keys(header)) {
-		d.add(checkResult{Check: "header", Status: statusOK, Detail: name + ": " + header.Get(name)})
+}
+
+func (d *doctor) withoutSecrets(s string) string {
+	for _, secret := range d.secrets {
+		s = strings.ReplaceAll(s, secret, "(secret)")
 	}
+	return s
 }
 
 // print writes the results and returns the exit code.
 func (d *doctor) print(w io.Writer, asJSON bool) int {
-	code := exitOK
-	for _, r := range d.results {
-		if r.Status == statusFail {
+	code, counts := exitOK, make(map[string]int)
+	for i := range d.results {
+		r := &d.results[i]
+		r.Detail, r.Cause = d.withoutSecrets(r.Detail), d.withoutSecrets(r.Cause)
+		if counts[r.Status]++; r.Status == statusFail {
 			code = exitFailure
 		}
 	}
+	var b strings.Builder
 	if asJSON {
-		encoder := json.NewEncoder(w)
+		encoder := json.NewEncoder(&b)
 		encoder.SetIndent("", "  ")
-		if encoder.Encode(map[string]any{"ok": code == exitOK, "checks": d.results}) != nil {
+		encoder.SetEscapeHTML(false)
+		if encoder.Encode(checkReport{code == exitOK, d.results}) != nil {
 			return exitFailure
 		}
-		return code
+	} else {
+		writeTable(&b, d.results)
+		writeSummary(&b, counts)
 	}
-	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	for _, r := range d.results {
-		_, _ = fmt.Fprintf(table, "%s\t%s\t%s\n", r.Status, r.Check, r.Detail)
-		if r.Cause != "" {
-			_, _ = fmt.Fprintf(table, "\t\tlikely cause: %s\n", r.Cause)
-		}
-		if r.Setting != "" && r.Status != statusOK {
-			_, _ = fmt.Fprintf(table, "\t\tlook at: %s\n", r.Setting)
-		}
-	}
-	if table.Flush() != nil {
+	if _, err := io.WriteString(w, b.String()); err != nil {
 		return exitFailure
 	}
 	return code
+}
+
+// words are the statuses as the table shows them: what fails stands out.
+var words = map[string]string{statusOK: "ok", statusWarn: "warn", statusFail: "FAIL", statusSkipped: "-"}
+
+// writeTable gives each result a line, and causes and settings lines of their
+// own below it.
+func writeTable(b *strings.Builder, results []checkResult) {
+	width := 0
+	for _, r := range results {
+		width = max(width, len(r.Check))
+	}
+	line := func(status, check, text string) { fmt.Fprintf(b, "%-4s  %-*s  %s\n", status, width, check, text) }
+	for _, r := range results {
+		line(words[r.Status], r.Check, r.Detail)
+		if r.Cause != "" {
+			line("", "", "likely cause: "+r.Cause)
+		}
+		if r.Setting != "" {
+			line("", "", "look at: "+r.Setting)
+		}
+	}
+}
+
+func writeSummary(b *strings.Builder, counts map[string]int) {
+	b.WriteString("\n")
+	switch {
+	case counts[statusFail] > 1:
+		fmt.Fprintf(b, "%d checks failed. Begin with the first: later ones often follow from it.\n", counts[statusFail])
+	case counts[statusFail] == 1:
+		b.WriteString("1 check failed.\n")
+	case counts[statusWarn] > 0:
+		b.WriteString("It works, with warnings.\n")
+	default:
+		b.WriteString("Everything works.\n")
+	}
 }

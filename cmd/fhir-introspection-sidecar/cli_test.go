@@ -95,6 +95,10 @@ func neighbours(ts *testscript.TestScript, _ bool, _ []string) {
 			case <-r.Context().Done():
 			}
 		}
+		if r.URL.Path == "/fhir/metadata" {
+			_, _ = io.WriteString(w, `{"resourceType":"CapabilityStatement","fhirVersion":"4.0.1","software":{"name":"Test FHIR","version":"1.2"}}`)
+			return
+		}
 		_, _ = io.WriteString(w, `{"resourceType":"Bundle","patient":"`+r.Header.Get("X-Launch-Patient")+`"}`)
 	}))
 	ts.Defer(func() {

@@ -263,12 +263,15 @@ func TestEveryFaultAtOnce(t *testing.T) {
 	for _, name := range variables() {
 		switch name {
 		case "SIDECAR_CLIENT_ID", "SIDECAR_CLIENT_KEY_ID", "SIDECAR_CLIENT_ASSERTION_AUDIENCE", "SIDECAR_TOKEN_SCOPE",
-			"SIDECAR_REQUIRED_AUDIENCES", "SIDECAR_REQUIRED_ISSUERS", "SIDECAR_REQUIRED_TOKEN_TYPES":
+			"SIDECAR_REQUIRED_AUDIENCES", "SIDECAR_REQUIRED_ISSUERS", "SIDECAR_REQUIRED_TOKEN_TYPES",
+			"SIDECAR_AUDIT_LOG": // opened once all else is right
 			continue // any text will do for these
 		case "SIDECAR_REQUIRED_SCOPES":
 			environ[name] = canary + ` "a b"`
 		case "SIDECAR_PUBLIC_PATHS":
 			environ[name] = "/" + canary
+		case "SIDECAR_DISCOVERY_ALLOWED_HOSTS":
+			environ[name] = "https://" + canary
 		case "SIDECAR_UPSTREAM_URL":
 			environ[name] = "http://user:" + canary + "@127.0.0.1/fhir"
 		case "SIDECAR_INTROSPECTION_ENDPOINT":

@@ -4,275 +4,172 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
-	"sync"
 	"syscall"
-	"time"
 
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
 )
 
-// wireExchange is what the doctor keeps of one request and its answer: nothing
-// that is secret.
-type wireExchange struct {
-	status      int
-	contentType string
-	date        time.Time
-	received    time.Time
-	tls         *tls.ConnectionState
-	err         error
-	assertion   sentAssertion
-}
+// endpointSetting is where the introspection endpoint's URL is set.
+const endpointSetting = "SIDECAR_INTROSPECTION_ENDPOINT"
 
-// sentAssertion are the parts of a client assertion that a registration must match.
-type sentAssertion struct {
-	Algorithm string `json:"alg"`
-	KeyID     string `json:"kid"`
-	Audience  string `json:"aud"`
-	IssuedAt  int64  `json:"iat"`
-	Expires   int64  `json:"exp"`
-}
-
-func (ex wireExchange) assertionDetail() string {
-	a := ex.assertion
-	if a.Algorithm == "" {
-		return ""
+// networkCause names the likely cause of an exchange without an answer. setting
+// is where the URL comes from.
+func networkCause(ex wireExchange, setting string) diagnosis {
+	var (
+		dns     *net.DNSError
+		timeout net.Error
+	)
+	if why, ok := tlsCause(ex, setting); ok {
+		return why
 	}
-	return fmt.Sprintf("; assertion with alg %s, kid %s, aud %s, valid %d s", a.Algorithm, a.KeyID, a.Audience, a.Expires-a.IssuedAt)
-}
-
-// clockDifference is how far the server's clock is ahead of ours.
-func (ex wireExchange) clockDifference() (time.Duration, bool) {
-	if ex.date.IsZero() {
-		return 0, false
+	host := "there"
+	if u, err := url.Parse(ex.url); err == nil && u.Host != "" {
+		host = "at " + u.Host
 	}
-	return ex.date.Sub(ex.received).Round(time.Second), true
-}
-
-// wiretap watches the requests to the authorization server.
-type wiretap struct {
-	base http.RoundTripper
-
-	mu        sync.Mutex
-	exchanges map[string]wireExchange
-}
-
-// RoundTrip implements http.RoundTripper.
-func (w *wiretap) RoundTrip(req *http.Request) (*http.Response, error) {
-	ex := wireExchange{assertion: readAssertion(req)}
-	res, err := w.base.RoundTrip(req)
-	ex.err, ex.received = err, time.Now()
-	if err == nil {
-		ex.status, ex.contentType, ex.tls = res.StatusCode, res.Header.Get("Content-Type"), res.TLS
-		ex.date, _ = http.ParseTime(res.Header.Get("Date"))
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.exchanges[req.URL.String()] = ex
-	return res, err
-}
-
-func (w *wiretap) last(location string) wireExchange {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.exchanges[location]
-}
-
-// readAssertion takes the public parts of the assertion in a form.
-func readAssertion(req *http.Request) (a sentAssertion) {
-	if req.GetBody == nil {
-		return a
-	}
-	body, err := req.GetBody()
-	if err != nil {
-		return a
-	}
-	copied := req.Clone(context.Background())
-	copied.Body = body
-	if copied.ParseForm() != nil {
-		return a
-	}
-	parts := strings.Split(copied.PostForm.Get("client_assertion"), ".")
-	for _, part := range parts[:min(2, len(parts))] {
-		decoded, err := base64.RawURLEncoding.DecodeString(part)
-		if err == nil {
-			_ = json.Unmarshal(decoded, &a) // what isn't there stays empty
+	switch err := ex.err; {
+	case errors.As(err, &dns) && dns.IsNotFound:
+		return diagnosis{"the host name is not known here", setting}
+	case errors.As(err, &dns):
+		return diagnosis{"the host name can't be resolved: DNS doesn't work here", setting}
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return diagnosis{"nothing listens " + host, setting}
+	case ex.late, errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
+		if !ex.connected {
+			return diagnosis{"no connection in time: a firewall, a NetworkPolicy, or a wrong address", setting}
 		}
+		if setting == upstreamSetting {
+			return diagnosis{"it takes the connection and doesn't answer in time", setting}
+		}
+		return diagnosis{"it takes the connection and doesn't answer in time: overloaded, or slower than is allowed", "SIDECAR_INTROSPECTION_TIMEOUT"}
+	case errors.Is(err, context.Canceled):
+		return diagnosis{"interrupted", ""}
 	}
-	return a
+	return diagnosis{"what listens " + host + " closes the connection without an answer", setting}
 }
 
-// networkCause names the likely cause of a failed connection.
-func networkCause(err error) (cause, setting string) {
+const upstreamSetting = "SIDECAR_UPSTREAM_URL"
+
+// upstreamCause is networkCause for the FHIR server, whose certificate is
+// checked against the system's roots.
+func upstreamCause(ex wireExchange) diagnosis {
+	why := networkCause(ex, upstreamSetting)
+	if why.setting == "SIDECAR_CA_FILE" {
+		return diagnosis{why.cause + "; SIDECAR_CA_FILE is for the authorization server, the FHIR server's authority must be among the system's", upstreamSetting}
+	}
+	return why
+}
+
+// tlsCause explains a handshake that failed.
+func tlsCause(ex wireExchange, setting string) (diagnosis, bool) {
 	var (
 		authority x509.UnknownAuthorityError
 		host      x509.HostnameError
 		invalid   x509.CertificateInvalidError
 		record    tls.RecordHeaderError
-		alert     tls.AlertError
-		dns       *net.DNSError
-		timeout   net.Error
+		op        *net.OpError
 	)
-	switch {
+	switch err := ex.err; {
+	case err == nil:
+		return diagnosis{}, false
 	case errors.As(err, &authority):
-		return "its certificate is signed by an authority that is not trusted", "SIDECAR_CA_FILE"
+		by := ""
+		if authority.Cert != nil && authority.Cert.Issuer.CommonName != "" {
+			by = fmt.Sprintf(" (%s)", shown(authority.Cert.Issuer.CommonName))
+		}
+		return diagnosis{"the server's certificate is signed by an authority" + by + " that is not trusted here", "SIDECAR_CA_FILE"}, true
 	case errors.As(err, &host):
-		return "its certificate is for another host name", "SIDECAR_INTROSPECTION_ENDPOINT"
+		return diagnosis{fmt.Sprintf("the server's certificate is for %s, not for %s", certificateNames(host.Certificate), shown(host.Host)), setting}, true
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
-		return "its certificate has expired, or this machine's clock is wrong", ""
-	case errors.As(err, &alert), strings.Contains(err.Error(), "remote error: tls"):
-		return "it refuses the TLS handshake; it may ask for a client certificate", "SIDECAR_CLIENT_CERT_FILE"
+		return diagnosis{"the server's certificate has expired or is not valid yet, or this machine's clock is wrong", ""}, true
+	case errors.As(err, &invalid):
+		return diagnosis{"the server's certificate is not valid for a server", ""}, true
+	case errors.As(err, &op) && op.Op == "remote error":
+		return alertCause(strings.TrimPrefix(op.Err.Error(), "tls: ")), true
 	case errors.As(err, &record), strings.Contains(err.Error(), "server gave HTTP response to HTTPS client"):
-		return "it speaks plain HTTP where https is configured", "SIDECAR_INTROSPECTION_ENDPOINT"
-	case errors.As(err, &dns):
-		return "its host name is not known", "SIDECAR_INTROSPECTION_ENDPOINT"
-	case errors.Is(err, syscall.ECONNREFUSED):
-		return "nothing listens there", "SIDECAR_INTROSPECTION_ENDPOINT"
-	case errors.As(err, &timeout) && timeout.Timeout(), errors.Is(err, context.DeadlineExceeded):
-		return "no answer in time: a firewall, a NetworkPolicy, or a server that is slow", "SIDECAR_INTROSPECTION_TIMEOUT"
+		return diagnosis{"it speaks plain HTTP, and the URL says https", setting}, true
 	}
-	return "the connection breaks", "SIDECAR_INTROSPECTION_ENDPOINT"
+	return diagnosis{}, false
+}
+
+// alertCause explains why the server broke off a handshake.
+func alertCause(alert string) diagnosis {
+	switch {
+	case alert == "certificate required", strings.Contains(alert, "handshake failure"):
+		return diagnosis{"the server asks for a client certificate, mTLS (alert: " + alert + ")", "SIDECAR_CLIENT_CERT_FILE"}
+	case strings.Contains(alert, "protocol version"):
+		return diagnosis{"the server speaks no TLS from 1.2 on", ""}
+	case strings.Contains(alert, "certificate"):
+		return diagnosis{"the server refuses the client certificate, or asks for one (alert: " + alert + ")", "SIDECAR_CLIENT_CERT_FILE"}
+	}
+	return diagnosis{"the server breaks off the TLS handshake (alert: " + alert + ")", ""}
+}
+
+// certificateNames are those that a certificate is for.
+func certificateNames(cert *x509.Certificate) string {
+	if cert == nil {
+		return "another host"
+	}
+	names := append([]string{}, cert.DNSNames...)
+	for _, ip := range cert.IPAddresses {
+		names = append(names, ip.String())
+	}
+	if len(names) == 0 {
+		return "no host name"
+	}
+	return shown(strings.Join(names[:min(len(names), 3)], ", "))
 }
 
 // diagnose names the likely cause of a failed introspection and what to change.
-func (d *doctor) diagnose(ctx context.Context, ex wireExchange, err error) (cause, setting string) {
-	const endpoint = "SIDECAR_INTROSPECTION_ENDPOINT"
+func (d *doctor) diagnose(ctx context.Context, ex wireExchange, err error) diagnosis {
 	switch {
-	case ex.err != nil:
-		return networkCause(ex.err)
-	case ex.status == 0 && d.settings.usesGrant():
-		return "there is no own token to ask with; see own credential", ""
+	case ex.status == 0:
+		return networkCause(ex, endpointSetting)
 	case ex.status == http.StatusUnauthorized:
 		return d.diagnoseRefused(ctx, ex)
 	case ex.status >= 300 && ex.status < 400:
-		return "the URL redirects, perhaps to a login page; redirects are never followed", endpoint
+		to := ""
+		if ex.location != "" {
+			to = " to " + ex.location
+		}
+		return diagnosis{"the URL redirects" + to + ", perhaps a login page; redirects are never followed", endpointSetting}
 	case ex.status == http.StatusBadRequest:
-		return "the server doesn't take the request; it may expect another way of authenticating", "SIDECAR_INTROSPECTION_AUTH"
+		return d.diagnoseBadRequest(ctx, ex)
 	case ex.status == http.StatusForbidden:
-		return "this client may not introspect: its registration or its scope", "SIDECAR_TOKEN_SCOPE"
+		if d.settings.usesGrant() {
+			return diagnosis{"the own token may not introspect: its scope, or the client's registration", "SIDECAR_TOKEN_SCOPE"}
+		}
+		return diagnosis{"this client may not introspect: its registration at the authorization server", ""}
 	case ex.status == http.StatusNotFound, ex.status == http.StatusMethodNotAllowed, ex.status == http.StatusGone:
-		return "there is no introspection endpoint at this URL", endpoint
+		return diagnosis{"there is no introspection endpoint at this URL", endpointSetting}
 	case ex.status == http.StatusTooManyRequests:
-		return "the server asks to slow down", ""
+		return diagnosis{"the authorization server asks to slow down: try again later", ""}
 	case ex.status >= 500:
-		return "the authorization server itself fails", ""
+		return diagnosis{"the authorization server itself fails, or the gateway in front of it", ""}
 	case strings.Contains(ex.contentType, "html"):
-		return "a web page answers: the URL is wrong, or a gateway stands in between", endpoint
+		return diagnosis{"a web page answers: the URL is not that of the endpoint, or a gateway stands in between", endpointSetting}
 	case errors.Is(err, introspection.ErrMalformed):
-		return "what answers is no introspection endpoint", endpoint
+		return diagnosis{"what answers is no introspection endpoint", endpointSetting}
+	case errors.Is(err, introspection.ErrUnavailable):
+		return diagnosis{"the answer breaks off or comes too slowly", "SIDECAR_INTROSPECTION_TIMEOUT"}
 	}
-	return "", endpoint
+	return diagnosis{"", endpointSetting}
 }
 
-// diagnoseRefused explains a 401. A client assertion can be refused for many
-// reasons that look alike, so that the likely alternatives are tried.
-func (d *doctor) diagnoseRefused(ctx context.Context, ex wireExchange) (cause, setting string) {
-	if difference, ok := ex.clockDifference(); ok && difference.Abs() > maxClockDifference {
-		return fmt.Sprintf("the clocks differ by %v", difference), ""
+// diagnoseBadRequest explains a 400, which some servers answer to a way of
+// authenticating that they don't know.
+func (d *doctor) diagnoseBadRequest(ctx context.Context, ex wireExchange) diagnosis {
+	if why, found := d.tryOtherAuth(ctx); found {
+		return why
 	}
-	s := d.settings
-	switch introspection.Auth(s.IntrospectionAuth) {
-	case introspection.AuthBearer:
-		if s.usesGrant() {
-			return "the token that the token endpoint gave may not introspect: scope or registration", "SIDECAR_TOKEN_SCOPE"
-		}
-		return "the own token is expired or not known there", "SIDECAR_BEARER_TOKEN_FILE"
-	case introspection.AuthClientAssertion:
-		return d.tryAssertions(ctx, ex)
-	case introspection.AuthClientSecretBasic:
-		if d.accepted(ctx, func(c *introspection.CredentialConfig) { c.Auth = introspection.AuthClientSecretPost }) {
-			return "the server wants the secret in the form: client_secret_post was accepted", "SIDECAR_INTROSPECTION_AUTH"
-		}
-		return "client id or secret is not right", "SIDECAR_CLIENT_SECRET_FILE"
-	case introspection.AuthClientSecretPost:
-		if d.accepted(ctx, func(c *introspection.CredentialConfig) { c.Auth = introspection.AuthClientSecretBasic }) {
-			return "the server wants the secret in the header: client_secret_basic was accepted", "SIDECAR_INTROSPECTION_AUTH"
-		}
-		return "client id or secret is not right", "SIDECAR_CLIENT_SECRET_FILE"
+	// A port that speaks TLS answers plain HTTP so, with a page or a bare line.
+	if strings.HasPrefix(ex.url, "http://") && (ex.date.IsZero() || strings.Contains(ex.contentType, "html")) {
+		return diagnosis{"the port speaks https, and the URL says http", endpointSetting}
 	}
-	return "the server wants a credential", "SIDECAR_INTROSPECTION_AUTH"
-}
-
-// tryAssertions sends what differs in one point from what was refused.
-func (d *doctor) tryAssertions(ctx context.Context, ex wireExchange) (cause, setting string) {
-	for _, audience := range []string{"introspection", "token", "issuer"} {
-		if audience == "token" && d.sidecar.endpoints().Token == "" || audience == "issuer" && d.settings.IssuerURL == "" {
-			continue
-		}
-		if d.accepted(ctx, func(c *introspection.CredentialConfig) { c.Audience = audience }) {
-			return "the server wants another audience: " + audience + " was accepted", "SIDECAR_CLIENT_ASSERTION_AUDIENCE"
-		}
-	}
-	for _, algorithm := range sameKey(ex.assertion.Algorithm) {
-		if d.accepted(ctx, func(c *introspection.CredentialConfig) { c.Algorithm = algorithm }) {
-			return "the server wants another algorithm: " + algorithm + " was accepted", "SIDECAR_CLIENT_ASSERTION_ALG"
-		}
-	}
-	return fmt.Sprintf("the key is not registered for this client, or not under kid %s; audience %s or algorithm %s may be wrong too",
-		ex.assertion.KeyID, ex.assertion.Audience, ex.assertion.Algorithm), "SIDECAR_CLIENT_KEY_ID"
-}
-
-// sameKey lists the other algorithms that an RSA key can sign with.
-func sameKey(algorithm string) []string {
-	if !strings.HasPrefix(algorithm, "RS") && !strings.HasPrefix(algorithm, "PS") {
-		return nil
-	}
-	var others []string
-	for _, a := range []string{"RS384", "RS256", "RS512", "PS256", "PS384"} {
-		if a != algorithm {
-			others = append(others, a)
-		}
-	}
-	return others
-}
-
-// accepted asks about a random token with a credential that was changed.
-func (d *doctor) accepted(ctx context.Context, change func(*introspection.CredentialConfig)) bool {
-	config := d.sidecar.credentialConfig()
-	config.Registerer = nil // the one that was refused is registered
-	change(&config)
-	credential, err := introspection.NewCredential(config)
-	if err != nil {
-		return false
-	}
-	client, err := introspection.NewClient(introspection.ClientConfig{
-		Endpoint:   func() string { return d.sidecar.endpoints().Introspection },
-		Credential: credential, HTTPClient: d.sidecar.httpClient,
-		Timeout: d.settings.IntrospectionTimeout, MaxConcurrent: 1,
-	})
-	if err != nil {
-		return false
-	}
-	_, err = client.Introspect(ctx, introspection.NewRequestID())
-	return errors.Is(err, introspection.ErrInactive)
-}
-
-// diagnoseGrant explains why the token endpoint gave no token.
-func (d *doctor) diagnoseGrant(ex wireExchange) (cause, setting string) {
-	const endpoint = "SIDECAR_TOKEN_ENDPOINT"
-	switch {
-	case ex.err != nil:
-		cause, setting = networkCause(ex.err)
-		return cause, strings.Replace(setting, "SIDECAR_INTROSPECTION_ENDPOINT", endpoint, 1)
-	case ex.status == 0:
-		return "the token endpoint was not reached", endpoint
-	case ex.status == http.StatusUnauthorized && ex.assertion.Algorithm != "":
-		if difference, ok := ex.clockDifference(); ok && difference.Abs() > maxClockDifference {
-			return fmt.Sprintf("the clocks differ by %v", difference), ""
-		}
-		return "the assertion is refused: key not registered, kid, algorithm or audience", "SIDECAR_CLIENT_ASSERTION_AUDIENCE"
-	case ex.status == http.StatusUnauthorized:
-		return "client id or secret is not right", "SIDECAR_CLIENT_SECRET_FILE"
-	case ex.status == http.StatusBadRequest:
-		return "the grant or the scope is not allowed for this client", "SIDECAR_TOKEN_SCOPE"
-	case ex.status >= 500:
-		return "the authorization server itself fails", ""
-	}
-	return "there is no token endpoint at this URL", endpoint
+	return diagnosis{"the server doesn't take the request; it may expect another way of authenticating", "SIDECAR_INTROSPECTION_AUTH"}
 }

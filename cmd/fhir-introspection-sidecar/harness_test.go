@@ -175,7 +175,8 @@ func start(t *testing.T, e env) *world {
 	return startWith(t, introspectiontest.NewServer(t), e)
 }
 
-func startWith(t *testing.T, as *introspectiontest.Server, e env) *world {
+// startWith takes further variables, each as name=value.
+func startWith(t *testing.T, as *introspectiontest.Server, e env, extra ...string) *world {
 	t.Helper()
 	w := &world{as: as, up: newUpstream(t), file: writeFile(t, "bearer", introspectiontest.DefaultBearer+"\n")}
 	as.AddToken("good", as.Claims())
@@ -184,7 +185,7 @@ func startWith(t *testing.T, as *introspectiontest.Server, e env) *world {
 		"INTROSPECTION_ENDPOINT": as.URL + introspectiontest.IntrospectionPath, "BEARER_TOKEN_FILE": w.file, "SHUTDOWN_TIMEOUT": "2s",
 	}
 	maps.Copy(all, e)
-	w.child = spawn(t, all, nil)
+	w.child = spawn(t, all, extra)
 	w.awaitServing(t)
 	return w
 }

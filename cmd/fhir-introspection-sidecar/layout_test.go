@@ -23,11 +23,17 @@ var arrows = map[string][]string{
 		module + "/introspection", module + "/cache", module + "/proxy",
 		"github.com/gorilla/mux", "github.com/kelseyhightower/envconfig",
 		"github.com/prometheus/client_golang/...", "golang.org/x/sync/errgroup",
+		// tracing.go is where the SDK comes in.
+		"go.opentelemetry.io/otel", "go.opentelemetry.io/otel/attribute", "go.opentelemetry.io/otel/trace",
+		"go.opentelemetry.io/otel/sdk/resource", "go.opentelemetry.io/otel/sdk/trace",
+		"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp",
 	},
 	"cmd/demo": {module + "/introspection/introspectiontest"},
 	"proxy": {
 		module + "/introspection", module + "/proxy/fhir", module + "/proxy/smart",
 		"github.com/gorilla/mux", "github.com/prometheus/client_golang/...",
+		"go.opentelemetry.io/otel/attribute", "go.opentelemetry.io/otel/codes",
+		"go.opentelemetry.io/otel/propagation", "go.opentelemetry.io/otel/trace",
 	},
 	"cache": {
 		module + "/introspection",
@@ -36,6 +42,8 @@ var arrows = map[string][]string{
 	"introspection": {
 		"github.com/coreos/go-oidc/v3/...", "github.com/go-jose/go-jose/v4/...",
 		"github.com/prometheus/client_golang/...", "golang.org/x/oauth2/...",
+		"go.opentelemetry.io/otel/attribute", "go.opentelemetry.io/otel/codes",
+		"go.opentelemetry.io/otel/propagation", "go.opentelemetry.io/otel/trace",
 	},
 	"introspection/introspectiontest": {},
 	"proxy/fhir":                      {},

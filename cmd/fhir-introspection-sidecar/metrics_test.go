@@ -32,6 +32,8 @@ var metricLabels = map[string][]string{
 	"introspection_sidecar_credential_expiry_timestamp_seconds": {},
 	"introspection_sidecar_spoofed_headers_total":               {},
 	"introspection_sidecar_omitted_headers_total":               {"header", "reason"},
+	"introspection_sidecar_audit_dropped_total":                 {},
+	"introspection_sidecar_discovery_disagreements_total":       {},
 	"introspection_sidecar_build_info":                          {"version", "commit", "goversion"},
 }
 
@@ -128,7 +130,7 @@ func exercise(t *testing.T) (*sidecar, map[string]*metricDoc) {
 			panic(http.ErrAbortHandler)
 		}
 	}
-	sc := assemble(t, as, fhir, grantWith(
+	sc := assemble(t, as, fhir, grantWith("SIDECAR_AUDIT_LOG", "stdout", "SIDECAR_JWT_PRECHECK", "true", "SIDECAR_ISSUER_URL", as.URL,
 		"SIDECAR_TOKEN_ENDPOINT", as.TokenEndpoint(), "SIDECAR_CLIENT_ID", introspectiontest.DefaultClientID,
 		"SIDECAR_CLIENT_SECRET_FILE", writeFile(t, "secret", introspectiontest.DefaultClientSecret))...)
 	server := httptest.NewUnstartedServer(nil)
@@ -228,7 +230,9 @@ func TestMetricsAtStart(t *testing.T) {
 	for name := range metricLabels {
 		switch name {
 		case "introspection_sidecar_omitted_headers_total", // only with the headers that were
-			"introspection_sidecar_credential_expiry_timestamp_seconds": // only when it is known
+			"introspection_sidecar_credential_expiry_timestamp_seconds", // only when it is known
+			"introspection_sidecar_audit_dropped_total",                 // only with an audit log
+			"introspection_sidecar_discovery_disagreements_total":       // only when discovery runs
 			if metrics[name] != nil {
 				t.Errorf("%s is there already", name)
 			}

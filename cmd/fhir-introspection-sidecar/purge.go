@@ -5,6 +5,7 @@ import (
 	"crypto/subtle"
 	"encoding/hex"
 	"errors"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -58,11 +59,15 @@ func (sc *sidecar) isAdmin(r *http.Request) bool {
 func (sc *sidecar) purge(w http.ResponseWriter, r *http.Request) {
 	if !sc.isAdmin(r) {
 		sc.auditPurge(r, http.StatusUnauthorized, cache.Filter{})
+		sc.logger.Warn("cache purge refused")
 		w.Header().Set("WWW-Authenticate", `Bearer realm="admin"`)
 		writeStatus(w, http.StatusUnauthorized, map[string]any{"error": "the admin token is required"})
 		return
 	}
 	filter, err := parseFilter(r.URL.RawQuery)
+	if err == nil && r.ContentLength != 0 {
+		err = errors.New("filters stand in the query; there must be no body")
+	}
 	if err != nil {
 		sc.auditPurge(r, http.StatusBadRequest, cache.Filter{})
 		writeStatus(w, http.StatusBadRequest, map[string]any{"error": err.Error()})
@@ -80,25 +85,30 @@ func parseFilter(query string) (f cache.Filter, err error) {
 	if err != nil {
 		return f, errors.New("the query can't be parsed")
 	}
-	for name, value := range values {
-		if len(value) != 1 || value[0] == "" {
+	for name, all := range values {
+		if len(all) != 1 {
 			return f, errors.New("each filter takes one value")
 		}
+		value := all[0]
 		switch name {
 		case "token_sha256":
-			digest, err := hex.DecodeString(value[0])
+			digest, err := hex.DecodeString(value)
 			if err != nil || len(digest) != sha256.Size {
 				return f, errors.New("token_sha256 must be 64 hex digits")
 			}
-			f.TokenSHA256 = [sha256.Size]byte(digest)
+			f.TokenSHA256 = (*[sha256.Size]byte)(digest)
 		case "sub":
-			f.Subject = value[0]
+			f.Subject = value
 		case "client_id":
-			f.ClientID = value[0]
+			f.ClientID = value
 		case "patient":
-			f.Patient = strings.TrimPrefix(value[0], "Patient/")
+			value = strings.TrimPrefix(value, "Patient/")
+			f.Patient = value
 		default:
 			return f, errors.New("filters are token_sha256, sub, client_id and patient")
+		}
+		if value == "" {
+			return f, errors.New("each filter takes one value")
 		}
 	}
 	return f, nil
@@ -108,10 +118,15 @@ func (sc *sidecar) auditPurge(r *http.Request, status int, filter cache.Filter) 
 	if sc.audit == nil {
 		return
 	}
-	sc.audit.add(proxy.AuditRecord{
+	record := proxy.AuditRecord{
 		Time: time.Now().UTC(), Decision: "cache_purge", Status: status, Method: r.Method, Interaction: "unknown",
-		ClientID: filter.ClientID, Subject: filter.Subject, Patient: filter.Patient, Peer: r.RemoteAddr,
-	})
+		ClientID: filter.ClientID, Subject: filter.Subject, Patient: filter.Patient,
+	}
+	record.Peer, _, _ = net.SplitHostPort(r.RemoteAddr) // empty for what is no address
+	if filter.TokenSHA256 != nil {
+		record.TokenRef = sc.cache.DigestRef(*filter.TokenSHA256)
+	}
+	sc.audit.add(record)
 }
 
 // jwks publishes the key that our assertions are signed with, so that it can be

@@ -21,7 +21,7 @@ endpoint (RFC 7662) calls active, with its launch context as headers.
 
 Usage:
   fhir-introspection-sidecar [serve]   run until SIGTERM, drain, end
-  fhir-introspection-sidecar check     try the configuration for real and say what is wrong (-json, -token-file)
+  fhir-introspection-sidecar check     try the configuration for real and say what is wrong; see check -h
   fhir-introspection-sidecar config    print every setting as a Markdown table
   fhir-introspection-sidecar version   print version, commit and Go version
 

@@ -73,7 +73,11 @@ var settingTests = []struct {
 	{"SIDECAR_INTROSPECTION_ENDPOINT", "http://[::1]/introspect", nil, ""},
 	{"SIDECAR_INTROSPECTION_ENDPOINT", "http://[::ffff:127.0.0.1]/introspect", nil, ""},
 	{"SIDECAR_INTROSPECTION_ENDPOINT", "http://LocalHost/introspect", nil, ""},
-	{"SIDECAR_INTROSPECTION_ENDPOINT", "", nil, "is required: discovery is not available yet"},
+	{"SIDECAR_INTROSPECTION_ENDPOINT", "", nil, wantEndpoint},
+	{"SIDECAR_INTROSPECTION_ENDPOINT", "", []string{"SIDECAR_ISSUER_URL", "https://as.example"}, ""},
+	{"SIDECAR_INTROSPECTION_ENDPOINT", "", []string{"SIDECAR_DISCOVERY_ALLOWED_HOSTS", "as.example"}, ""},
+	{"SIDECAR_INTROSPECTION_ENDPOINT", "", []string{"SIDECAR_UPSTREAM_URL", "http://fhir.internal/{tenant}", "SIDECAR_ISSUER_URL", "https://as.example"}, ""},
+	{"SIDECAR_INTROSPECTION_ENDPOINT", "", []string{"SIDECAR_UPSTREAM_URL", "http://fhir.internal/{tenant}", "SIDECAR_DISCOVERY_ALLOWED_HOSTS", "as.example"}, wantEndpoint},
 	{"SIDECAR_INTROSPECTION_ENDPOINT", "as.example/introspect", nil, "must begin with http:// or https://"},
 	{"SIDECAR_INTROSPECTION_ENDPOINT", "https://u:p@as.example/", nil, "must not have user information: secrets come from files"},
 	{"SIDECAR_INTROSPECTION_ENDPOINT", "http://as.example/introspect", nil, wantInsecure},
@@ -89,13 +93,19 @@ var settingTests = []struct {
 	{"SIDECAR_TOKEN_ENDPOINT", "https://as.example/token", nil, ""},
 	{"SIDECAR_TOKEN_ENDPOINT", "http://as.example/token", nil, wantInsecure},
 	{"SIDECAR_DISCOVERY_ALLOWED_HOSTS", " , ", nil, ""},
-	{"SIDECAR_DISCOVERY_ALLOWED_HOSTS", "as.example", nil, "is not available yet"},
+	{"SIDECAR_DISCOVERY_ALLOWED_HOSTS", "as.example, as.example:8443,[2001:db8::1]:8443", nil, ""},
+	{"SIDECAR_DISCOVERY_ALLOWED_HOSTS", "https://as.example", nil, wantHosts},
+	{"SIDECAR_DISCOVERY_ALLOWED_HOSTS", "as.example/path", nil, wantHosts},
+	{"SIDECAR_DISCOVERY_ALLOWED_HOSTS", "*.example", nil, wantHosts},
+	{"SIDECAR_DISCOVERY_ALLOWED_HOSTS", "as.example:0", nil, wantHosts},
+	{"SIDECAR_DISCOVERY_ALLOWED_HOSTS", "as.example:", nil, wantHosts},
+	{"SIDECAR_DISCOVERY_ALLOWED_HOSTS", "u@as.example", nil, wantHosts},
 
 	{"SIDECAR_INTROSPECTION_AUTH", "bearer", nil, ""},
 	{"SIDECAR_INTROSPECTION_AUTH", "none", []string{"SIDECAR_INTROSPECTION_ENDPOINT", "http://127.0.0.1:9/i"}, ""},
 	{"SIDECAR_INTROSPECTION_AUTH", "none", []string{"SIDECAR_INTROSPECTION_ENDPOINT", "https://localhost/i"}, ""},
-	{"SIDECAR_INTROSPECTION_AUTH", "none", nil, "none is for an endpoint on a loopback address only"},
-	{"SIDECAR_INTROSPECTION_AUTH", "none", []string{"SIDECAR_INTROSPECTION_ENDPOINT", "http://as.example/i", "SIDECAR_ALLOW_INSECURE_HTTP", "true"}, "none is for an endpoint on a loopback address only"},
+	{"SIDECAR_INTROSPECTION_AUTH", "none", nil, "none is for an endpoint that is set and on a loopback address only"},
+	{"SIDECAR_INTROSPECTION_AUTH", "none", []string{"SIDECAR_INTROSPECTION_ENDPOINT", "http://as.example/i", "SIDECAR_ALLOW_INSECURE_HTTP", "true"}, "none is for an endpoint that is set and on a loopback address only"},
 	{"SIDECAR_INTROSPECTION_AUTH", "client_assertion", []string{"SIDECAR_CLIENT_ID", "a", "SIDECAR_CLIENT_KEY_FILE", "/k"}, ""},
 	{"SIDECAR_INTROSPECTION_AUTH", "client_assertion", []string{"SIDECAR_CLIENT_KEY_FILE", "/k"}, "SIDECAR_CLIENT_ID: is required with SIDECAR_INTROSPECTION_AUTH=client_assertion"},
 	{"SIDECAR_INTROSPECTION_AUTH", "client_assertion", []string{"SIDECAR_CLIENT_ID", "a", "SIDECAR_CLIENT_SECRET_FILE", "/s"}, "SIDECAR_CLIENT_KEY_FILE: is required with SIDECAR_INTROSPECTION_AUTH=client_assertion"},
@@ -107,7 +117,7 @@ var settingTests = []struct {
 	{"SIDECAR_INTROSPECTION_AUTH", "", nil, "must be bearer, client_assertion, client_secret_basic, client_secret_post or none"},
 
 	{"SIDECAR_BEARER_TOKEN_FILE", "/t", nil, ""},
-	{"SIDECAR_BEARER_TOKEN_FILE", "", nil, "is required with SIDECAR_INTROSPECTION_AUTH=bearer, or SIDECAR_TOKEN_ENDPOINT with SIDECAR_CLIENT_ID and a secret or key"},
+	{"SIDECAR_BEARER_TOKEN_FILE", "", nil, "is required with SIDECAR_INTROSPECTION_AUTH=bearer, or SIDECAR_CLIENT_ID with a secret or key to get a token at SIDECAR_TOKEN_ENDPOINT"},
 	{"SIDECAR_BEARER_TOKEN_FILE", "", grantWith("SIDECAR_CLIENT_KEY_FILE", "/k"), ""},
 	{"SIDECAR_CLIENT_KEY_FILE", "/k", nil, ""},
 	{"SIDECAR_CLIENT_KEY_FILE", "", grantWith(), "or SIDECAR_CLIENT_SECRET_FILE is required to get a bearer token, and not both"},
@@ -115,7 +125,9 @@ var settingTests = []struct {
 	{"SIDECAR_CLIENT_SECRET_FILE", "/s", grantWith(), ""},
 	{"SIDECAR_CLIENT_ID", "", grantWith("SIDECAR_CLIENT_KEY_FILE", "/k"), "is required to get a bearer token"},
 	{"SIDECAR_CLIENT_ID", "fhir-server", nil, ""},
-	{"SIDECAR_TOKEN_ENDPOINT", "", grantWith("SIDECAR_CLIENT_KEY_FILE", "/k"), "is required to get a bearer token: discovery is not available yet"},
+	{"SIDECAR_TOKEN_ENDPOINT", "", grantWith("SIDECAR_CLIENT_KEY_FILE", "/k"), "is required to get a bearer token, or SIDECAR_ISSUER_URL to discover it"},
+	{"SIDECAR_TOKEN_ENDPOINT", "", grantWith("SIDECAR_CLIENT_KEY_FILE", "/k", "SIDECAR_ISSUER_URL", "https://as.example"), ""},
+	{"SIDECAR_TOKEN_ENDPOINT", "", grantWith("SIDECAR_CLIENT_KEY_FILE", "/k", "SIDECAR_DISCOVERY_ALLOWED_HOSTS", "as.example"), ""},
 	{"SIDECAR_CLIENT_KEY_ID", "2026-1", nil, ""},
 	{"SIDECAR_TOKEN_SCOPE", "system/*.rs introspect", nil, ""},
 	{"SIDECAR_CLIENT_ASSERTION_ALG", "RS256", nil, ""},
@@ -126,6 +138,7 @@ var settingTests = []struct {
 	{"SIDECAR_CLIENT_ASSERTION_AUDIENCE", "https://as.example/", nil, ""},
 	{"SIDECAR_CLIENT_ASSERTION_AUDIENCE", "token", nil, "SIDECAR_TOKEN_ENDPOINT: is required with SIDECAR_CLIENT_ASSERTION_AUDIENCE=token"},
 	{"SIDECAR_CLIENT_ASSERTION_AUDIENCE", "token", []string{"SIDECAR_TOKEN_ENDPOINT", "https://as.example/token"}, ""},
+	{"SIDECAR_CLIENT_ASSERTION_AUDIENCE", "token", []string{"SIDECAR_ISSUER_URL", "https://as.example"}, ""},
 	{"SIDECAR_CLIENT_ASSERTION_AUDIENCE", "issuer", nil, "SIDECAR_ISSUER_URL: is required with SIDECAR_CLIENT_ASSERTION_AUDIENCE=issuer"},
 	{"SIDECAR_CLIENT_ASSERTION_AUDIENCE", "issuer", []string{"SIDECAR_ISSUER_URL", "https://as.example"}, ""},
 
@@ -192,7 +205,8 @@ var settingTests = []struct {
 	{"SIDECAR_REQUIRED_SCOPES", `a\b`, nil, wantScopes},
 	{"SIDECAR_REQUIRED_SCOPES", "a,\x7f,b c", nil, wantScopes},
 	{"SIDECAR_JWT_PRECHECK", "false", nil, ""},
-	{"SIDECAR_JWT_PRECHECK", "true", nil, "is not available yet"},
+	{"SIDECAR_JWT_PRECHECK", "true", nil, "SIDECAR_ISSUER_URL: is required with SIDECAR_JWT_PRECHECK=true"},
+	{"SIDECAR_JWT_PRECHECK", "true", []string{"SIDECAR_ISSUER_URL", "https://as.example"}, ""},
 	{"SIDECAR_JWT_PRECHECK", "maybe", nil, "must be true or false"},
 	{"SIDECAR_SCOPE_ENFORCEMENT", "off", nil, ""},
 	{"SIDECAR_SCOPE_ENFORCEMENT", "coarse", nil, "coarse is not available yet"},
@@ -228,9 +242,10 @@ var settingTests = []struct {
 	{"SIDECAR_PUBLIC_PATHS", "a%2fb", nil, "must not have dot segments, empty segments, parameters or encoded separators"},
 
 	{"SIDECAR_AUDIT_LOG", "off", nil, ""},
-	{"SIDECAR_AUDIT_LOG", "stdout", nil, "is not available yet"},
+	{"SIDECAR_AUDIT_LOG", "stdout", nil, ""},
+	{"SIDECAR_AUDIT_LOG", "/var/log/audit.json", nil, ""},
 	{"SIDECAR_ADMIN_TOKEN_FILE", "", nil, ""},
-	{"SIDECAR_ADMIN_TOKEN_FILE", "/t", nil, "is not available yet"},
+	{"SIDECAR_ADMIN_TOKEN_FILE", "/t", nil, ""},
 	{"SIDECAR_LOG_LEVEL", "debug", nil, ""},
 	{"SIDECAR_LOG_LEVEL", "error", nil, ""},
 	{"SIDECAR_LOG_LEVEL", "INFO", nil, "must be debug, info, warn or error"},
@@ -239,6 +254,8 @@ var settingTests = []struct {
 
 const (
 	wantInsecure = "must be https, or http to a loopback address; tokens would cross the network readable (SIDECAR_ALLOW_INSECURE_HTTP=true allows it)"
+	wantEndpoint = "is required, or SIDECAR_ISSUER_URL or SIDECAR_DISCOVERY_ALLOWED_HOSTS to discover it: a document that names it says where every token goes, so that it is believed for known hosts only"
+	wantHosts    = "must be hosts, such as as.example.org or as.example.org:8443"
 	wantScopes   = "must be scopes separated by commas, without blanks, quotes and backslashes"
 	wantPrefix   = "must be letters, digits and single dashes and end with a dash, like X-Launch-"
 	wantClaims   = "has a claim that is not one of patient encounter user sub iss client_id exp intent tenant username jti resource definition aud fhirContext scope"
@@ -275,7 +292,7 @@ func TestSettings(t *testing.T) {
 func TestSettingsComplete(t *testing.T) {
 	anyText := []string{
 		"SIDECAR_CLIENT_KEY_ID", "SIDECAR_TOKEN_SCOPE", "SIDECAR_REQUIRED_AUDIENCES", "SIDECAR_REQUIRED_ISSUERS",
-		"SIDECAR_REQUIRED_TOKEN_TYPES", "SIDECAR_CA_FILE", "SIDECAR_CLIENT_SECRET_FILE",
+		"SIDECAR_REQUIRED_TOKEN_TYPES", "SIDECAR_CA_FILE", "SIDECAR_CLIENT_SECRET_FILE", "SIDECAR_AUDIT_LOG", "SIDECAR_ADMIN_TOKEN_FILE",
 	}
 	for _, name := range variables() {
 		var takes, refuses bool

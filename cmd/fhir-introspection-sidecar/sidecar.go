@@ -37,6 +37,9 @@ const (
 	// gcBallast spares about a tenth of the CPU per request (docs/performance.md).
 	gcBallast = 16 << 20
 
+	// handlerEnd is how long a handler gets to notice that its connection was closed.
+	handlerEnd = time.Second
+
 	// maxStreams is the number of concurrent HTTP/2 streams of a client.
 	maxStreams = 250
 )
@@ -53,10 +56,12 @@ type sidecar struct {
 	cache      *cache.Cache
 	proxy      *proxy.Proxy
 	audit      *auditLog          // nil: off
+	tracing    *tracing           // nil: off
 	adminToken introspection.File // nil: nothing can be changed by admin calls
 	tls        *tls.Config        // nil: plain HTTP
 	registry   *prometheus.Registry
 	draining   atomic.Bool
+	inFlight   atomic.Int64 // handlers that run
 }
 
 // serve listens, runs until ctx ends, drains and ends. It returns an error when
@@ -91,9 +96,10 @@ func (sc *sidecar) serve(ctx context.Context) error {
 	})
 	group.Go(func() error {
 		<-failed.Done() // by the signal or by a server
-		err := sc.drain(ctx, dataServer)
+		err := errors.Join(sc.drain(ctx, dataServer), adminServer.Close())
+		sc.awaitHandlers()
 		stopLoops()
-		return errors.Join(err, adminServer.Close())
+		return err
 	})
 	v, c := buildInfo()
 	sc.logger.Info("serving", "version", v, "commit", c,
@@ -101,6 +107,7 @@ func (sc *sidecar) serve(ctx context.Context) error {
 	err = group.Wait()
 	sc.cache.Close()
 	sc.proxy.CloseIdleConnections()
+	sc.tracing.close()
 	if err == nil {
 		sc.logger.Info("drained")
 	}
@@ -146,12 +153,30 @@ func (sc *sidecar) drain(ctx context.Context, server *http.Server) error {
 	return nil
 }
 
+// counted counts the handlers that run.
+func (sc *sidecar) counted(handler http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		sc.inFlight.Add(1)
+		defer sc.inFlight.Add(-1)
+		handler.ServeHTTP(w, r)
+	})
+}
+
+// awaitHandlers waits a moment for handlers whose connection was closed under
+// them, because http.Server.Close doesn't: what they did, or tried to do, must
+// get into the audit log before that ends.
+func (sc *sidecar) awaitHandlers() {
+	for end := time.Now().Add(handlerEnd); sc.inFlight.Load() > 0 && time.Now().Before(end); {
+		time.Sleep(time.Millisecond)
+	}
+}
+
 func (sc *sidecar) dataServer() *http.Server {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	protocols.SetHTTP2(sc.tls != nil)
 	return &http.Server{
-		Handler:           sc.proxy,
+		Handler:           sc.counted(sc.proxy),
 		TLSConfig:         sc.tls,
 		Protocols:         protocols,
 		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxStreams},

@@ -1,0 +1,322 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/introspectiontest"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy"
+)
+
+// sinkFunc is where audit records go in a test.
+type sinkFunc func(p []byte) (int, error)
+
+func (f sinkFunc) Write(p []byte) (int, error) { return f(p) }
+
+// newTestAudit returns an audit log that runs, and what ends it.
+func newTestAudit(t *testing.T, target string, sink io.Writer, log io.Writer) (a *auditLog, end func()) {
+	t.Helper()
+	a, err := newAuditLog(target, sink, slog.New(slog.NewJSONHandler(log, nil)), prometheus.NewRegistry())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- a.run(ctx) }()
+	end = sync.OnceFunc(func() {
+		stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(end)
+	return a, end
+}
+
+// auditLines reads what was written: one JSON object a line.
+func auditLines(t *testing.T, text string) (lines []auditLine) {
+	t.Helper()
+	for raw := range strings.Lines(text) {
+		var line auditLine
+		decoder := json.NewDecoder(strings.NewReader(raw))
+		decoder.DisallowUnknownFields()
+		if err := decoder.Decode(&line); err != nil || !strings.HasSuffix(raw, "}\n") {
+			t.Fatalf("%v: %q", err, raw)
+		}
+		if line.Log != "audit" {
+			t.Errorf("log is %q", line.Log)
+		}
+		lines = append(lines, line)
+	}
+	return lines
+}
+
+// inSequence fails unless the lines are numbered 1, 2, 3 …
+func inSequence(t *testing.T, lines []auditLine, n int) {
+	t.Helper()
+	if len(lines) != n {
+		t.Errorf("%d records, want %d", len(lines), n)
+	}
+	for i, line := range lines {
+		if line.Sequence != uint64(i+1) {
+			t.Fatalf("record %d has number %d", i+1, line.Sequence)
+		}
+	}
+}
+
+// TestAuditThousandRequests sends them at once through the whole program: each
+// has its record, and the numbers are in order and without a gap.
+func TestAuditThousandRequests(t *testing.T) {
+	noLeaks(t)
+	as := introspectiontest.NewServer(t)
+	as.AddToken("good", as.Claims())
+	path := filepath.Join(t.TempDir(), "audit.json")
+	sc := assemble(t, as, answerOK, "SIDECAR_AUDIT_LOG", path, "SIDECAR_HEADERS", "intent")
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- sc.audit.run(ctx) }()
+	handler := sc.dataServer().Handler
+	var wg sync.WaitGroup
+	for i := range 1000 {
+		wg.Go(func() {
+			r := httptest.NewRequest(http.MethodGet, "/fhir/Patient/p1?name=secret", nil)
+			r.Header.Set("X-Request-Id", fmt.Sprint("id-", i))
+			if i%2 == 0 {
+				r.Header.Set("Authorization", "Bearer good")
+			}
+			handler.ServeHTTP(httptest.NewRecorder(), r)
+		})
+	}
+	wg.Wait()
+	stop()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if n := sc.inFlight.Load(); n != 0 {
+		t.Errorf("%d handlers seem to run", n)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := auditLines(t, string(text))
+	inSequence(t, lines, 1000)
+	ids := map[string]bool{}
+	host, _ := os.Hostname()
+	for _, line := range lines {
+		ids[line.RequestID] = true
+		// The claims are there although no header needs them.
+		want := [6]string{"allowed", "module-7", "p-42", as.URL, "Practitioner/77", "123"}
+		if line.Status == http.StatusUnauthorized {
+			want = [6]string{"no_token"}
+		}
+		if got := [6]string{line.Decision, line.ClientID, line.Subject, line.Issuer, line.User, line.Patient}; got != want || line.Host != host {
+			t.Errorf("record %+v", line)
+		}
+	}
+	if len(ids) != 1000 || strings.Contains(string(text), "p1") || strings.Contains(string(text), "secret") {
+		t.Errorf("%d ids; first record %+v", len(ids), lines[0])
+	}
+}
+
+// TestAuditOneWrite: a record is one Write, so that nothing gets into its line
+// on a stream that others write to.
+func TestAuditOneWrite(t *testing.T) {
+	var text bytes.Buffer
+	writes := 0
+	a, end := newTestAudit(t, "stdout", sinkFunc(func(p []byte) (int, error) { writes++; return text.Write(p) }), io.Discard)
+	for range 10 {
+		a.add(proxy.AuditRecord{Subject: "a\nb\u2028\"<" + strings.Repeat("x", 100_000)})
+	}
+	end()
+	inSequence(t, auditLines(t, text.String()), 10)
+	if writes != 10 {
+		t.Errorf("%d writes for 10 records", writes)
+	}
+}
+
+// TestAuditBlockedSink: nobody waits for a sink that is stuck. What didn't fit
+// is counted, and missing in the numbers.
+func TestAuditBlockedSink(t *testing.T) {
+	const lost = 100
+	var text bytes.Buffer
+	entered, release := make(chan struct{}, 1), make(chan struct{})
+	a, end := newTestAudit(t, "stdout", sinkFunc(func(p []byte) (int, error) {
+		select {
+		case entered <- struct{}{}:
+		default:
+		}
+		<-release
+		return text.Write(p)
+	}), io.Discard)
+	a.add(proxy.AuditRecord{})
+	<-entered
+	for range auditQueue + lost {
+		a.add(proxy.AuditRecord{})
+	}
+	if got := testutil.ToFloat64(a.dropped); got != lost {
+		t.Errorf("%v dropped, want %d", got, lost)
+	}
+	close(release)
+	end()
+	a.add(proxy.AuditRecord{})
+	a.write(<-a.queue)
+	lines := auditLines(t, text.String())
+	inSequence(t, lines[:len(lines)-1], auditQueue+1)
+	if last := lines[len(lines)-1].Sequence; last != auditQueue+1+lost+1 {
+		t.Errorf("after the gap comes number %d", last)
+	}
+}
+
+// TestAuditFailingSink: failures are counted each and logged once, and half a
+// line doesn't spoil the next.
+func TestAuditFailingSink(t *testing.T) {
+	var text, log bytes.Buffer
+	full := &fs.PathError{Op: "write", Path: "/secret/path", Err: syscall.ENOSPC}
+	script := []func(p []byte) (int, error){
+		text.Write,
+		func([]byte) (int, error) { return 0, full },
+		func(p []byte) (int, error) { n, _ := text.Write(p[:20]); return n, full },
+		func([]byte) (int, error) { return 0, full },
+		text.Write,
+		text.Write,
+		func([]byte) (int, error) { return 0, errors.New("gone") },
+	}
+	a, end := newTestAudit(t, "stdout", sinkFunc(func(p []byte) (int, error) {
+		write := script[0]
+		script = script[1:]
+		return write(p)
+	}), &log)
+	for range len(script) {
+		a.add(proxy.AuditRecord{})
+	}
+	end()
+	raw := strings.SplitAfter(text.String(), "\n")
+	lines := auditLines(t, raw[0]+strings.Join(raw[2:], ""))
+	var numbers []uint64
+	for _, line := range lines {
+		numbers = append(numbers, line.Sequence)
+	}
+	if !slices.Equal(numbers, []uint64{1, 5, 6}) || len(raw[1]) != 21 {
+		t.Errorf("numbers %v\n%s", numbers, &text)
+	}
+	if got := testutil.ToFloat64(a.dropped); got != 4 {
+		t.Errorf("%v dropped, want 4", got)
+	}
+	if n := strings.Count(log.String(), "audit record can't be written"); n != 2 {
+		t.Errorf("%d log lines for two failures:\n%s", n, &log)
+	}
+	if !strings.Contains(log.String(), `"no space left on device"`) || strings.Contains(log.String(), "secret") {
+		t.Errorf("log %s", &log)
+	}
+}
+
+// TestAuditFile: a new file is the owner's alone, an old one is appended to,
+// and copy-and-truncate loses nothing that comes later.
+func TestAuditFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "audit.json")
+	for i := range 2 {
+		a, end := newTestAudit(t, path, nil, io.Discard)
+		a.add(proxy.AuditRecord{Subject: fmt.Sprint(i)})
+		end()
+	}
+	read := func() []auditLine {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return auditLines(t, string(text))
+	}
+	if lines := read(); len(lines) != 2 || lines[0].Subject != "0" || lines[1].Subject != "1" {
+		t.Errorf("records %+v", lines)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode() != 0o600 {
+		t.Errorf("%v, %v", info.Mode(), err)
+	}
+	a, end := newTestAudit(t, path, nil, io.Discard)
+	if err := os.Truncate(path, 0); err != nil {
+		t.Fatal(err)
+	}
+	a.add(proxy.AuditRecord{Subject: "2"})
+	end()
+	if lines := read(); len(lines) != 1 || lines[0].Subject != "2" {
+		t.Errorf("records %+v", lines)
+	}
+}
+
+// TestAuditFaults: a sink that can't be had is told before anything listens.
+func TestAuditFaults(t *testing.T) {
+	dir := t.TempDir()
+	fifo := filepath.Join(dir, "fifo")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]string{
+		filepath.Join(dir, "zx81canary", "audit"): "no such file or directory",
+		dir:  "is a directory",
+		fifo: "no such device or address", // nobody reads it
+	} {
+		environ := with(leastSettings(), "SIDECAR_AUDIT_LOG", path, "SIDECAR_BEARER_TOKEN_FILE", writeFile(t, "token", "token"))
+		_, faults := build(configure(t, environ), discard, io.Discard, nil)
+		if got := texts(faults); !slices.Equal(got, []string{"SIDECAR_AUDIT_LOG: can't be opened: " + want}) {
+			t.Errorf("faults %q, want %q", got, want)
+		}
+	}
+}
+
+// TestAuditDocs: the page lists the members of a record, all of them and no other.
+func TestAuditDocs(t *testing.T) {
+	page, err := os.ReadFile(filepath.Join(root, "docs", "operations", "audit.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	full := proxy.AuditRecord{
+		Type: "x", ClientID: "x", Subject: "x", Issuer: "x", User: "x", Patient: "x", TokenRef: "x", Peer: "x",
+		Verdict: "x", VerdictAge: 1, RequestID: "x", CorrelationID: "x", TraceID: "x",
+	}
+	encoded, err := json.Marshal(auditLine{AuditRecord: full})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var members map[string]any
+	if err := json.Unmarshal(encoded, &members); err != nil {
+		t.Fatal(err)
+	}
+	for row := range strings.Lines(string(page)) {
+		cells := strings.Split(row, "|")
+		if len(cells) != 4 {
+			continue
+		}
+		for _, name := range regexp.MustCompile("`([a-z_]+)`").FindAllStringSubmatch(cells[1], -1) {
+			if _, ok := members[name[1]]; !ok {
+				t.Errorf("a record has no %s", name[1])
+			}
+			delete(members, name[1])
+		}
+	}
+	for name := range members {
+		t.Errorf("the page doesn't tell of %s", name)
+	}
+	if !strings.Contains(string(page), fmt.Sprint("Up to ", auditQueue, " records")) {
+		t.Error("the page doesn't tell the length of the queue")
+	}
+}

@@ -1,0 +1,189 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/introspectiontest"
+)
+
+// storm sends n requests in parallel, each with an id of its own.
+func (w *world) storm(t *testing.T, n int, header ...string) {
+	t.Helper()
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() {
+			c, err := dialPlain(w.data)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer c.Close()
+			lines := append([]string{fmt.Sprint("X-Request-Id: id-", i), "Connection: close"}, header...)
+			if _, err := c.do(request("GET /fhir/Patient/p1?name=CANARY", lines...)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// Two logs share stdout: no line of the one gets into the other, and they can
+// be told apart.
+func TestBlackboxAuditStdout(t *testing.T) {
+	t.Parallel()
+	w := start(t, env{"AUDIT_LOG": "stdout", "LOG_LEVEL": "debug"})
+	const n = 300
+	w.storm(t, n, good)
+	w.terminate(t)
+	var audit strings.Builder
+	technical := map[any]bool{}
+	for line := range strings.Lines(w.stdout.String()) {
+		var members map[string]any
+		if err := json.Unmarshal([]byte(line), &members); err != nil {
+			t.Fatalf("%v: %q", err, line)
+		}
+		switch {
+		case members["log"] == "audit" && members["msg"] == nil:
+			audit.WriteString(line)
+		case members["msg"] == "request":
+			technical[members["request_id"]] = true
+			fallthrough
+		default:
+			if members["log"] != nil || members["msg"] == nil || strings.Contains(line, "p-42") || strings.Contains(line, "Practitioner") {
+				t.Errorf("technical log: %s", line)
+			}
+		}
+	}
+	lines := auditLines(t, audit.String())
+	inSequence(t, lines, n)
+	for _, line := range lines {
+		if !technical[line.RequestID] || line.Subject != "p-42" {
+			t.Errorf("record %+v", line)
+		}
+	}
+	if strings.Contains(w.stdout.String(), "CANARY") {
+		t.Error("a search value stands in a log")
+	}
+}
+
+// What is in the queue when the end comes is written, and so is the request
+// that the end cuts off.
+func TestBlackboxAuditAtTheEnd(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "audit.json")
+	w := start(t, env{"AUDIT_LOG": path, "SHUTDOWN_TIMEOUT": "50ms"})
+	w.anyExit = true
+	arrived, release := make(chan struct{}), make(chan struct{})
+	w.up.on("/fhir/Task", func(*upstreamConn, *arrival) bool { close(arrived); <-release; return false })
+	defer close(release)
+	const n = 100
+	w.storm(t, n, good)
+	c := dial(t, w.data)
+	if _, err := c.Write([]byte(request("PUT /fhir/Task", good, "X-Request-Id: cut"))); err != nil {
+		t.Fatal(err)
+	}
+	<-arrived
+	if code := w.terminate(t); code != exitFailure {
+		t.Errorf("exit code %d although a request was cut off", code)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := auditLines(t, string(text))
+	inSequence(t, lines, n+1)
+	if last := lines[len(lines)-1]; last.RequestID != "cut" || last.Subject != "p-42" || last.Interaction == "" {
+		t.Errorf("last record %+v", last)
+	}
+}
+
+// A sink that nobody empties holds up no request, and not the end either.
+func TestBlackboxAuditStuck(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "fifo")
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	reader, err := os.OpenFile(path, os.O_RDWR, 0) // reads nothing
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
+	w := start(t, env{"AUDIT_LOG": path})
+	const n = 400 // more than a pipe holds
+	w.storm(t, n, good)
+	if got := w.metric(t, "introspection_sidecar_requests_total", `decision="allowed"`); got != n {
+		t.Errorf("%v requests allowed, want %d", got, n)
+	}
+	if code := w.terminate(t); code != exitOK {
+		t.Errorf("exit code %d", code)
+	}
+	if got := w.logs("audit record can't be written"); len(got) != 1 {
+		t.Errorf("%d log lines of the failure", len(got))
+	}
+}
+
+// A sink that can't be opened is a fault of the configuration.
+func TestBlackboxAuditFault(t *testing.T) {
+	t.Parallel()
+	e := leastEnv(t)
+	maps.Copy(e, env{"AUDIT_LOG": filepath.Join(t.TempDir(), "nowhere", "audit.json")})
+	code, stdout, stderr := runToEnd(t, e, nil)
+	if want := "SIDECAR_AUDIT_LOG: can't be opened: no such file or directory\n"; code != exitConfig || stderr != want || stdout != "" {
+		t.Errorf("%d %q %q, want %q", code, stdout, stderr, want)
+	}
+}
+
+// Every kind of request leaves one record, refused ones and purges included.
+func TestBlackboxAuditDecisions(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "audit.json")
+	as := introspectiontest.NewServer(t)
+	claims := as.Claims()
+	claims["aud"] = "elsewhere"
+	as.AddToken("foreign", claims)
+	w := startWith(t, as, env{
+		"AUDIT_LOG": path, "REQUIRED_AUDIENCES": "https://fhir.example/eHealthModule/7",
+		"ADMIN_TOKEN_FILE": writeFile(t, "admin", "a-token-of-an-admin"),
+	})
+	w.ask(t, "GET /fhir/metadata").is(t, 200)
+	w.ask(t, "GET /fhir/Patient/p1", good).is(t, 200)
+	w.ask(t, "GET /fhir/Patient/p1", good).is(t, 200)
+	w.ask(t, "GET /fhir/Patient/p1").is(t, 401)
+	w.ask(t, "GET /fhir/Patient/p1", bearer("foreign")).is(t, 401)
+	w.ask(t, "GET /fhir/Patient/p1", bearer("unknown")).is(t, 401)
+	w.ask(t, "GET /fhir/Patient/../p1", good).is(t, 400)
+	exchange(t, w.admin, request("DELETE /cache?sub=p-42")).is(t, 401)
+	exchange(t, w.admin, request("DELETE /cache?sub=p-42", bearer("a-token-of-an-admin"))).is(t, 200)
+	w.terminate(t)
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := auditLines(t, string(text))
+	inSequence(t, lines, 9)
+	var got []string
+	for _, line := range lines {
+		got = append(got, fmt.Sprintf("%s %d %s %s", line.Decision, line.Status, line.Verdict, line.Subject))
+		if line.Peer != "127.0.0.1" || line.Time.IsZero() {
+			t.Errorf("record %+v", line)
+		}
+	}
+	want := []string{
+		"public 200  ", "allowed 200 miss p-42", "allowed 200 hit p-42", "no_token 401  ",
+		"invalid_token 401 miss p-42", "invalid_token 401 miss ", "bad_path 400  ",
+		"cache_purge 401  ", "cache_purge 200  p-42",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("records\n%q, want\n%q", got, want)
+	}
+}

@@ -1,0 +1,172 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
+)
+
+// checkGrant gets the sidecar's own token where it comes from a token endpoint.
+func (d *doctor) checkGrant(ctx context.Context) {
+	const check = "own credential"
+	if !d.settings.usesGrant() {
+		return // seen by the introspection
+	}
+	location := d.sidecar.endpoints().Token
+	if location == "" {
+		d.skip(check, "there is no token endpoint to ask")
+		return
+	}
+	if err := d.sidecar.credential.Obtain(ctx); err != nil {
+		d.fail(check, "no token from "+plainURL(location)+": "+err.Error(), d.diagnoseGrant(ctx, d.wire.last(location), err))
+		return
+	}
+	d.ok(check, "token obtained from "+plainURL(location)+d.wire.last(location).assertion.String())
+}
+
+// checkIntrospection asks about a token that nobody has.
+func (d *doctor) checkIntrospection(ctx context.Context) {
+	const check = "introspection"
+	endpoint := d.sidecar.endpoints().Introspection
+	switch {
+	case endpoint == "":
+		d.skip(check, "there is no endpoint to ask")
+		return
+	case d.sidecar.credential.Ready() != nil:
+		d.skip(check, "there is no own credential to ask with")
+		return
+	}
+	err := d.ask(ctx, d.sidecar.credential, rand.Text())
+	ex := d.wire.last(endpoint)
+	if !d.settings.usesGrant() && !d.reportCredential(ctx, ex, err) {
+		d.skip(check, "no answer without an own credential that is accepted")
+		return
+	}
+	switch {
+	case errors.Is(err, introspection.ErrInactive):
+		d.ok(check, plainURL(endpoint)+" calls a random token inactive, as it should")
+	case err == nil:
+		d.fail(check, plainURL(endpoint)+" calls a random token active", diagnosis{"what answers calls every token active: it must not be trusted", "SIDECAR_INTROSPECTION_ENDPOINT"})
+	case ex.status >= 500 && errors.Is(d.ask(ctx, d.sidecar.credential, randomJWT(d.settings.IssuerURL)), introspection.ErrInactive):
+		d.warn(check, fmt.Sprintf("%s calls a random JWT inactive, but answers a token that is no JWT with status %d", plainURL(endpoint), ex.status),
+			diagnosis{"a flaw of the server; clients that send garbage get 503 instead of 401", ""})
+	default:
+		d.fail(check, plainURL(endpoint)+": "+reasonOf(err), d.diagnose(ctx, ex, err))
+	}
+}
+
+// reportCredential says whether the endpoint took what the sidecar
+// authenticates itself with.
+func (d *doctor) reportCredential(ctx context.Context, ex wireExchange, err error) bool {
+	const check = "own credential"
+	how := d.settings.IntrospectionAuth + ex.assertion.String()
+	switch {
+	case errors.Is(err, introspection.ErrInvalidClient):
+		d.fail(check, how+": refused with status 401", d.diagnoseRefused(ctx, ex))
+		return false
+	case err == nil || errors.Is(err, introspection.ErrInactive):
+		d.ok(check, how+": accepted")
+	default:
+		d.skip(check, how+": can't be told; see introspection")
+	}
+	return true
+}
+
+// reasonOf leaves out that the endpoint is unavailable: the status or the
+// network's own words say more.
+func reasonOf(err error) string {
+	var failure *introspection.Failure
+	if errors.As(err, &failure) && failure.Reason != "" && errors.Is(err, introspection.ErrUnavailable) {
+		return failure.Reason
+	}
+	return err.Error()
+}
+
+// ask introspects a token without the pre-check, which may refuse it unasked.
+func (d *doctor) ask(ctx context.Context, credential *introspection.Credential, token string) error {
+	client, err := introspection.NewClient(introspection.ClientConfig{
+		Endpoint:   func() string { return d.sidecar.endpoints().Introspection },
+		Credential: credential, HTTPClient: d.sidecar.httpClient,
+		Timeout: d.settings.IntrospectionTimeout, MaxConcurrent: 1,
+	})
+	if err != nil {
+		return err
+	}
+	_, err = client.Introspect(ctx, token)
+	return err
+}
+
+// randomJWT is shaped like a JWT of the issuer. Nobody signed it.
+func randomJWT(issuer string) string {
+	encode := base64.RawURLEncoding.EncodeToString
+	return encode([]byte(`{"alg":"RS384","typ":"JWT"}`)) + "." +
+		encode(fmt.Appendf(nil, `{"iss":%q,"aud":"check","jti":%q}`, issuer, rand.Text())) + "." + encode([]byte(rand.Text()))
+}
+
+// certificateWarning is how long before its end a certificate is told of.
+const certificateWarning = 14 * 24 * time.Hour
+
+// checkTLS reports how long the authorization server's certificates last.
+func (d *doctor) checkTLS(context.Context) {
+	const check = "TLS"
+	endpoint := d.sidecar.endpoints().Introspection
+	ex := d.wire.last(endpoint)
+	if ex.tls == nil || len(ex.tls.PeerCertificates) == 0 {
+		if strings.HasPrefix(endpoint, "http://") {
+			d.skip(check, "plain http")
+		}
+		return
+	}
+	soonest := ex.tls.PeerCertificates[0].NotAfter
+	for _, cert := range ex.tls.PeerCertificates {
+		if cert.NotAfter.Before(soonest) {
+			soonest = cert.NotAfter
+		}
+	}
+	detail := "the authorization server's certificate is good until " + soonest.UTC().Format(time.DateTime) + " UTC"
+	if time.Until(soonest) < certificateWarning {
+		d.warn(check, detail, diagnosis{"that is soon: see that it is renewed", ""})
+		return
+	}
+	d.ok(check, detail)
+}
+
+// maxClockDifference is where assertions and `nbf` begin to fail.
+const maxClockDifference = 30 * time.Second
+
+// checkClock compares with the authorization server's Date header.
+func (d *doctor) checkClock(context.Context) {
+	const check = "clock"
+	ex := d.wire.last(d.sidecar.endpoints().Introspection)
+	if ex.status == 0 && d.settings.usesGrant() {
+		ex = d.wire.last(d.sidecar.endpoints().Token)
+	}
+	difference, ok := ex.clockDifference()
+	switch {
+	case ex.status == 0:
+		d.skip(check, "there was no answer to compare with")
+	case !ok:
+		d.skip(check, "the authorization server tells no time")
+	case difference.Abs() > maxClockDifference:
+		d.fail(check, "the authorization server's is "+ahead(difference), clockCause())
+	default:
+		d.ok(check, fmt.Sprintf("within %v of the authorization server's", maxClockDifference))
+	}
+}
+
+func ahead(d time.Duration) string {
+	if d < 0 {
+		return fmt.Sprintf("%v behind", -d)
+	}
+	return fmt.Sprintf("%v ahead", d)
+}
+
+func clockCause() diagnosis {
+	return diagnosis{"one of the two clocks is not synchronised: tokens and assertions seem expired, or not valid yet", ""}
+}

@@ -1,0 +1,180 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
+)
+
+// diagnoseRefused explains a 401 of the introspection endpoint. Different faults
+// look alike there, so that the likely alternatives are tried.
+func (d *doctor) diagnoseRefused(ctx context.Context, ex wireExchange) diagnosis {
+	s := d.settings
+	auth := introspection.Auth(s.IntrospectionAuth)
+	if difference, ok := ex.clockDifference(); ok && difference.Abs() > maxClockDifference && auth == introspection.AuthClientAssertion {
+		return diagnosis{"the authorization server's clock is " + ahead(difference) + ": to it the assertion is expired or not valid yet", ""}
+	}
+	if why, found := d.tryOtherAuth(ctx); found {
+		return why
+	}
+	switch auth {
+	case introspection.AuthBearer:
+		return d.diagnoseBearer(ex)
+	case introspection.AuthClientAssertion:
+		return d.tryAssertions(ex, func(change func(*introspection.CredentialConfig)) bool { return d.accepted(ctx, change) })
+	case introspection.AuthClientSecretBasic, introspection.AuthClientSecretPost:
+		return diagnosis{"the client id or the secret is not right; neither the header nor the form is accepted with them", "SIDECAR_CLIENT_SECRET_FILE"}
+	}
+	return diagnosis{"the server asks for a credential, and none is configured", "SIDECAR_INTROSPECTION_AUTH"}
+}
+
+// diagnoseBearer explains why the sidecar's own token is refused.
+func (d *doctor) diagnoseBearer(ex wireExchange) diagnosis {
+	s := d.settings
+	if s.usesGrant() {
+		return diagnosis{"the token that the token endpoint gave is not accepted: its scope, the client's registration, or an endpoint of another server", "SIDECAR_TOKEN_SCOPE"}
+	}
+	if strings.EqualFold(ex.challenge, "Basic") {
+		return diagnosis{"the server asks for client id and secret (Basic), not for a bearer token", "SIDECAR_INTROSPECTION_AUTH"}
+	}
+	content, err := watch(s.BearerTokenFile)(true)
+	claims, isJWT := readJWT(strings.TrimSpace(string(content)))
+	if expired := time.Unix(int64(claims.Expires), 0); err == nil && isJWT && claims.Expires > 0 && time.Now().After(expired) {
+		return diagnosis{"the token in the file expired at " + expired.UTC().Format(time.DateTime) + " UTC", "SIDECAR_BEARER_TOKEN_FILE"}
+	}
+	return diagnosis{"the token in the file is not known there: of another server, revoked, or expired", "SIDECAR_BEARER_TOKEN_FILE"}
+}
+
+// tryOtherAuth sends the secret the other way.
+func (d *doctor) tryOtherAuth(ctx context.Context) (diagnosis, bool) {
+	other := map[introspection.Auth]introspection.Auth{
+		introspection.AuthClientSecretBasic: introspection.AuthClientSecretPost,
+		introspection.AuthClientSecretPost:  introspection.AuthClientSecretBasic,
+	}[introspection.Auth(d.settings.IntrospectionAuth)]
+	if other == "" || !d.accepted(ctx, func(c *introspection.CredentialConfig) { c.Auth = other }) {
+		return diagnosis{}, false
+	}
+	return diagnosis{fmt.Sprintf("the server takes the secret in another way: with %s it was accepted", other), "SIDECAR_INTROSPECTION_AUTH"}, true
+}
+
+// accepted asks about a random token with a credential that was changed.
+func (d *doctor) accepted(ctx context.Context, change func(*introspection.CredentialConfig)) bool {
+	credential, err := d.changed(change)
+	return err == nil && errors.Is(d.ask(ctx, credential, randomJWT(d.settings.IssuerURL)), introspection.ErrInactive)
+}
+
+// obtains asks the token endpoint with a credential that was changed.
+func (d *doctor) obtains(ctx context.Context, change func(*introspection.CredentialConfig)) bool {
+	credential, err := d.changed(change)
+	return err == nil && credential.Obtain(ctx) == nil
+}
+
+func (d *doctor) changed(change func(*introspection.CredentialConfig)) (*introspection.Credential, error) {
+	config := d.sidecar.credentialConfig()
+	config.Registerer = nil // the one that was refused is registered
+	change(&config)
+	return introspection.NewCredential(config)
+}
+
+const (
+	audienceSetting  = "SIDECAR_CLIENT_ASSERTION_AUDIENCE"
+	algorithmSetting = "SIDECAR_CLIENT_ASSERTION_ALG"
+)
+
+// tryAssertions sends what differs from what was refused, first in one point and
+// then in both, and tells what was accepted.
+func (d *doctor) tryAssertions(ex wireExchange, accepted func(func(*introspection.CredentialConfig)) bool) diagnosis {
+	audiences, algorithms := d.otherAudiences(ex.assertion.Audience), sameKey(ex.assertion.Algorithm)
+	try := func(audience, algorithm string) (diagnosis, bool) {
+		var settings, values []string
+		if audience != "" {
+			settings, values = append(settings, audienceSetting), append(values, audienceSetting+"="+audience)
+		}
+		if algorithm != "" {
+			settings, values = append(settings, algorithmSetting), append(values, algorithmSetting+"="+algorithm)
+		}
+		ok := accepted(func(c *introspection.CredentialConfig) {
+			if audience != "" {
+				c.Audience = audience
+			}
+			if algorithm != "" {
+				c.Algorithm = algorithm
+			}
+		})
+		return diagnosis{"the server wants another assertion: with " + strings.Join(values, " and ") + " it was accepted", strings.Join(settings, ", ")}, ok
+	}
+	for _, algorithm := range append([]string{""}, algorithms...) {
+		for _, audience := range append([]string{""}, audiences...) {
+			if audience == "" && algorithm == "" {
+				continue
+			}
+			if why, ok := try(audience, algorithm); ok {
+				return why
+			}
+		}
+	}
+	return diagnosis{fmt.Sprintf("client %s is not registered with this key, or not under kid %s; no other audience or algorithm was accepted either",
+		shown(d.settings.ClientID), shown(ex.assertion.KeyID)), "SIDECAR_CLIENT_KEY_ID"}
+}
+
+// otherAudiences are the settings that make another `aud` than the one refused.
+func (d *doctor) otherAudiences(refused string) (audiences []string) {
+	known := d.sidecar.endpoints()
+	for _, a := range []struct{ name, url string }{
+		{"introspection", known.Introspection}, {"token", known.Token}, {"issuer", d.settings.IssuerURL},
+	} {
+		if a.url != "" && a.url != refused && (a.name != "introspection" || !d.settings.usesGrant()) {
+			audiences = append(audiences, a.name)
+		}
+	}
+	return audiences
+}
+
+// sameKey lists the other algorithms that an RSA key can sign with.
+func sameKey(algorithm string) []string {
+	if !strings.HasPrefix(algorithm, "RS") && !strings.HasPrefix(algorithm, "PS") {
+		return nil
+	}
+	return slices.DeleteFunc([]string{"RS384", "RS256", "RS512", "PS256", "PS384"}, func(a string) bool { return a == algorithm })
+}
+
+// diagnoseGrant explains why the token endpoint gave no token.
+func (d *doctor) diagnoseGrant(ctx context.Context, ex wireExchange, err error) diagnosis {
+	const endpoint = "SIDECAR_TOKEN_ENDPOINT"
+	says := func(code string) bool { return strings.HasSuffix(err.Error(), " "+code) } // RFC 6749 §5.2
+	switch {
+	case ex.status == 0:
+		return networkCause(ex, endpoint)
+	case says("invalid_scope"):
+		return diagnosis{"the scope is not allowed for this client", "SIDECAR_TOKEN_SCOPE"}
+	case says("unauthorized_client"), says("unsupported_grant_type"):
+		return diagnosis{"this client may not use the client credentials grant: its registration at the authorization server", "SIDECAR_CLIENT_ID"}
+	case ex.status == http.StatusUnauthorized, says("invalid_client"):
+		return d.diagnoseGrantRefused(ctx, ex)
+	case ex.status == http.StatusBadRequest:
+		return diagnosis{"the server doesn't take the request: perhaps its scope, or another way of authenticating is expected", "SIDECAR_TOKEN_SCOPE"}
+	case ex.status == http.StatusForbidden:
+		return diagnosis{"this client may not get a token: its registration at the authorization server", "SIDECAR_CLIENT_ID"}
+	case ex.status == http.StatusTooManyRequests:
+		return diagnosis{"the authorization server asks to slow down: try again later", ""}
+	case ex.status >= 500:
+		return diagnosis{"the authorization server itself fails, or the gateway in front of it", ""}
+	}
+	return diagnosis{"there is no token endpoint at this URL", endpoint}
+}
+
+func (d *doctor) diagnoseGrantRefused(ctx context.Context, ex wireExchange) diagnosis {
+	if ex.assertion.Algorithm == "" {
+		return diagnosis{"the client id or the secret is not right, or the server wants the secret in the form", "SIDECAR_CLIENT_SECRET_FILE"}
+	}
+	if difference, ok := ex.clockDifference(); ok && difference.Abs() > maxClockDifference {
+		return diagnosis{"the authorization server's clock is " + ahead(difference) + ": to it the assertion is expired or not valid yet", ""}
+	}
+	return d.tryAssertions(ex, func(change func(*introspection.CredentialConfig)) bool { return d.obtains(ctx, change) })
+}

@@ -1,0 +1,167 @@
+package main
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+	"github.com/go-jose/go-jose/v4/jwt"
+
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/introspectiontest"
+)
+
+// issuer is an authorization server that signs its tokens.
+type issuer struct {
+	*httptest.Server
+	as        *introspectiontest.Server
+	key       *ecdsa.PrivateKey
+	keyReads  atomic.Int64
+	questions atomic.Int64
+}
+
+func newIssuer(t *testing.T) *issuer {
+	t.Helper()
+	i := &issuer{as: introspectiontest.New(introspectiontest.Config{}), key: p256(t)}
+	i.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case openIDPath:
+			introspectiontest.WriteJSON(w, 200, map[string]any{
+				"issuer": i.URL, "introspection_endpoint": i.URL + introspectiontest.IntrospectionPath, "jwks_uri": i.URL + "/jwks",
+			})
+		case "/jwks":
+			i.keyReads.Add(1)
+			introspectiontest.WriteJSON(w, 200, jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: i.key.Public(), KeyID: "k1", Algorithm: "ES256", Use: "sig"}}})
+		default:
+			if r.URL.Path == introspectiontest.IntrospectionPath {
+				i.questions.Add(1)
+			}
+			i.as.ServeHTTP(w, r)
+		}
+	}))
+	t.Cleanup(i.Close)
+	return i
+}
+
+func p256(t *testing.T) *ecdsa.PrivateKey {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+// token signs claims on top of the usual ones.
+func (i *issuer) token(t *testing.T, key *ecdsa.PrivateKey, kid string, change map[string]any) string {
+	t.Helper()
+	claims := map[string]any{"iss": i.URL, "sub": "s", "exp": time.Now().Add(time.Hour).Unix(), "jti": rand.Text()}
+	maps.Copy(claims, change)
+	s, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: jose.JSONWebKey{Key: key, KeyID: kid}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	token, err := jwt.Signed(s).Claims(claims).Serialize()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return token
+}
+
+// prechecked starts a sidecar that verifies the issuer's tokens, and has its keys.
+func prechecked(t *testing.T, i *issuer) *child {
+	t.Helper()
+	fhir := newDocuments(t)
+	fhir.put(map[string]string{"/fhir/Patient": "{}"})
+	c := find(t, fhir.URL, env{"ISSUER_URL": i.URL, "JWT_PRECHECK": "true", "CACHE_INACTIVE_AGE": "0"})
+	c.awaitReady(t)
+	warm := i.token(t, i.key, "k1", nil)
+	i.as.AddToken(warm, nil)
+	c.ask(t, "GET /fhir/Patient", bearer(warm)).is(t, 200)
+	if i.keyReads.Load() != 1 || i.questions.Load() != 1 {
+		t.Fatalf("%d reads of the keys, %d introspections", i.keyReads.Load(), i.questions.Load())
+	}
+	return c
+}
+
+// TestBlackboxPrecheck: a forged or expired JWT costs no introspection, and a
+// good signature doesn't replace one.
+func TestBlackboxPrecheck(t *testing.T) {
+	t.Parallel()
+	i := newIssuer(t)
+	c := prechecked(t, i)
+	segment := base64.RawURLEncoding.EncodeToString
+	body, _ := json.Marshal(map[string]any{"iss": i.URL})
+	active := func(token string) string { // to the endpoint everything here is active
+		i.as.AddToken(token, nil)
+		return token
+	}
+	revoked := active(i.token(t, i.key, "k1", nil))
+	i.as.Revoke(revoked)
+	for _, tt := range []struct {
+		name, token string
+		status      int
+		asked       int64
+	}{
+		{"good", active(i.token(t, i.key, "k1", nil)), 200, 1},
+		{"opaque", active("opaque"), 200, 1},
+		{"opaque with dots", active("a.b.c"), 200, 1},
+		{"opaque and unknown", "unknown", 401, 1},
+		{"revoked", revoked, 401, 1},
+		{"forged", active(i.token(t, p256(t), "k1", nil)), 401, 0},
+		{"expired", active(i.token(t, i.key, "k1", map[string]any{"exp": time.Now().Add(-time.Second).Unix()})), 401, 0},
+		{"not yet valid", active(i.token(t, i.key, "k1", map[string]any{"nbf": time.Now().Add(time.Minute).Unix()})), 401, 0},
+		{"another issuer", active(i.token(t, i.key, "k1", map[string]any{"iss": "https://evil.test"})), 401, 0},
+		{"unsigned", active(segment([]byte(`{"alg":"none"}`)) + "." + segment(body) + "."), 401, 0},
+		{"signed with the public key", active(segment([]byte(`{"alg":"HS256","kid":"k1"}`)) + "." + segment(body) + "." + segment([]byte("s"))), 401, 0},
+		{"key in the header", active(segment([]byte(`{"alg":"ES256","kid":"x","jku":"`+c.data+`","jwk":{}}`)) + "." + segment(body) + "." + segment([]byte("s"))), 401, 0},
+	} {
+		before := i.questions.Load()
+		a := c.ask(t, "GET /fhir/Patient", bearer(tt.token))
+		if asked := i.questions.Load() - before; a.status != tt.status || asked != tt.asked {
+			t.Errorf("%s: %d after %d introspections, want %d after %d", tt.name, a.status, asked, tt.status, tt.asked)
+		}
+		if tt.status == 401 {
+			a.refused(t, 401, "login", "invalid_token")
+		}
+	}
+}
+
+// TestBlackboxPrecheckFlood: tokens with unknown keys don't become requests for
+// keys. Between two reads lie ten seconds at least.
+func TestBlackboxPrecheckFlood(t *testing.T) {
+	t.Parallel()
+	i := newIssuer(t)
+	began := time.Now()
+	c := prechecked(t, i)
+	before, key := i.questions.Load(), p256(t)
+	client := dial(t, c.data)
+	for n := range 100 {
+		a, err := client.do(request("GET /fhir/Patient", bearer(i.token(t, key, fmt.Sprintf("kid-%d", n), nil))))
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.refused(t, 401, "login", "invalid_token")
+	}
+	if most := 1 + int64(time.Since(began)/(10*time.Second)); i.keyReads.Load() > most {
+		t.Errorf("%d reads of the keys, want at most %d", i.keyReads.Load(), most)
+	}
+	if i.questions.Load() != before {
+		t.Errorf("%d introspections of forged tokens", i.questions.Load()-before)
+	}
+	for _, line := range c.logs("request") {
+		if strings.Contains(fmt.Sprint(line), "kid-") {
+			t.Errorf("logged %v", line)
+		}
+	}
+}

@@ -1,0 +1,219 @@
+package proxy
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// directTransport sends GET and HEAD over plain HTTP in the goroutine of the
+// request. http.Transport has two goroutines per connection, and handing each
+// request and its answer from one to the other costs more than the rest of the
+// proxy does. Everything else is left to it.
+type directTransport struct {
+	rest          *http.Transport
+	host          string // of the URLs that are sent directly, if any
+	address       string // of that host
+	headerTimeout time.Duration
+	idleTimeout   time.Duration
+	requests      sync.Pool // of *bytes.Buffer
+
+	mu      sync.Mutex
+	idle    []*directConn // the one used last is last
+	sweeper *time.Timer   // runs while there are idle connections
+}
+
+// newDirectTransport returns a transport for requests to upstream that treats
+// its connections as rest does.
+func newDirectTransport(upstream *url.URL, rest *http.Transport) *directTransport {
+	t := &directTransport{rest: rest, headerTimeout: rest.ResponseHeaderTimeout, idleTimeout: rest.IdleConnTimeout}
+	if canProbe && upstream.Scheme == "http" && isASCII(upstream.Host) { // http.Transport knows Punycode
+		port := upstream.Port()
+		if port == "" {
+			port = "80"
+		}
+		t.host, t.address = upstream.Host, net.JoinHostPort(upstream.Hostname(), port)
+	}
+	return t
+}
+
+// RoundTrip implements http.RoundTripper.
+func (t *directTransport) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead || r.Body != nil || r.Close ||
+		r.URL.Scheme != "http" || r.URL.Host != t.host {
+		return t.rest.RoundTrip(r)
+	}
+	request, ok := t.requests.Get().(*bytes.Buffer)
+	if !ok {
+		request = new(bytes.Buffer)
+	}
+	defer t.requests.Put(request)
+	request.Reset()
+	if err := writeRequest(request, r); err != nil {
+		return nil, err
+	}
+	for c := t.takeIdle(); ; c = nil {
+		reused := c != nil
+		if !reused {
+			var err error
+			if c, err = t.dial(r.Context()); err != nil {
+				return nil, causeOf(r.Context(), err)
+			}
+		}
+		res, err := c.roundTrip(r, request.Bytes())
+		if err == nil {
+			return res, nil
+		}
+		_ = c.Close()
+		// A server may close an unused connection at any time. Nothing was
+		// answered, and GET and HEAD are safe to send again (RFC 9110 §9.2.2);
+		// but a server that is slow would only be asked twice.
+		if !reused || len(c.head) > 0 || r.Context().Err() != nil || errors.Is(err, os.ErrDeadlineExceeded) {
+			return nil, causeOf(r.Context(), err)
+		}
+	}
+}
+
+// CloseIdleConnections closes the connections that nobody uses.
+func (t *directTransport) CloseIdleConnections() {
+	t.rest.CloseIdleConnections()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.closeOldest(len(t.idle))
+}
+
+// takeIdle returns the connection that was used last, or nil.
+func (t *directTransport) takeIdle() *directConn {
+	for {
+		t.mu.Lock()
+		last := len(t.idle) - 1
+		if last < 0 {
+			t.mu.Unlock()
+			return nil
+		}
+		c := t.idle[last]
+		t.idle[last] = nil
+		t.idle = t.idle[:last]
+		t.mu.Unlock()
+		// A byte that nobody asked for would become the beginning of the next
+		// client's answer (RFC 9112 §9.2).
+		if time.Since(c.idleSince) < t.idleTimeout && isQuiet(c.raw) {
+			return c
+		}
+		_ = c.Close()
+	}
+}
+
+// putIdle keeps a connection for the next request.
+func (t *directTransport) putIdle(c *directConn) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if c.raw == nil || len(t.idle) >= t.rest.MaxIdleConns {
+		_ = c.Close()
+		return
+	}
+	if cap(c.head) > keptHead {
+		c.head = nil
+	}
+	c.idleSince = time.Now()
+	t.idle = append(t.idle, c)
+	if t.sweeper == nil {
+		t.sweeper = time.AfterFunc(t.idleTimeout, t.sweep)
+	}
+}
+
+// sweep closes connections that have been idle for too long, so that none stays
+// open because no more requests come.
+func (t *directTransport) sweep() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	n := 0
+	for n < len(t.idle) && time.Since(t.idle[n].idleSince) >= t.idleTimeout {
+		n++
+	}
+	t.closeOldest(n)
+	t.sweeper = nil
+	if len(t.idle) > 0 {
+		t.sweeper = time.AfterFunc(t.idleTimeout-time.Since(t.idle[0].idleSince), t.sweep)
+	}
+}
+
+func (t *directTransport) closeOldest(n int) {
+	for _, c := range t.idle[:n] {
+		_ = c.Close()
+	}
+	t.idle = slices.Delete(t.idle, 0, n)
+}
+
+// writeRequest writes the bytes that http.Transport would, but doesn't sort the
+// fields, which costs more than writing them.
+func writeRequest(w *bytes.Buffer, r *http.Request) error {
+	for name, values := range r.Header {
+		if !isToken(name) {
+			return errors.New("invalid header name")
+		}
+		for _, value := range values {
+			if strings.ContainsFunc(value, isNoValue) {
+				return fmt.Errorf("invalid value of header %s", name)
+			}
+		}
+	}
+	target := r.URL.RequestURI()
+	if !isPlainHost(r.Host) || strings.ContainsFunc(target, isControl) || len(r.Header["User-Agent"]) != 1 {
+		return r.Write(w) // which knows what to do
+	}
+	for _, s := range [...]string{r.Method, " ", target, " HTTP/1.1\r\nHost: ", r.Host, "\r\n"} {
+		w.WriteString(s)
+	}
+	for name, values := range r.Header {
+		switch name {
+		case "Host", "Content-Length", "Transfer-Encoding", "Trailer": // say nothing about this request
+			continue
+		case "User-Agent":
+			if values[0] == "" { // ReverseProxy's word for none
+				continue
+			}
+		}
+		for _, value := range values {
+			for _, s := range [...]string{name, ": ", strings.Trim(value, " \t"), "\r\n"} {
+				w.WriteString(s)
+			}
+		}
+	}
+	w.WriteString("\r\n")
+	return nil
+}
+
+// isToken reports whether name can name a field (RFC 9110 §5.6.2).
+func isToken(name string) bool {
+	for i := range len(name) {
+		if c := name[i]; !isAlphanumeric(c) && strings.IndexByte("-!#$%&'*+.^_`|~", c) < 0 {
+			return false
+		}
+	}
+	return name != ""
+}
+
+func isControl(c rune) bool { return c < ' ' || c == 0x7f }
+
+// isNoValue holds for what would end a value, or is read differently by
+// different servers (RFC 9110 §5.5).
+func isNoValue(c rune) bool { return isControl(c) && c != '\t' }
+
+// isPlainHost reports whether a host needs neither Punycode nor brackets.
+func isPlainHost(host string) bool {
+	for i := range len(host) {
+		if c := host[i]; !isAlphanumeric(c) && c != '.' && c != '-' && c != ':' {
+			return false
+		}
+	}
+	return host != ""
+}

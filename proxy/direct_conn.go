@@ -1,0 +1,185 @@
+package proxy
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"syscall"
+	"time"
+)
+
+// directConn is a connection to the FHIR server. One request at a time owns it,
+// or the list of idle connections does.
+type directConn struct {
+	net.Conn
+	t         *directTransport
+	raw       syscall.RawConn // nil: can't be probed
+	r         *bufio.Reader
+	head      []byte // the answer's head so far, and what was read beyond it
+	inHead    bool
+	idleSince time.Time
+	abort     func()
+}
+
+// keptHead is how much memory for a head stays with an idle connection.
+const keptHead = 16 << 10
+
+func (t *directTransport) dial(ctx context.Context) (*directConn, error) {
+	conn, err := t.rest.DialContext(ctx, "tcp", t.address)
+	if err != nil {
+		return nil, err
+	}
+	c := &directConn{Conn: conn, t: t}
+	if socket, ok := conn.(syscall.Conn); ok {
+		if c.raw, err = socket.SyscallConn(); err != nil {
+			c.raw = nil
+		}
+	}
+	c.r = bufio.NewReaderSize(c, 4<<10) // also bounds trailers, as in http.Transport
+	c.abort = func() { _ = conn.Close() }
+	return c, nil
+}
+
+// Read bounds heads and remembers them. Bodies have no bound.
+func (c *directConn) Read(p []byte) (int, error) {
+	if !c.inHead {
+		return c.Conn.Read(p)
+	}
+	room := int(c.t.rest.MaxResponseHeaderBytes) - len(c.head)
+	if room <= 0 {
+		return 0, errHead
+	}
+	n, err := c.Conn.Read(p[:min(room, len(p))])
+	c.head = append(c.head, p[:n]...)
+	return n, err
+}
+
+var errHead = errors.New("FHIR server's answer has too large a head")
+
+// roundTrip sends a request and reads the head of its answer. When it fails,
+// the connection must be closed.
+func (c *directConn) roundTrip(r *http.Request, request []byte) (*http.Response, error) {
+	// Closing can't be undone by a deadline that is set at the same time.
+	stop := context.AfterFunc(r.Context(), c.abort)
+	res, err := c.exchange(r, request)
+	if err != nil {
+		stop()
+		return nil, err
+	}
+	// What is left in the buffer isn't head.
+	head := c.head[:len(c.head)-c.r.Buffered()]
+	b := &directBody{
+		ReadCloser: res.Body, c: c, ctx: r.Context(), stop: stop,
+		keep: res.StatusCode >= http.StatusOK && res.Proto == "HTTP/1.1" && !res.Close && isPlain(head),
+	}
+	if res.Body == http.NoBody {
+		b.end(io.EOF)
+	} else {
+		res.Body = b
+	}
+	return res, nil
+}
+
+func (c *directConn) exchange(r *http.Request, request []byte) (*http.Response, error) {
+	c.head, c.inHead = c.head[:0], true
+	if c.t.headerTimeout > 0 {
+		if err := c.SetDeadline(time.Now().Add(c.t.headerTimeout)); err != nil {
+			return nil, err
+		}
+	}
+	if _, err := c.Write(request); err != nil {
+		return nil, err
+	}
+	for {
+		res, err := http.ReadResponse(c.r, r)
+		if err != nil {
+			return nil, err
+		}
+		// Any number of informational answers may come first (RFC 9110 §15.2);
+		// their heads count against the bound of the one that is waited for. 101
+		// is final: what follows isn't HTTP.
+		if res.StatusCode/100 != 1 || res.StatusCode == http.StatusSwitchingProtocols {
+			c.inHead = false
+			return res, c.SetDeadline(time.Time{})
+		}
+	}
+}
+
+// isPlain reports whether a head has only one reading. http.ReadResponse puts up
+// with more, but where an answer ends for a server that sends two lengths or
+// bare line feeds is a guess (RFC 9112 §2.2, §5.2, §6.3), and a wrong guess would be
+// the next client's answer.
+func isPlain(head []byte) bool {
+	framings := 0
+	for line := range bytes.Lines(head) {
+		if len(line) < 2 || bytes.IndexByte(line, '\r') != len(line)-2 || line[0] == ' ' || line[0] == '\t' {
+			return false
+		}
+		if hasFoldedPrefix(line, "content-length") || hasFoldedPrefix(line, "transfer-encoding") {
+			framings++
+		}
+	}
+	return framings <= 1
+}
+
+func hasFoldedPrefix(line []byte, prefix string) bool {
+	return line[0]|0x20 == prefix[0] && len(line) >= len(prefix) && bytes.EqualFold(line[:len(prefix)], []byte(prefix))
+}
+
+// directBody is the body of an answer. It gives the connection back when it was
+// read to its end. It is for one goroutine.
+type directBody struct {
+	io.ReadCloser
+	c    *directConn
+	ctx  context.Context
+	stop func() bool
+	keep bool
+	err  error // why nothing more comes
+}
+
+// Read implements io.Reader.
+func (b *directBody) Read(p []byte) (int, error) {
+	if b.err != nil {
+		return 0, b.err
+	}
+	n, err := b.ReadCloser.Read(p)
+	if err != nil {
+		b.end(err)
+	}
+	return n, b.err
+}
+
+// Close implements io.Closer.
+func (b *directBody) Close() error {
+	if b.err == nil {
+		b.end(http.ErrBodyReadAfterClose)
+	}
+	return nil
+}
+
+// end decides what becomes of the connection. When stop comes too late, abort
+// runs or will run, and would hit the next request.
+func (b *directBody) end(err error) {
+	b.err = err
+	whole := err == io.EOF //nolint:errorlint // io.Reader returns io.EOF itself
+	if b.stop() && whole && b.keep && b.c.r.Buffered() == 0 {
+		b.c.t.putIdle(b.c)
+		return
+	}
+	_ = b.c.Close()
+	if !whole {
+		b.err = causeOf(b.ctx, err)
+	}
+}
+
+// causeOf prefers the end of ctx to what came of it.
+func causeOf(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); cause != nil {
+		return cause
+	}
+	return err
+}
