@@ -193,14 +193,8 @@ func readCapabilityXML(r io.Reader) (e Endpoints, err error) {
 				return Endpoints{}, errNotCapabilities
 			}
 			if len(path) == 2 && path[1] == "rest" && t.Name.Local == "security" {
-				var security struct {
-					Extension []xmlExtension `xml:"extension"`
-				}
-				if err := dec.DecodeElement(&security, &t); err != nil {
+				if err := readSecurityXML(dec, &t, &e); err != nil {
 					return Endpoints{}, errNotCapabilities
-				}
-				for _, x := range security.Extension {
-					x.plain().endpoints(&e)
 				}
 				continue
 			}
@@ -209,4 +203,15 @@ func readCapabilityXML(r io.Reader) (e Endpoints, err error) {
 			path = path[:len(path)-1]
 		}
 	}
+}
+
+func readSecurityXML(dec *xml.Decoder, start *xml.StartElement, e *Endpoints) error {
+	var security struct {
+		Extension []xmlExtension `xml:"extension"`
+	}
+	err := dec.DecodeElement(&security, start)
+	for _, x := range security.Extension {
+		x.plain().endpoints(e)
+	}
+	return err
 }

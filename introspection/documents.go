@@ -54,7 +54,7 @@ func getMetadata(ctx context.Context, client *http.Client, location string) (m m
 	if err != nil {
 		return m, err
 	}
-	defer body.Close() //nolint:errcheck // read only
+	defer body.Close()
 	content, err := io.ReadAll(io.LimitReader(body, maxMetadata+1))
 	switch {
 	case err != nil:
@@ -107,7 +107,7 @@ func (d *Discovery) readCapabilities(ctx context.Context) Finding {
 		f.Err = err
 		return f
 	}
-	defer body.Close() //nolint:errcheck // read only
+	defer body.Close()
 	e, err := readCapabilityStatement(io.LimitReader(body, maxCapabilities))
 	if f.Err = err; err == nil {
 		f.Endpoints = Endpoints{Introspection: d.absolute(e.Introspection), Token: d.absolute(e.Token)}

@@ -160,11 +160,12 @@ func (d *doctor) checkClock(context.Context) {
 	}
 }
 
+// ahead is no more exact than a Date header and the way it came.
 func ahead(d time.Duration) string {
 	if d < 0 {
-		return fmt.Sprintf("%v behind", -d)
+		return fmt.Sprintf("about %v behind", (-d).Round(10*time.Second))
 	}
-	return fmt.Sprintf("%v ahead", d)
+	return fmt.Sprintf("about %v ahead", d.Round(10*time.Second))
 }
 
 func clockCause() diagnosis {

@@ -36,7 +36,7 @@ func (d *doctor) checkUpstream(ctx context.Context) {
 		d.fail(check, "no answer from "+location, upstreamCause(d.wire.last(location)))
 		return
 	}
-	defer res.Body.Close() //nolint:errcheck // read only
+	defer res.Body.Close()
 	ex := d.wire.last(location)
 	switch {
 	case res.StatusCode == http.StatusOK:
@@ -189,7 +189,7 @@ func (d *doctor) checkKeys(ctx context.Context) {
 		d.fail(check, "no answer from "+plainURL(location), networkCause(d.wire.last(location), "SIDECAR_ISSUER_URL"))
 		return
 	}
-	defer res.Body.Close() //nolint:errcheck // read only
+	defer res.Body.Close()
 	var set struct {
 		Keys []json.RawMessage `json:"keys"`
 	}

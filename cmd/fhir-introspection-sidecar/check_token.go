@@ -86,18 +86,16 @@ func (d *doctor) inactive(token string, asked bool) {
 	if !asked {
 		detail = "refused without asking the authorization server"
 	}
-	expired := time.Unix(int64(claims.Expires), 0)
-	switch {
-	case isJWT && claims.Expires > 0 && time.Now().After(expired):
-		d.fail(check, detail, diagnosis{"it expired at " + expired.UTC().Format(time.DateTime) + " UTC", ""})
-	case !asked && isJWT && d.settings.JWTPrecheck && claims.Issuer != d.settings.IssuerURL:
-		d.fail(check, detail, diagnosis{"it is of another issuer: " + shown(claims.Issuer), "SIDECAR_ISSUER_URL"})
+	expiry, expired := claims.expired()
+	switch otherIssuer := isJWT && claims.Issuer != d.settings.IssuerURL && d.settings.IssuerURL != ""; {
+	case isJWT && expired:
+		d.fail(check, detail, diagnosis{"it expired at " + expiry, ""})
+	case otherIssuer && (claims.Issuer != "" || d.settings.JWTPrecheck):
+		d.fail(check, detail, diagnosis{fmt.Sprintf("it is of another issuer: %q", shown(claims.Issuer)), "SIDECAR_ISSUER_URL"})
 	case !asked && d.settings.JWTPrecheck:
 		d.fail(check, detail, diagnosis{"not signed with a key of the issuer, or not valid yet; or a kind that is never accepted", "SIDECAR_JWT_PRECHECK"})
 	case !asked:
 		d.fail(check, detail, diagnosis{"it is of a kind that is never accepted, such as a launch token", ""})
-	case isJWT && claims.Issuer != "" && d.settings.IssuerURL != "" && claims.Issuer != d.settings.IssuerURL:
-		d.fail(check, detail, diagnosis{"it is of another issuer: " + shown(claims.Issuer), "SIDECAR_ISSUER_URL"})
 	default:
 		d.fail(check, detail, diagnosis{"expired, revoked, of another server, or a kind of token that is no access token", ""})
 	}
@@ -107,6 +105,12 @@ func (d *doctor) inactive(token string, asked bool) {
 type jwtClaims struct {
 	Issuer  string  `json:"iss"`
 	Expires float64 `json:"exp"`
+}
+
+// expired tells when a token expired, if it did.
+func (c jwtClaims) expired() (when string, ok bool) {
+	at := time.Unix(int64(c.Expires), 0)
+	return at.UTC().Format(time.DateTime) + " UTC", c.Expires > 0 && time.Now().After(at)
 }
 
 // readJWT reads claims of a token without verifying them.

@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
 )
@@ -45,8 +44,8 @@ func (d *doctor) diagnoseBearer(ex wireExchange) diagnosis {
 	}
 	content, err := watch(s.BearerTokenFile)(true)
 	claims, isJWT := readJWT(strings.TrimSpace(string(content)))
-	if expired := time.Unix(int64(claims.Expires), 0); err == nil && isJWT && claims.Expires > 0 && time.Now().After(expired) {
-		return diagnosis{"the token in the file expired at " + expired.UTC().Format(time.DateTime) + " UTC", "SIDECAR_BEARER_TOKEN_FILE"}
+	if when, expired := claims.expired(); err == nil && isJWT && expired {
+		return diagnosis{"the token in the file expired at " + when, "SIDECAR_BEARER_TOKEN_FILE"}
 	}
 	return diagnosis{"the token in the file is not known there: of another server, revoked, or expired", "SIDECAR_BEARER_TOKEN_FILE"}
 }

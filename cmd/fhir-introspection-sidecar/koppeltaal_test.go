@@ -321,14 +321,18 @@ func TestKoppeltaalForgery(t *testing.T) {
 	a, up := newKoppeltaalAS(t, "token"), newUpstream(t)
 	c := startKoppeltaal(t, a, up, "/fhir/DEFAULT", "JWT_PRECHECK", "true", "ISSUER_URL", a.URL)
 	token := a.issue(t)
-	eventually(t, "the issuer's keys are known", func() bool { return c.ask(t, "GET /fhir/DEFAULT/Task", bearer(a.issue(t))).status == 200 })
-	before := a.Introspections()
-	parts := strings.Split(token, ".")
-	unsigned := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"none"}`)) + "." + parts[1] + "."
 	other, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
 		t.Fatal(err)
 	}
+	eventually(t, "the issuer's keys are known", func() bool {
+		before := a.Introspections()
+		c.ask(t, "GET /fhir/DEFAULT/Task", bearer(sign(t, other, a.claims()))).is(t, 401)
+		return a.Introspections() == before
+	})
+	before := a.Introspections()
+	parts := strings.Split(token, ".")
+	unsigned := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"none"}`)) + "." + parts[1] + "."
 	var claims map[string]any
 	payload, _ := base64.RawURLEncoding.DecodeString(parts[1])
 	if err := json.Unmarshal(payload, &claims); err != nil {

@@ -229,10 +229,8 @@ func TestMetricsAtStart(t *testing.T) {
 	metrics := parseMetrics(t, sc.admin(http.MethodGet, "/metrics").Body.String())
 	for name := range metricLabels {
 		switch name {
-		case "introspection_sidecar_omitted_headers_total", // only with the headers that were
-			"introspection_sidecar_credential_expiry_timestamp_seconds", // only when it is known
-			"introspection_sidecar_audit_dropped_total",                 // only with an audit log
-			"introspection_sidecar_discovery_disagreements_total":       // only when discovery runs
+		case "introspection_sidecar_audit_dropped_total", // only with an audit log
+			"introspection_sidecar_discovery_disagreements_total": // only when discovery runs
 			if metrics[name] != nil {
 				t.Errorf("%s is there already", name)
 			}
