@@ -185,7 +185,7 @@ func (t *keyTransport) read(req *http.Request) ([]byte, error) {
 	if err != nil {
 		return nil, errNoKeys
 	}
-	defer res.Body.Close() //nolint:errcheck // read only
+	defer res.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(res.Body, maxMetadata+1))
 	if err != nil || res.StatusCode != http.StatusOK || len(body) > maxMetadata || !json.Valid(body) {
 		return nil, errNoKeys

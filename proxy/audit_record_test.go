@@ -54,42 +54,74 @@ func TestAuditRecord(t *testing.T) {
 		option    func(*Config)
 		want      AuditRecord
 	}{
-		{"read", get("/fhir/Patient/p1?_summary=true", bearerTOK), nil,
-			asSeed(AuditRecord{Decision: "allowed", Status: 200, Method: "GET", Interaction: "read", Type: "Patient"})},
-		{"search in a compartment", get("/fhir/Patient/p1/Task", bearerTOK), nil,
-			asSeed(AuditRecord{Decision: "allowed", Status: 200, Method: "GET", Interaction: "search-type", Type: "Task"})},
-		{"search by POST", request("POST", "/fhir/Task/_search", "patient=p1", bearerTOK), nil,
-			asSeed(AuditRecord{Decision: "allowed", Status: 200, Method: "POST", Interaction: "search-type", Type: "Task"})},
-		{"unknown interaction", get("/fhir/what/ever", bearerTOK), nil,
-			asSeed(AuditRecord{Decision: "allowed", Status: 200, Method: "GET", Interaction: "unknown"})},
+		{
+			"read", get("/fhir/Patient/p1?_summary=true", bearerTOK), nil,
+			asSeed(AuditRecord{Decision: "allowed", Status: 200, Method: "GET", Interaction: "read", Type: "Patient"}),
+		},
+		{
+			"search in a compartment", get("/fhir/Patient/p1/Task", bearerTOK), nil,
+			asSeed(AuditRecord{Decision: "allowed", Status: 200, Method: "GET", Interaction: "search-type", Type: "Task"}),
+		},
+		{
+			"search by POST", request("POST", "/fhir/Task/_search", "patient=p1", bearerTOK), nil,
+			asSeed(AuditRecord{Decision: "allowed", Status: 200, Method: "POST", Interaction: "search-type", Type: "Task"}),
+		},
+		{
+			"unknown interaction", get("/fhir/what/ever", bearerTOK), nil,
+			asSeed(AuditRecord{Decision: "allowed", Status: 200, Method: "GET", Interaction: "unknown"}),
+		},
 
 		// Active tokens that are refused all the same say who tried.
-		{"wrong audience", get("/fhir/Patient/p1", bearerTOK), policy(Policy{Audiences: []string{"other"}}),
-			asSeed(AuditRecord{Decision: "invalid_token", Status: 401, Method: "GET", Interaction: "read", Type: "Patient"})},
-		{"wrong issuer", get("/fhir/Patient/p1", bearerTOK), policy(Policy{Issuers: []string{"other"}}),
-			asSeed(AuditRecord{Decision: "invalid_token", Status: 401, Method: "GET", Interaction: "read", Type: "Patient"})},
-		{"wrong kind", get("/fhir/Patient/p1", bearerTOK), policy(Policy{TokenTypes: []string{"Bearer"}}),
-			asSeed(AuditRecord{Decision: "invalid_token", Status: 401, Method: "GET", Interaction: "read", Type: "Patient"})},
-		{"scope", request("DELETE", "/fhir/Patient/p1", "", bearerTOK), policy(Policy{Scopes: []string{"other"}}),
-			asSeed(AuditRecord{Decision: "insufficient_scope", Status: 403, Method: "DELETE", Interaction: "delete", Type: "Patient"})},
+		{
+			"wrong audience", get("/fhir/Patient/p1", bearerTOK), policy(Policy{Audiences: []string{"other"}}),
+			asSeed(AuditRecord{Decision: "invalid_token", Status: 401, Method: "GET", Interaction: "read", Type: "Patient"}),
+		},
+		{
+			"wrong issuer", get("/fhir/Patient/p1", bearerTOK), policy(Policy{Issuers: []string{"other"}}),
+			asSeed(AuditRecord{Decision: "invalid_token", Status: 401, Method: "GET", Interaction: "read", Type: "Patient"}),
+		},
+		{
+			"wrong kind", get("/fhir/Patient/p1", bearerTOK), policy(Policy{TokenTypes: []string{"Bearer"}}),
+			asSeed(AuditRecord{Decision: "invalid_token", Status: 401, Method: "GET", Interaction: "read", Type: "Patient"}),
+		},
+		{
+			"scope", request("DELETE", "/fhir/Patient/p1", "", bearerTOK), policy(Policy{Scopes: []string{"other"}}),
+			asSeed(AuditRecord{Decision: "insufficient_scope", Status: 403, Method: "DELETE", Interaction: "delete", Type: "Patient"}),
+		},
 
 		// Without a verdict nobody is named.
-		{"inactive", get("/fhir/Patient/p1", "Authorization: Bearer other"), nil,
-			AuditRecord{Decision: "invalid_token", Status: 401, Method: "GET", Interaction: "read", Type: "Patient", TokenRef: "0badcafe", Verdict: "hit"}},
-		{"no token", get("/fhir/Patient/p1"), nil,
-			AuditRecord{Decision: "no_token", Status: 401, Method: "GET", Interaction: "read", Type: "Patient"}},
-		{"two tokens", get("/fhir/Patient/p1", bearerTOK, bearerTOK), nil,
-			AuditRecord{Decision: "invalid_request", Status: 400, Method: "GET", Interaction: "read", Type: "Patient"}},
-		{"token too long", get("/fhir/Patient/p1", bearerTOK+strings.Repeat("x", 64)), nil,
-			AuditRecord{Decision: "invalid_token", Status: 401, Method: "GET", Interaction: "read", Type: "Patient"}},
-		{"public", get("/fhir/metadata", bearerTOK), nil,
-			AuditRecord{Decision: "public", Status: 200, Method: "GET", Interaction: "capabilities"}},
-		{"outside", get("/Patient/p1", bearerTOK), nil,
-			AuditRecord{Decision: "not_found", Status: 404, Method: "GET", Interaction: "unknown"}},
-		{"path", get("/fhir/Patient/../Task", bearerTOK), nil,
-			AuditRecord{Decision: "bad_path", Status: 400, Method: "GET", Interaction: "unknown"}},
-		{"method", request("BREW", "/fhir/Patient/p1", "", bearerTOK), nil,
-			AuditRecord{Decision: "method_not_allowed", Status: 405, Method: "other", Interaction: "unknown"}},
+		{
+			"inactive", get("/fhir/Patient/p1", "Authorization: Bearer other"), nil,
+			AuditRecord{Decision: "invalid_token", Status: 401, Method: "GET", Interaction: "read", Type: "Patient", TokenRef: "0badcafe", Verdict: "hit"},
+		},
+		{
+			"no token", get("/fhir/Patient/p1"), nil,
+			AuditRecord{Decision: "no_token", Status: 401, Method: "GET", Interaction: "read", Type: "Patient"},
+		},
+		{
+			"two tokens", get("/fhir/Patient/p1", bearerTOK, bearerTOK), nil,
+			AuditRecord{Decision: "invalid_request", Status: 400, Method: "GET", Interaction: "read", Type: "Patient"},
+		},
+		{
+			"token too long", get("/fhir/Patient/p1", bearerTOK+strings.Repeat("x", 64)), nil,
+			AuditRecord{Decision: "invalid_token", Status: 401, Method: "GET", Interaction: "read", Type: "Patient"},
+		},
+		{
+			"public", get("/fhir/metadata", bearerTOK), nil,
+			AuditRecord{Decision: "public", Status: 200, Method: "GET", Interaction: "capabilities"},
+		},
+		{
+			"outside", get("/Patient/p1", bearerTOK), nil,
+			AuditRecord{Decision: "not_found", Status: 404, Method: "GET", Interaction: "unknown"},
+		},
+		{
+			"path", get("/fhir/Patient/../Task", bearerTOK), nil,
+			AuditRecord{Decision: "bad_path", Status: 400, Method: "GET", Interaction: "unknown"},
+		},
+		{
+			"method", request("BREW", "/fhir/Patient/p1", "", bearerTOK), nil,
+			AuditRecord{Decision: "method_not_allowed", Status: 405, Method: "other", Interaction: "unknown"},
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			option := tt.option

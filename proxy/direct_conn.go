@@ -104,7 +104,8 @@ func (c *directConn) exchange(r *http.Request, request []byte) (*http.Response, 
 		// is final: what follows isn't HTTP.
 		if res.StatusCode/100 != 1 || res.StatusCode == http.StatusSwitchingProtocols {
 			c.inHead = false
-			return res, c.SetDeadline(time.Time{})
+			_ = c.SetDeadline(time.Time{}) // fails if abort has run, which end finds out
+			return res, nil
 		}
 	}
 }

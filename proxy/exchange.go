@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -176,23 +177,47 @@ func (rec *recorder) FlushError() error {
 	return http.NewResponseController(rec.w).Flush()
 }
 
-// requestBody remembers whether reading the client's body failed, which must
-// not be taken for a fault of the FHIR server. The transport reads it in a
-// goroutine of its own.
+// requestBody remembers how reading the client's body went, which must not be
+// taken for a fault of the FHIR server. The transport reads it in a goroutine of
+// its own, which may outlive the answer.
 type requestBody struct {
 	io.ReadCloser
 	ended  atomic.Bool
 	failed atomic.Bool
+
+	mu      sync.Mutex // held while reading
+	stopped atomic.Bool
 }
 
 // Read reads from the client.
 func (b *requestBody) Read(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.stopped.Load() {
+		return 0, http.ErrBodyReadAfterClose
+	}
 	n, err := b.ReadCloser.Read(p)
 	switch {
-	case err == io.EOF: //nolint:errorlint // io.Reader returns io.EOF itself
+	case err == io.EOF:
 		b.ended.Store(true)
-	case err != nil:
+	case err != nil && !b.stopped.Load():
 		b.failed.Store(true)
 	}
 	return n, err
+}
+
+// longAgo is a deadline that has passed.
+var longAgo = time.Unix(1, 0)
+
+// stop ends reading before the handler returns. net/http waits for a read that is
+// under way then; one that came to its end in that moment would start another
+// one, and the connection would hang. The connection closes after the answer.
+func (b *requestBody) stop(w http.ResponseWriter) {
+	if b.ended.Load() {
+		return
+	}
+	b.stopped.Store(true)
+	_ = http.NewResponseController(w).SetReadDeadline(longAgo)
+	b.mu.Lock()
+	defer b.mu.Unlock()
 }

@@ -102,7 +102,7 @@ func (p *Proxy) newReverseProxy() *httputil.ReverseProxy {
 		ErrorHandler:   p.upstreamFailed,
 		BufferPool:     &bufferPool{},
 		ErrorLog:       slog.NewLogLogger(slog.DiscardHandler, slog.LevelInfo), // upstreamFailed tells all
-		Transport: &http.Transport{
+		Transport: newDirectTransport(p.config.Upstream, &http.Transport{
 			DialContext:            dialer.DialContext,
 			DisableCompression:     true, // or Go would ask for gzip and unpack it
 			MaxIdleConns:           maxIdleUpstream,
@@ -112,7 +112,7 @@ func (p *Proxy) newReverseProxy() *httputil.ReverseProxy {
 			ResponseHeaderTimeout:  p.config.UpstreamHeaderTimeout,
 			ExpectContinueTimeout:  time.Second,
 			MaxResponseHeaderBytes: maxUpstreamHeader,
-		},
+		}),
 	}
 }
 
@@ -123,6 +123,7 @@ func (p *Proxy) forward(x *exchange, r *http.Request) {
 		r.Body = &x.body
 		if r.ProtoMajor == 1 {
 			x.recorder.body = &x.body
+			defer x.body.stop(x.w)
 		}
 		// The FHIR server may answer before it has read everything. Without this
 		// net/http holds the answer back until the client has sent its body.

@@ -477,15 +477,23 @@ func TestNotSentTwice(t *testing.T) {
 		{request("PUT", "/fhir/Patient/1", "{}", bearerTOK), false},
 		{request("PATCH", "/fhir/Patient/1", "{}", bearerTOK), false},
 		{get("/fhir/Patient/1", bearerTOK), true},
+		{request("HEAD", "/fhir/Patient/1", "", bearerTOK), true},
 	} {
 		s := newStack(t)
-		s.do(get("/fhir/Patient", bearerTOK)) // keeps a connection
+		if tt.twice {
+			s.do(get("/fhir/Patient", bearerTOK)) // keeps a connection
+		} else {
+			s.do(request("POST", "/fhir/Patient", "{}", bearerTOK)) // of the other pool
+		}
 		first := s.upstream.got().conn
 		s.upstream.answer = func(conn net.Conn, r *received) bool {
 			if r.conn == first {
 				return false
 			}
-			_, _ = io.WriteString(conn, okAnswer)
+			_, _ = io.WriteString(conn, strings.TrimSuffix(okAnswer, "{}"))
+			if !strings.HasPrefix(r.line, "HEAD") {
+				_, _ = io.WriteString(conn, "{}")
+			}
 			return true
 		}
 		a := s.do(tt.raw)
@@ -722,8 +730,12 @@ func TestUpstreamHeaderTimeout(t *testing.T) {
 // a connection that the next client's request goes over.
 func TestPool(t *testing.T) {
 	s := newStack(t)
-	s.do(get("/fhir/Patient", bearerTOK))
-	s.upstream.got()
+	// GET and the rest have connections of their own.
+	victims := []string{get("/fhir/victim", bearerTOK), request("PUT", "/fhir/victim", "{}", bearerTOK)}
+	for _, victim := range victims {
+		s.do(victim)
+		s.upstream.got()
+	}
 	attacks := []string{
 		"CONNECT /fhir/a HTTP/1.1\r\nHost: f\r\n" + bearerTOK + "\r\nContent-Length: 62\r\n\r\nGET /fhir/poison HTTP/1.1\r\nHost: x\r\nX-Launch-Patient: evil\r\n\r\n",
 		"CONNECT /fhir/a HTTP/1.1\r\nHost: f\r\n\r\nGET /fhir/poison HTTP/1.1\r\nHost: x\r\n\r\n",
@@ -736,16 +748,18 @@ func TestPool(t *testing.T) {
 		c.receive("POST")
 		c.closed()
 		s.wait(1)
-		if a := s.do(get("/fhir/victim", bearerTOK)); a.StatusCode != http.StatusOK {
-			t.Errorf("victim: status %d", a.StatusCode)
-		}
-		for {
-			r := s.upstream.got()
-			if strings.Contains(r.line, "poison") {
-				t.Fatalf("%q: FHIR server got %q", attack, r.line)
+		for _, victim := range victims {
+			if a := s.do(victim); a.StatusCode != http.StatusOK {
+				t.Errorf("victim: status %d", a.StatusCode)
 			}
-			if strings.Contains(r.line, "victim") {
-				break
+			for {
+				r := s.upstream.got()
+				if strings.Contains(r.line, "poison") {
+					t.Fatalf("%q: FHIR server got %q", attack, r.line)
+				}
+				if strings.Contains(r.line, "victim") {
+					break
+				}
 			}
 		}
 	}

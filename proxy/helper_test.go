@@ -415,14 +415,18 @@ func newUpstream(t *testing.T) *upstream {
 	go u.serve()
 	t.Cleanup(func() {
 		_ = u.Close()
-		u.mu.Lock()
-		for conn := range u.conns {
-			_ = conn.Close()
-		}
-		u.mu.Unlock()
+		u.closeConns()
 		u.wg.Wait()
 	})
 	return u
+}
+
+func (u *upstream) closeConns() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for conn := range u.conns {
+		_ = conn.Close()
+	}
 }
 
 // writes makes the upstream answer every request with these bytes.

@@ -146,7 +146,7 @@ func (p *Proxy) Drain() { p.draining.Store(true) }
 
 // CloseIdleConnections closes the unused connections to the FHIR server.
 func (p *Proxy) CloseIdleConnections() {
-	if t, ok := p.reverse.Transport.(*http.Transport); ok {
+	if t, ok := p.reverse.Transport.(*directTransport); ok {
 		t.CloseIdleConnections()
 	}
 }
@@ -196,13 +196,13 @@ func ambiguousPath(x *exchange, _ *http.Request) bool { return !x.target.unambig
 func (p *Proxy) outsideBase(x *exchange, _ *http.Request) bool {
 	rest, ok := p.base.below(x.target.path)
 	x.path = rest
-	return !ok || p.base.isRoot() && ownPaths[rest]
+	return !ok || ownPaths[x.target.path]
 }
 
 // ownPaths are served on the admin listener. They must not look like FHIR paths
-// here, where an empty base would make them so.
+// here, where an empty base, or one that begins with a tenant, would make them so.
 var ownPaths = map[string]bool{
-	"livez": true, "readyz": true, "metrics": true, "cache": true, "jwks.json": true,
+	"/livez": true, "/readyz": true, "/metrics": true, "/cache": true, "/jwks.json": true,
 }
 
 // publicPath compares the raw path: nothing else in a request can widen it.

@@ -104,8 +104,6 @@ func newBase(path string) (base, error) {
 	return base{before: before, after: after, tenant: tenant}, nil
 }
 
-func (b base) isRoot() bool { return b.before == "" && !b.tenant }
-
 // below returns the part of path below the base, without its leading slash, and
 // whether path is the base or below it.
 func (b base) below(path string) (string, bool) {

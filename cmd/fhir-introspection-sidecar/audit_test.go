@@ -19,6 +19,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
@@ -283,6 +284,68 @@ func TestAuditFaults(t *testing.T) {
 	}
 }
 
+// lateLog is a log that takes its time for the line of a request, which is
+// written before the request's record.
+type lateLog struct {
+	slog.Handler
+	serving chan string // the address
+}
+
+func (l *lateLog) Handle(_ context.Context, r slog.Record) error {
+	switch r.Message {
+	case "serving":
+		r.Attrs(func(a slog.Attr) bool {
+			if a.Key == "listen_address" {
+				l.serving <- a.Value.String()
+			}
+			return true
+		})
+	case "request":
+		time.Sleep(50 * time.Millisecond)
+	}
+	return nil
+}
+
+func (l *lateLog) Enabled(context.Context, slog.Level) bool { return true }
+
+// TestAuditWaitsForHandlers: a request that is cut off at the end gets its
+// record, although net/http doesn't wait for its handler.
+func TestAuditWaitsForHandlers(t *testing.T) {
+	noLeaks(t)
+	as := introspectiontest.NewServer(t)
+	as.AddToken("good", as.Claims())
+	arrived := make(chan struct{})
+	upstream := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		close(arrived)
+		<-r.Context().Done()
+	}))
+	defer upstream.Close()
+	path, log := filepath.Join(t.TempDir(), "audit.json"), &lateLog{Handler: slog.DiscardHandler, serving: make(chan string, 1)}
+	sc, faults := build(configure(t, with(leastSettings(),
+		"SIDECAR_UPSTREAM_URL", upstream.URL+"/fhir", "SIDECAR_INTROSPECTION_ENDPOINT", as.Endpoint(),
+		"SIDECAR_BEARER_TOKEN_FILE", writeFile(t, "token", introspectiontest.DefaultBearer), "SIDECAR_SHUTDOWN_TIMEOUT", "1ms",
+		"SIDECAR_LISTEN_ADDRESS", "127.0.0.1:0", "SIDECAR_ADMIN_ADDRESS", "127.0.0.1:0", "SIDECAR_AUDIT_LOG", path)), slog.New(log), io.Discard, nil)
+	if len(faults) > 0 {
+		t.Fatal(faults)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- sc.serve(ctx) }()
+	c := dial(t, <-log.serving)
+	if _, err := io.WriteString(c.Conn, request("GET /fhir/Patient", good)); err != nil {
+		t.Fatal(err)
+	}
+	<-arrived
+	stop()
+	if err := <-ended; err == nil {
+		t.Error("serve doesn't tell that a request was cut off")
+	}
+	lines := auditLines(t, readFile(t, path))
+	if inSequence(t, lines, 1); len(lines) == 1 && lines[0].Subject != "p-42" {
+		t.Errorf("record %+v", lines[0])
+	}
+}
+
 // TestAuditDocs: the page lists the members of a record, all of them and no other.
 func TestAuditDocs(t *testing.T) {
 	page, err := os.ReadFile(filepath.Join(root, "docs", "operations", "audit.md"))
@@ -316,7 +379,7 @@ func TestAuditDocs(t *testing.T) {
 	for name := range members {
 		t.Errorf("the page doesn't tell of %s", name)
 	}
-	if !strings.Contains(string(page), fmt.Sprint("Up to ", auditQueue, " records")) {
-		t.Error("the page doesn't tell the length of the queue")
+	if !strings.Contains(string(page), fmt.Sprint("Up to ", auditQueue, " records")) || !strings.Contains(string(page), "within two seconds") || auditFlush != 2*time.Second {
+		t.Error("the page doesn't tell the length of the queue, or what the end gives it")
 	}
 }

@@ -19,21 +19,63 @@ func leastEnv(t *testing.T) env {
 func TestBlackboxConfigFaults(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ variable, value string }{
-		{"UPSTREAM_URL", ""}, {"UPSTREAM_URL", "CANARY"}, {"UPSTREAM_URL", "ftp://CANARY/"}, {"UPSTREAM_URL", "http://u:CANARY@h/"},
-		{"UPSTREAM_URL", "http://[::1/CANARY"}, {"UPSTREAM_URL", "http://h:0/CANARY"}, {"UPSTREAM_URL", "http://h/CANARY/../x"},
-		{"UPSTREAM_URL", "http://h/CANARY?x=1"}, {"UPSTREAM_URL", "http://h/CANARY#x"}, {"UPSTREAM_URL", "http://h/{CANARY}"},
-		{"UPSTREAM_URL", "http://h/{tenant}/{tenant}/CANARY"}, {"UPSTREAM_URL", "http://h/x{tenant}CANARY"},
-		{"INTROSPECTION_ENDPOINT", "http://as.CANARY/i"}, {"INTROSPECTION_ENDPOINT", "CANARY"}, {"INTROSPECTION_ENDPOINT", "https://u:CANARY@h/"},
-		{"INTROSPECTION_ENDPOINT", "http://127.0.0.1.CANARY/"}, {"INTROSPECTION_ENDPOINT", "http://localhost.CANARY/"},
-		{"INTROSPECTION_AUTH", "CANARY"}, {"BEARER_TOKEN_FILE", "/nowhere/CANARY"}, {"INTROSPECTION_TIMEOUT", "CANARY"}, {"INTROSPECTION_TIMEOUT", "0s"},
-		{"INTROSPECTION_TIMEOUT", "-1s"}, {"CACHE_MAX_ENTRIES", "CANARY"}, {"CACHE_MAX_ENTRIES", "-1"}, {"CACHE_MAX_AGE", "-1s"}, {"CLOCK_SKEW", "-1s"},
-		{"MAX_TOKEN_BYTES", "0"}, {"MAX_INTROSPECTIONS", "0"}, {"HEADER_PREFIX", "CANARY"}, {"HEADER_PREFIX", "X-CANARY\r\n-"}, {"HEADER_PREFIX", "X_CANARY_"},
-		{"HEADER_PREFIX", "X-Forwarded-"}, {"HEADER_PREFIX", "Content-"}, {"HEADER_PREFIX", "X-"}, {"HEADERS", "CANARY"},
-		{"TRUSTED_PROXIES", "0.0.0.0/0"}, {"TRUSTED_PROXIES", "::/0"}, {"TRUSTED_PROXIES", "10.0.0.0/8,0.0.0.0/0"}, {"TRUSTED_PROXIES", "CANARY"},
-		{"PUBLIC_PATHS", "/CANARY"}, {"PUBLIC_PATHS", "a/../CANARY"}, {"LOG_LEVEL", "CANARY"}, {"UPSTREAM_AUTHORIZATION", "CANARY"},
-		{"SCOPE_ENFORCEMENT", "CANARY"}, {"LISTEN_ADDRESS", "CANARY"}, {"TLS_CERT_FILE", "/nowhere/CANARY"}, {"CA_FILE", "/nowhere/CANARY"},
-		{"CLIENT_ASSERTION_ALG", "none"}, {"CLIENT_ASSERTION_ALG", "HS256"}, {"TOKEN_ENDPOINT", "http://as.CANARY/"}, {"ISSUER_URL", "http://as.CANARY/"},
-		{"UPSTREEM_URL", "CANARY"}, {"CACHE_MAX_AGES", "CANARY"}, {"CLIENT_SECRET", "CANARY"}, {"BEARER_TOKEN", "CANARY"}, {"lower", "CANARY"}, {"SERVICE_HOSTS", "CANARY"},
+		{"UPSTREAM_URL", ""},
+		{"UPSTREAM_URL", "CANARY"},
+		{"UPSTREAM_URL", "ftp://CANARY/"},
+		{"UPSTREAM_URL", "http://u:CANARY@h/"},
+		{"UPSTREAM_URL", "http://[::1/CANARY"},
+		{"UPSTREAM_URL", "http://h:0/CANARY"},
+		{"UPSTREAM_URL", "http://h/CANARY/../x"},
+		{"UPSTREAM_URL", "http://h/CANARY?x=1"},
+		{"UPSTREAM_URL", "http://h/CANARY#x"},
+		{"UPSTREAM_URL", "http://h/{CANARY}"},
+		{"UPSTREAM_URL", "http://h/{tenant}/{tenant}/CANARY"},
+		{"UPSTREAM_URL", "http://h/x{tenant}CANARY"},
+		{"INTROSPECTION_ENDPOINT", "http://as.CANARY/i"},
+		{"INTROSPECTION_ENDPOINT", "CANARY"},
+		{"INTROSPECTION_ENDPOINT", "https://u:CANARY@h/"},
+		{"INTROSPECTION_ENDPOINT", "http://127.0.0.1.CANARY/"},
+		{"INTROSPECTION_ENDPOINT", "http://localhost.CANARY/"},
+		{"INTROSPECTION_AUTH", "CANARY"},
+		{"BEARER_TOKEN_FILE", "/nowhere/CANARY"},
+		{"INTROSPECTION_TIMEOUT", "CANARY"},
+		{"INTROSPECTION_TIMEOUT", "0s"},
+		{"INTROSPECTION_TIMEOUT", "-1s"},
+		{"CACHE_MAX_ENTRIES", "CANARY"},
+		{"CACHE_MAX_ENTRIES", "-1"},
+		{"CACHE_MAX_AGE", "-1s"},
+		{"CLOCK_SKEW", "-1s"},
+		{"MAX_TOKEN_BYTES", "0"},
+		{"MAX_INTROSPECTIONS", "0"},
+		{"HEADER_PREFIX", "CANARY"},
+		{"HEADER_PREFIX", "X-CANARY\r\n-"},
+		{"HEADER_PREFIX", "X_CANARY_"},
+		{"HEADER_PREFIX", "X-Forwarded-"},
+		{"HEADER_PREFIX", "Content-"},
+		{"HEADER_PREFIX", "X-"},
+		{"HEADERS", "CANARY"},
+		{"TRUSTED_PROXIES", "0.0.0.0/0"},
+		{"TRUSTED_PROXIES", "::/0"},
+		{"TRUSTED_PROXIES", "10.0.0.0/8,0.0.0.0/0"},
+		{"TRUSTED_PROXIES", "CANARY"},
+		{"PUBLIC_PATHS", "/CANARY"},
+		{"PUBLIC_PATHS", "a/../CANARY"},
+		{"LOG_LEVEL", "CANARY"},
+		{"UPSTREAM_AUTHORIZATION", "CANARY"},
+		{"SCOPE_ENFORCEMENT", "CANARY"},
+		{"LISTEN_ADDRESS", "CANARY"},
+		{"TLS_CERT_FILE", "/nowhere/CANARY"},
+		{"CA_FILE", "/nowhere/CANARY"},
+		{"CLIENT_ASSERTION_ALG", "none"},
+		{"CLIENT_ASSERTION_ALG", "HS256"},
+		{"TOKEN_ENDPOINT", "http://as.CANARY/"},
+		{"ISSUER_URL", "http://as.CANARY/"},
+		{"UPSTREEM_URL", "CANARY"},
+		{"CACHE_MAX_AGES", "CANARY"},
+		{"CLIENT_SECRET", "CANARY"},
+		{"BEARER_TOKEN", "CANARY"},
+		{"lower", "CANARY"},
+		{"SERVICE_HOSTS", "CANARY"},
 	} {
 		t.Run(c.variable+"="+strings.ReplaceAll(c.value, "/", "_"), func(t *testing.T) {
 			t.Parallel()
@@ -68,8 +110,10 @@ func TestBlackboxConfigAllFaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer ln.Close() //nolint:errcheck // occupies the port
-	e := env{"LISTEN_ADDRESS": ln.Addr().String(), "TYPO": "CANARY", "INTROSPECTION_AUTH": "CANARY", "CACHE_MAX_AGE": "CANARY", "LOG_LEVEL": "CANARY", "TRUSTED_PROXIES": "::/0",
-		"CA_FILE": "/nowhere", "TLS_KEY_FILE": "/nowhere"}
+	e := env{
+		"LISTEN_ADDRESS": ln.Addr().String(), "TYPO": "CANARY", "INTROSPECTION_AUTH": "CANARY", "CACHE_MAX_AGE": "CANARY", "LOG_LEVEL": "CANARY", "TRUSTED_PROXIES": "::/0",
+		"CA_FILE": "/nowhere", "TLS_KEY_FILE": "/nowhere",
+	}
 	code, _, stderr := runToEnd(t, e, nil, "serve")
 	if code != 2 {
 		t.Errorf("exit code %d", code)
@@ -126,9 +170,14 @@ func TestBlackboxConfigLinkVariables(t *testing.T) {
 func TestBlackboxConfigTaken(t *testing.T) {
 	t.Parallel()
 	for _, e := range []env{
-		{"INTROSPECTION_ENDPOINT": "http://[::1]:9/i"}, {"INTROSPECTION_ENDPOINT": "http://localhost:9/i"}, {"INTROSPECTION_ENDPOINT": "https://as.example/i"},
-		{"INTROSPECTION_ENDPOINT": "http://as.example/i", "ALLOW_INSECURE_HTTP": "true"}, {"UPSTREAM_URL": "https://fhir.example"},
-		{"TRUSTED_PROXIES": "10.0.0.0/8, fd00::/8"}, {"CACHE_MAX_AGE": "10s", "CACHE_NO_EXP_AGE": "0", "CLOCK_SKEW": "0"}, {"HEADER_PREFIX": "X-Authorization-"},
+		{"INTROSPECTION_ENDPOINT": "http://[::1]:9/i"},
+		{"INTROSPECTION_ENDPOINT": "http://localhost:9/i"},
+		{"INTROSPECTION_ENDPOINT": "https://as.example/i"},
+		{"INTROSPECTION_ENDPOINT": "http://as.example/i", "ALLOW_INSECURE_HTTP": "true"},
+		{"UPSTREAM_URL": "https://fhir.example"},
+		{"TRUSTED_PROXIES": "10.0.0.0/8, fd00::/8"},
+		{"CACHE_MAX_AGE": "10s", "CACHE_NO_EXP_AGE": "0", "CLOCK_SKEW": "0"},
+		{"HEADER_PREFIX": "X-Authorization-"},
 		{"UPSTREAM_URL": "http://127.0.0.1:9/fhir/{tenant}"},
 	} {
 		all := leastEnv(t)

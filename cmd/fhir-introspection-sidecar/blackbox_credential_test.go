@@ -249,8 +249,10 @@ func TestBlackboxClientAssertion(t *testing.T) {
 	first, second := rsaKey(t), ecKey(t)
 	as := introspectiontest.NewServerWith(t, introspectiontest.Config{Auth: introspectiontest.ClientAssertion})
 	key := writeFile(t, "key.pem", first.pem)
-	w := startWith(t, as, env{"BEARER_TOKEN_FILE": "", "INTROSPECTION_AUTH": "client_assertion", "CLIENT_ID": introspectiontest.DefaultClientID,
-		"CLIENT_KEY_FILE": key, "CLIENT_KEY_ID": "", "CACHE_INACTIVE_AGE": "0"})
+	w := startWith(t, as, env{
+		"BEARER_TOKEN_FILE": "", "INTROSPECTION_AUTH": "client_assertion", "CLIENT_ID": introspectiontest.DefaultClientID,
+		"CLIENT_KEY_FILE": key, "CLIENT_KEY_ID": "", "CACHE_INACTIVE_AGE": "0",
+	})
 	seen := map[string]bool{}
 	check := func(verify func(signed, signature []byte) bool, alg string) {
 		t.Helper()
@@ -310,8 +312,10 @@ func TestBlackboxPrivateKeyJWT(t *testing.T) {
 	t.Parallel()
 	key := ecKey(t)
 	as := introspectiontest.NewServer(t)
-	w := startWith(t, as, env{"BEARER_TOKEN_FILE": "", "TOKEN_ENDPOINT": as.TokenEndpoint(), "CLIENT_ID": introspectiontest.DefaultClientID,
-		"CLIENT_KEY_FILE": writeFile(t, "k", key.pem), "CLIENT_KEY_ID": "kid-1"})
+	w := startWith(t, as, env{
+		"BEARER_TOKEN_FILE": "", "TOKEN_ENDPOINT": as.TokenEndpoint(), "CLIENT_ID": introspectiontest.DefaultClientID,
+		"CLIENT_KEY_FILE": writeFile(t, "k", key.pem), "CLIENT_KEY_ID": "kid-1",
+	})
 	eventually(t, "ready", func() bool { return w.get(t, "/readyz").status == 200 })
 	w.ask(t, "GET /fhir/Patient", good).is(t, 200)
 	for _, r := range as.Requests() {
@@ -328,8 +332,10 @@ func TestBlackboxPrivateKeyJWT(t *testing.T) {
 // Section 7: the public key can be registered by URL.
 func TestBlackboxJWKS(t *testing.T) {
 	t.Parallel()
-	w := start(t, env{"BEARER_TOKEN_FILE": "", "INTROSPECTION_AUTH": "client_assertion", "CLIENT_ID": "c",
-		"CLIENT_KEY_FILE": writeFile(t, "k", ecKey(t).pem), "CLIENT_KEY_ID": "kid-1"})
+	w := start(t, env{
+		"BEARER_TOKEN_FILE": "", "INTROSPECTION_AUTH": "client_assertion", "CLIENT_ID": "c",
+		"CLIENT_KEY_FILE": writeFile(t, "k", ecKey(t).pem), "CLIENT_KEY_ID": "kid-1",
+	})
 	a := w.get(t, "/jwks.json")
 	a.is(t, 200)
 	if !strings.Contains(a.body, `"kid-1"`) || strings.Contains(a.body, `"d"`) {

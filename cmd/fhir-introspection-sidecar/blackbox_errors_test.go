@@ -222,8 +222,10 @@ func TestBlackboxPurge(t *testing.T) {
 	up := newUpstream(t)
 	as := introspectiontest.NewServer(t)
 	as.AddToken("good", as.Claims())
-	e := env{"UPSTREAM_URL": "http://" + up.address + "/fhir", "LISTEN_ADDRESS": "127.0.0.1:0", "ADMIN_ADDRESS": "127.0.0.1:0",
-		"INTROSPECTION_ENDPOINT": as.Endpoint(), "BEARER_TOKEN_FILE": writeFile(t, "b", introspectiontest.DefaultBearer), "ADMIN_TOKEN_FILE": writeFile(t, "a", "admin-secret-0123456789\n")}
+	e := env{
+		"UPSTREAM_URL": "http://" + up.address + "/fhir", "LISTEN_ADDRESS": "127.0.0.1:0", "ADMIN_ADDRESS": "127.0.0.1:0",
+		"INTROSPECTION_ENDPOINT": as.Endpoint(), "BEARER_TOKEN_FILE": writeFile(t, "b", introspectiontest.DefaultBearer), "ADMIN_TOKEN_FILE": writeFile(t, "a", "admin-secret-0123456789\n"),
+	}
 	c := spawn(t, e, nil)
 	c.awaitServing(t)
 	const admin = "Authorization: Bearer admin-secret-0123456789"

@@ -207,8 +207,10 @@ func TestBlackboxLeak(t *testing.T) {
 	t.Parallel()
 	as := introspectiontest.NewServerWith(t, introspectiontest.Config{Bearer: "CANARYownbearer"})
 	w := startWith(t, as, env{"LOG_LEVEL": "debug", "BEARER_TOKEN_FILE": writeFile(t, "b", "CANARYownbearer"), "UPSTREAM_HEADER_TIMEOUT": "200ms", "REQUIRED_ISSUERS": ""})
-	canaries := []string{"CANARYownbearer", "CANARYtoken", "CANARYinactive", "CANARYbad", "CANARYpatient", "CANARYsub", "CANARYuser", "CANARYscope", "CANARYquery",
-		"CANARYpath", "CANARYbody", "CANARYagent", "CANARYanswer", "CANARYclient", "CANARYheader", "CANARYmethod"}
+	canaries := []string{
+		"CANARYownbearer", "CANARYtoken", "CANARYinactive", "CANARYbad", "CANARYpatient", "CANARYsub", "CANARYuser", "CANARYscope", "CANARYquery",
+		"CANARYpath", "CANARYbody", "CANARYagent", "CANARYanswer", "CANARYclient", "CANARYheader", "CANARYmethod",
+	}
 	as.AddToken("CANARYtoken", map[string]any{"patient": "CANARYpatient", "sub": "CANARYsub", "user": "CANARYuser", "scope": "CANARYscope", "client_id": "CANARYclient"})
 	as.AddToken("CANARYbad", map[string]any{"sub": "CANARYsub\n", "exp": "CANARYanswer"})
 	answers := []*answer{}

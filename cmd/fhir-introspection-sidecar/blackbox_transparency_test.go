@@ -270,8 +270,10 @@ func TestBlackboxClientLeaves(t *testing.T) {
 		gone <- struct{}{}
 		return false
 	})
-	for _, raw := range []string{request("GET /fhir/wait", good), request("POST /fhir/wait", good, "Content-Length: 3") + "abc",
-		request("POST /fhir/wait", good, "Content-Length: 300000") + "abc"} {
+	for _, raw := range []string{
+		request("GET /fhir/wait", good), request("POST /fhir/wait", good, "Content-Length: 3") + "abc",
+		request("POST /fhir/wait", good, "Content-Length: 300000") + "abc",
+	} {
 		before := w.up.count()
 		c := dial(t, w.data)
 		if _, err := io.WriteString(c, raw); err != nil {

@@ -58,8 +58,10 @@ type koppeltaalAS struct {
 func (a *koppeltaalAS) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch r.URL.Path {
 	case "/.well-known/openid-configuration":
-		introspectiontest.WriteJSON(w, http.StatusOK, map[string]any{"issuer": a.URL, "jwks_uri": a.URL + "/jwks",
-			"introspection_endpoint": a.Endpoint(), "token_endpoint": a.TokenEndpoint()})
+		introspectiontest.WriteJSON(w, http.StatusOK, map[string]any{
+			"issuer": a.URL, "jwks_uri": a.URL + "/jwks",
+			"introspection_endpoint": a.Endpoint(), "token_endpoint": a.TokenEndpoint(),
+		})
 	case "/jwks":
 		introspectiontest.WriteJSON(w, http.StatusOK, jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: a.key.Public(), KeyID: "as", Algorithm: "RS512", Use: "sig"}}})
 	default:

@@ -117,7 +117,12 @@ func TestTracingCloses(t *testing.T) {
 		<-r.Context().Done()
 	}))
 	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", server.URL)
-	tr := newTracing(slog.New(slog.DiscardHandler))
+	t.Setenv("OTEL_TRACES_SAMPLER", "canary")
+	var out bytes.Buffer
+	tr := newTracing(slog.New(slog.NewJSONHandler(&out, nil)))
+	if text := out.String(); !strings.Contains(text, "a variable of OTEL_ is not valid") || strings.Contains(text, "canary") {
+		t.Errorf("logged %s", text)
+	}
 	_, span := tr.tracer().Start(t.Context(), "any")
 	span.End()
 	began := time.Now()
