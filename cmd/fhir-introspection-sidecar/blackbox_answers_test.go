@@ -198,7 +198,7 @@ func TestBlackboxEndpointFaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer silent.Close() //nolint:errcheck // only there to be silent
+	defer silent.Close()
 	closed, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -298,7 +298,7 @@ func TestBlackboxConcurrencyLimit(t *testing.T) {
 				t.Error(err)
 				return
 			}
-			defer c.Close() //nolint:errcheck // all was read
+			defer c.Close()
 			began := time.Now()
 			a, err := c.do(request("GET /fhir/Patient", bearer(fmt.Sprint("h", i))))
 			if err != nil || a.status != 503 || time.Since(began) > 6*time.Second {

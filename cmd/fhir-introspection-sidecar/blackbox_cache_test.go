@@ -185,7 +185,7 @@ func TestBlackboxCacheStampede(t *testing.T) {
 		go func() {
 			defer wg.Done()
 			if c, err := dialPlain(w.data); err == nil {
-				defer c.Close() //nolint:errcheck // all was read
+				defer c.Close()
 				if a, err := c.do(request("GET /fhir/Patient", good, "Connection: close")); err == nil {
 					statuses[i] = a.status
 				}

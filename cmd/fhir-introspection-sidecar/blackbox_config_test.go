@@ -109,7 +109,7 @@ func TestBlackboxConfigAllFaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer ln.Close() //nolint:errcheck // occupies the port
+	defer ln.Close()
 	e := env{
 		"LISTEN_ADDRESS": ln.Addr().String(), "TYPO": "CANARY", "INTROSPECTION_AUTH": "CANARY", "CACHE_MAX_AGE": "CANARY", "LOG_LEVEL": "CANARY", "TRUSTED_PROXIES": "::/0",
 		"CA_FILE": "/nowhere", "TLS_KEY_FILE": "/nowhere",
@@ -227,7 +227,7 @@ func TestBlackboxCommands(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer ln.Close() //nolint:errcheck // occupies the port
+	defer ln.Close()
 	e := leastEnv(t)
 	e["LISTEN_ADDRESS"] = ln.Addr().String()
 	if code, stdout, stderr := runToEnd(t, e, nil); code != 1 || !strings.Contains(stdout+stderr, "SIDECAR_LISTEN_ADDRESS") {

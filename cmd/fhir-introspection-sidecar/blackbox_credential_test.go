@@ -166,7 +166,7 @@ func TestBlackboxCredentialStorm(t *testing.T) {
 				t.Error(err)
 				return
 			}
-			defer c.Close() //nolint:errcheck // all was read
+			defer c.Close()
 			if a, err := c.do(request("GET /fhir/Patient", bearer(token))); err != nil || a.status != 200 {
 				t.Errorf("%v %v", err, a)
 			}

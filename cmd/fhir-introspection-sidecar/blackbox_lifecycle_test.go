@@ -184,7 +184,7 @@ func TestBlackboxHeaderLimits(t *testing.T) {
 				t.Error(err)
 				return
 			}
-			defer c.Close() //nolint:errcheck // all was read
+			defer c.Close()
 			if a, err := c.do(request("GET /fhir/Patient", bearer(strings.Repeat("t", 64<<10)))); err == nil && a.status != 431 && a.status != 401 {
 				t.Errorf("status %d", a.status)
 			}

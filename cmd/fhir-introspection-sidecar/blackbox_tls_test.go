@@ -95,7 +95,7 @@ func TestBlackboxTLSListener(t *testing.T) {
 		c := client(http2)
 		do := func(method, target string, body io.Reader, change func(*http.Request)) *http.Response {
 			t.Helper()
-			req, err := http.NewRequest(method, "https://"+w.data+target, body) //nolint:noctx // the client has a timeout
+			req, err := http.NewRequest(method, "https://"+w.data+target, body)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -146,7 +146,7 @@ func TestBlackboxTLSListener(t *testing.T) {
 		}
 	}
 	// TLS 1.1 and plain HTTP are turned away.
-	if c, err := tls.Dial("tcp", w.data, &tls.Config{RootCAs: ca.pool(), MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}); err == nil { //nolint:gosec // that's the test
+	if c, err := tls.Dial("tcp", w.data, &tls.Config{RootCAs: ca.pool(), MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}); err == nil {
 		_ = c.Close()
 		t.Error("TLS 1.1 was accepted")
 	}
@@ -158,7 +158,7 @@ func TestBlackboxTLSListener(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer c.Close() //nolint:errcheck // only its handshake counts
+		defer c.Close()
 		return c.ConnectionState().PeerCertificates[0].SerialNumber.Int64()
 	}
 	newCert, newKey := ca.issue(t, 11, nil)
@@ -201,8 +201,8 @@ func TestBlackboxTLSAuthorizationServer(t *testing.T) {
 	other, otherKey := stranger.issue(t, 31, nil)
 	mutual := func() *tls.Config {
 		return &tls.Config{ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: ca.pool()}
-	} //nolint:gosec // its default minimum is 1.2
-	plain := func() *tls.Config { return &tls.Config{} } //nolint:gosec // its default minimum is 1.2
+	}
+	plain := func() *tls.Config { return &tls.Config{} }
 	for _, c := range []struct {
 		name   string
 		issuer *authority
@@ -216,7 +216,7 @@ func TestBlackboxTLSAuthorizationServer(t *testing.T) {
 		{"expired", ca, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) }, plain(), nil, 503},
 		{"other host", ca, func(c *x509.Certificate) { c.IPAddresses = []net.IP{net.IPv4(10, 0, 0, 1)} }, plain(), nil, 503},
 		{"not for servers", ca, func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} }, plain(), nil, 503},
-		{"TLS 1.1", ca, nil, &tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}, nil, 503}, //nolint:gosec // that's the test
+		{"TLS 1.1", ca, nil, &tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}, nil, 503},
 		{"mutual", ca, nil, mutual(), env{"CLIENT_CERT_FILE": writeFile(t, "c", cert), "CLIENT_CERT_KEY_FILE": writeFile(t, "k", key)}, 200},
 		{"mutual without certificate", ca, nil, mutual(), nil, 503},
 		{"mutual with a stranger's", ca, nil, mutual(), env{"CLIENT_CERT_FILE": writeFile(t, "c", other), "CLIENT_CERT_KEY_FILE": writeFile(t, "k", otherKey)}, 503},

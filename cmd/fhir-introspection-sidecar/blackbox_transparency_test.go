@@ -51,7 +51,7 @@ func TestBlackboxBodies(t *testing.T) {
 	}
 }
 
-func random2(r *rand.ChaCha8, n uint64) int { return int(r.Uint64() % n) } //nolint:gosec // small
+func random2(r *rand.ChaCha8, n uint64) int { return int(r.Uint64() % n) }
 
 // What the FHIR server answers is what the client gets, byte for byte.
 func TestBlackboxResponses(t *testing.T) {

@@ -338,7 +338,7 @@ func (c *conn) answer(method string) (*answer, error) {
 func exchange(t *testing.T, address, raw string) *answer {
 	t.Helper()
 	c := dial(t, address)
-	defer c.Close() //nolint:errcheck // all was read
+	defer c.Close()
 	a, err := c.do(raw)
 	if err != nil {
 		t.Fatalf("%.100q: %v", raw, err)
