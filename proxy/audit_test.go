@@ -1,45 +1,271 @@
 package proxy
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
+	"io"
+	"net"
+	"net/netip"
 	"strings"
+	"sync"
 	"testing"
+	"time"
+
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
 )
 
-// TestAuditEveryDecision finds one record for every request, which names
-// persons and clients where there was a verdict, and holds nothing else of the
-// request or the token.
+// auditTime is when everything happens in the tests of records.
+var auditTime = time.Date(2026, 11, 23, 12, 0, 0, 987654321, time.FixedZone("CET", 3600))
+
+// recorded makes a stack whose records come out of the channel.
+func recorded(t *testing.T, options ...func(*Config)) (*stack, <-chan AuditRecord) {
+	t.Helper()
+	records := make(chan AuditRecord, 1000)
+	s := newStack(t, append([]func(*Config){func(c *Config) {
+		c.Now = func() time.Time { return auditTime }
+		c.Audit = func(r AuditRecord) { records <- r }
+	}}, options...)...)
+	return s, records
+}
+
+// one returns the record of the request that was just done.
+func one(t *testing.T, records <-chan AuditRecord) AuditRecord {
+	t.Helper()
+	if len(records) != 1 {
+		t.Fatalf("%d records of one request", len(records))
+	}
+	return <-records
+}
+
+// asSeed is the record of a request with the seed's token, as far as it is
+// about who asks.
+func asSeed(r AuditRecord) AuditRecord {
+	r.ClientID, r.Subject, r.Issuer = "l238j323ds-23ij4", "Z5O3upPC88QrAjx00dis", "https://Koppeltaal.Authorization.nl/"
+	r.User, r.Patient, r.TokenRef, r.Verdict = "Practitioner/123", "123", "0badcafe", "hit"
+	return r
+}
+
+// TestAuditRecord compares whole records: what is there, and that nothing else is.
+func TestAuditRecord(t *testing.T) {
+	policy := func(p Policy) func(*Config) { return func(c *Config) { c.Policy = p } }
+	for _, tt := range []struct {
+		name, raw string
+		option    func(*Config)
+		want      AuditRecord
+	}{
+		{
+			"read", get("/fhir/Patient/p1?_summary=true", bearerTOK), nil,
+			asSeed(AuditRecord{Decision: "allowed", Status: 200, Method: "GET", Interaction: "read", Type: "Patient"}),
+		},
+		{
+			"search in a compartment", get("/fhir/Patient/p1/Task", bearerTOK), nil,
+			asSeed(AuditRecord{Decision: "allowed", Status: 200, Method: "GET", Interaction: "search-type", Type: "Task"}),
+		},
+		{
+			"search by POST", request("POST", "/fhir/Task/_search", "patient=p1", bearerTOK), nil,
+			asSeed(AuditRecord{Decision: "allowed", Status: 200, Method: "POST", Interaction: "search-type", Type: "Task"}),
+		},
+		{
+			"unknown interaction", get("/fhir/what/ever", bearerTOK), nil,
+			asSeed(AuditRecord{Decision: "allowed", Status: 200, Method: "GET", Interaction: "unknown"}),
+		},
+
+		// Active tokens that are refused all the same say who tried.
+		{
+			"wrong audience", get("/fhir/Patient/p1", bearerTOK), policy(Policy{Audiences: []string{"other"}}),
+			asSeed(AuditRecord{Decision: "invalid_token", Status: 401, Method: "GET", Interaction: "read", Type: "Patient"}),
+		},
+		{
+			"wrong issuer", get("/fhir/Patient/p1", bearerTOK), policy(Policy{Issuers: []string{"other"}}),
+			asSeed(AuditRecord{Decision: "invalid_token", Status: 401, Method: "GET", Interaction: "read", Type: "Patient"}),
+		},
+		{
+			"wrong kind", get("/fhir/Patient/p1", bearerTOK), policy(Policy{TokenTypes: []string{"Bearer"}}),
+			asSeed(AuditRecord{Decision: "invalid_token", Status: 401, Method: "GET", Interaction: "read", Type: "Patient"}),
+		},
+		{
+			"scope", request("DELETE", "/fhir/Patient/p1", "", bearerTOK), policy(Policy{Scopes: []string{"other"}}),
+			asSeed(AuditRecord{Decision: "insufficient_scope", Status: 403, Method: "DELETE", Interaction: "delete", Type: "Patient"}),
+		},
+
+		// Without a verdict nobody is named.
+		{
+			"inactive", get("/fhir/Patient/p1", "Authorization: Bearer other"), nil,
+			AuditRecord{Decision: "invalid_token", Status: 401, Method: "GET", Interaction: "read", Type: "Patient", TokenRef: "0badcafe", Verdict: "hit"},
+		},
+		{
+			"no token", get("/fhir/Patient/p1"), nil,
+			AuditRecord{Decision: "no_token", Status: 401, Method: "GET", Interaction: "read", Type: "Patient"},
+		},
+		{
+			"two tokens", get("/fhir/Patient/p1", bearerTOK, bearerTOK), nil,
+			AuditRecord{Decision: "invalid_request", Status: 400, Method: "GET", Interaction: "read", Type: "Patient"},
+		},
+		{
+			"token too long", get("/fhir/Patient/p1", bearerTOK+strings.Repeat("x", 64)), nil,
+			AuditRecord{Decision: "invalid_token", Status: 401, Method: "GET", Interaction: "read", Type: "Patient"},
+		},
+		{
+			"public", get("/fhir/metadata", bearerTOK), nil,
+			AuditRecord{Decision: "public", Status: 200, Method: "GET", Interaction: "capabilities"},
+		},
+		{
+			"outside", get("/Patient/p1", bearerTOK), nil,
+			AuditRecord{Decision: "not_found", Status: 404, Method: "GET", Interaction: "unknown"},
+		},
+		{
+			"path", get("/fhir/Patient/../Task", bearerTOK), nil,
+			AuditRecord{Decision: "bad_path", Status: 400, Method: "GET", Interaction: "unknown"},
+		},
+		{
+			"method", request("BREW", "/fhir/Patient/p1", "", bearerTOK), nil,
+			AuditRecord{Decision: "method_not_allowed", Status: 405, Method: "other", Interaction: "unknown"},
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			option := tt.option
+			if option == nil {
+				option = func(*Config) {}
+			}
+			s, records := recorded(t, option)
+			const ids = "X-Request-Id: req-1\r\nX-Correlation-Id: cor-1\r\nX-Trace-Id: tra-1\r\nX-Forwarded-For: 192.0.2.1\r\n"
+			s.do(strings.Replace(tt.raw, "\r\n", "\r\n"+ids, 1))
+			want := tt.want
+			want.Time, want.Peer = auditTime.UTC(), "127.0.0.1"
+			want.RequestID, want.CorrelationID, want.TraceID = "req-1", "cor-1", "tra-1"
+			if got := one(t, records); got != want {
+				t.Errorf("record\n%+v, want\n%+v", got, want)
+			}
+		})
+	}
+}
+
+// TestAuditTrustedPeer: whom a proxy claims to speak for is no evidence.
+func TestAuditTrustedPeer(t *testing.T) {
+	s, records := recorded(t, func(c *Config) { c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")} })
+	s.do(get("/fhir/Patient", bearerTOK, "X-Forwarded-For: 192.0.2.1"))
+	if r := one(t, records); r.Peer != "127.0.0.1" {
+		t.Errorf("peer %q", r.Peer)
+	}
+}
+
+// TestAuditNames finds the claims under their other names too.
+func TestAuditNames(t *testing.T) {
+	s, records := recorded(t)
+	s.verdicts.answers["TOK"] = decode(t, `{"active":true,"azp":"portal","fhirUser":"Patient/9","user":"Practitioner/1","patient":"Patient/9"}`)
+	s.do(get("/fhir/Patient", bearerTOK))
+	r := one(t, records)
+	if r.ClientID != "portal" || r.User != "Patient/9" || r.Patient != "9" || r.Subject != "" || r.Issuer != "" {
+		t.Errorf("record %+v", r)
+	}
+}
+
+// TestAuditVerdict: where a verdict came from, and how old it was.
+func TestAuditVerdict(t *testing.T) {
+	s, records := recorded(t)
+	s.do(get("/fhir/Patient", bearerTOK))
+	if r := one(t, records); r.Verdict != "hit" || r.VerdictAge != 0 {
+		t.Errorf("record %+v", r)
+	}
+	aged, records := recorded(t, func(c *Config) {
+		c.Introspector = introspectorFunc(func(ctx context.Context, _ string) (*introspection.Response, error) {
+			call := introspection.CallFrom(ctx)
+			call.Lookup, call.Age = "coalesced", 90500*time.Millisecond
+			return seed(t), nil
+		})
+	})
+	aged.do(get("/fhir/Patient", bearerTOK))
+	if r := one(t, records); r.Verdict != "coalesced" || r.VerdictAge != 90.5 {
+		t.Errorf("record %+v", r)
+	}
+}
+
+// TestAuditIDs: the record has the request id that the FHIR server got, made or
+// kept, and none that could be something else.
+func TestAuditIDs(t *testing.T) {
+	s, records := recorded(t)
+	for _, id := range []string{"", "X-Request-Id: " + strings.Repeat("x", 129), "X-Request-Id: a b", `X-Request-Id: {"a":1}`} {
+		fields := []string{bearerTOK}
+		if id != "" {
+			fields = append(fields, id)
+		}
+		s.do(get("/fhir/Patient", fields...))
+		r, got := one(t, records), s.upstream.got().one(t, "X-Request-Id")
+		if r.RequestID != got || len(got) != 36 {
+			t.Errorf("%q: recorded %q, FHIR server got %q", id, r.RequestID, got)
+		}
+	}
+}
+
+// TestAuditBrokenAnswer: an answer that breaks off in the middle is one record
+// too, with the status that the client saw.
+func TestAuditBrokenAnswer(t *testing.T) {
+	s, records := recorded(t)
+	s.upstream.answer = func(conn net.Conn, _ *received) bool {
+		_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{")
+		return false
+	}
+	if a := s.do(get("/fhir/Patient/p1", bearerTOK)); a.err == nil {
+		t.Error("the answer looks whole")
+	}
+	if r := one(t, records); r != asSeed(AuditRecord{
+		Time: auditTime.UTC(), Decision: "upstream_error", Status: 200, Method: "GET", Interaction: "read", Type: "Patient",
+		Peer: "127.0.0.1", RequestID: r.RequestID,
+	}) {
+		t.Errorf("record %+v", r)
+	}
+}
+
+// TestAuditEveryDecision finds one record for every way in which a request can
+// end. A canary in every place of the request is in none but where a claim says so.
 func TestAuditEveryDecision(t *testing.T) {
 	for i, tt := range scenarios() {
 		t.Run(fmt.Sprintf("%s-%d", decisionLabels[tt.decision], i), func(t *testing.T) {
-			records := make(chan AuditRecord, 10)
-			s := newStack(t, func(c *Config) { c.Audit = func(r AuditRecord) { records <- r } })
+			s, records := recorded(t)
 			tt.prepare(s)
+			fields := "Cookie: CANARY\r\nUser-Agent: CANARY\r\nX-Launch-Patient: CANARY\r\nX-Forwarded-For: CANARY\r\nX-Request-Id: <CANARY>\r\n"
+			raw := strings.Replace(tt.raw, "\r\n", "\r\n"+fields, 1)
 			if tt.abrupt {
-				s.leave(tt.raw)
+				s.leave(raw)
 			} else {
-				s.do(tt.raw)
+				s.do(raw)
 			}
-			if len(records) != 1 {
-				t.Fatalf("%d records", len(records))
+			r := one(t, records)
+			if r.Decision != decisionLabels[tt.decision] || r.Status != tt.status {
+				t.Errorf("%s %d, want %s %d", r.Decision, r.Status, decisionLabels[tt.decision], tt.status)
 			}
-			r := <-records
-			if r.Decision != decisionLabels[tt.decision] || r.Status != tt.status || r.Time.IsZero() || r.RequestID == "" || r.Peer != "127.0.0.1" {
-				t.Errorf("%+v", r)
+			if active := s.verdicts.answers[canary] != nil && len(s.verdicts.asked()) > 0; (r.Patient != "") != (active && r.Decision != "insufficient_scope") ||
+				(r.TokenRef != "") != (len(s.verdicts.asked()) > 0) {
+				t.Errorf("names %q, %q", r.Patient, r.TokenRef)
 			}
-			verdict := tt.decision == allowed || tt.decision == upstreamError || tt.decision == insufficientScope
-			if (r.Subject != "" || r.ClientID != "") != (verdict && tt.decision != insufficientScope) {
-				t.Errorf("names %q %q", r.Subject, r.ClientID)
-			}
-			if (r.TokenRef != "") != (len(s.verdicts.asked()) > 0) {
-				t.Errorf("token_ref %q", r.TokenRef)
-			}
-			r.ClientID, r.Subject, r.User, r.Patient = "", "", "", ""
-			text, err := json.Marshal(r)
-			if err != nil || strings.Contains(string(text), canary) {
-				t.Errorf("%s %v", text, err)
+			r.Subject, r.User, r.Patient = "", "", ""
+			if text, err := json.Marshal(r); err != nil || strings.Contains(string(text), canary) {
+				t.Errorf("%v: record tells %s", err, text)
 			}
 		})
+	}
+}
+
+// TestAuditParallel: as many records as requests, each with its own id.
+func TestAuditParallel(t *testing.T) {
+	s, records := recorded(t)
+	const n = 50
+	var wg sync.WaitGroup
+	for i := range n {
+		c := s.dial()
+		wg.Go(func() {
+			_, _ = io.WriteString(c.Conn, get("/fhir/Patient", bearerTOK, fmt.Sprintf("X-Request-Id: id-%d", i), "Connection: close"))
+			_, _ = io.Copy(io.Discard, c.r)
+		})
+	}
+	wg.Wait()
+	s.wait(n)
+	seen := map[string]bool{}
+	for range n {
+		seen[(<-records).RequestID] = true
+	}
+	if len(seen) != n || len(records) != 0 {
+		t.Errorf("%d ids in %d records, %d left", len(seen), n, len(records))
 	}
 }
