@@ -45,10 +45,14 @@ func newDirectTransport(upstream *url.URL, rest *http.Transport) *directTranspor
 	return t
 }
 
+func (t *directTransport) serves(r *http.Request) bool {
+	return (r.Method == http.MethodGet || r.Method == http.MethodHead) && r.Body == nil && !r.Close &&
+		r.URL.Scheme == "http" && r.URL.Host == t.host
+}
+
 // RoundTrip implements http.RoundTripper.
 func (t *directTransport) RoundTrip(r *http.Request) (*http.Response, error) {
-	if r.Method != http.MethodGet && r.Method != http.MethodHead || r.Body != nil || r.Close ||
-		r.URL.Scheme != "http" || r.URL.Host != t.host {
+	if !t.serves(r) {
 		return t.rest.RoundTrip(r)
 	}
 	request, ok := t.requests.Get().(*bytes.Buffer)
@@ -73,10 +77,10 @@ func (t *directTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 			return res, nil
 		}
 		_ = c.Close()
-		// A server may close an unused connection at any time. Nothing was
-		// answered, and GET and HEAD are safe to send again (RFC 9110 §9.2.2);
-		// but a server that is slow would only be asked twice.
-		if !reused || len(c.head) > 0 || r.Context().Err() != nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		// A server may close an unused connection at any time. If nothing was
+		// answered, GET and HEAD are safe to send again (RFC 9110 §9.2.2); but a
+		// server that is slow would only be asked twice.
+		if !reused || len(c.head) > 0 || errors.Is(err, os.ErrDeadlineExceeded) {
 			return nil, causeOf(r.Context(), err)
 		}
 	}

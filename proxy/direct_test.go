@@ -76,6 +76,13 @@ func (s *stack) eventually(what string, holds func() bool) {
 	}
 }
 
+// sameConn reports whether two requests came over one connection.
+func (s *stack) sameConn() bool {
+	s.Helper()
+	first, second := s.upstream.got(), s.upstream.got()
+	return first.conn == second.conn
+}
+
 // left waits until the upstream is rid of n connections.
 func (s *stack) left(n int) {
 	s.Helper()
@@ -206,7 +213,7 @@ func TestDirectConnection(t *testing.T) {
 			if body, err := s.fetch("/victim"); body != "victim" || err != nil {
 				t.Errorf("victim got %q, %v", body, err)
 			}
-			if got := s.upstream.got().conn == s.upstream.got().conn; got != tt.kept {
+			if got := s.sameConn(); got != tt.kept {
 				t.Errorf("connection used again: %t", got)
 			}
 		})
@@ -528,7 +535,7 @@ func TestDirectTimeout(t *testing.T) {
 			}
 			time.Sleep(2 * timeout) // and none while it is idle
 		}
-		if s.upstream.got().conn != s.upstream.got().conn {
+		if !s.sameConn() {
 			t.Error("connection wasn't used again")
 		}
 	})
@@ -631,7 +638,7 @@ func TestDirectCancel(t *testing.T) {
 			if b, err := s.fetch("/y"); b != "{}" || err != nil {
 				t.Errorf("%q, %v", b, err)
 			}
-			if first, second := s.upstream.got().conn, s.upstream.got().conn; first != second {
+			if !s.sameConn() {
 				t.Error("connection wasn't used again")
 			}
 		}
@@ -789,11 +796,31 @@ func TestDirectPool(t *testing.T) {
 		s.direct()
 		s.do(get("/fhir/Patient", bearerTOK))
 		s.do(request("POST", "/fhir/Patient", "{}", bearerTOK))
-		if s.upstream.got().conn == s.upstream.got().conn {
+		if s.sameConn() {
 			t.Error("GET and POST share a connection")
 		}
+		start := time.Now()
 		s.proxy.CloseIdleConnections()
 		s.left(2)
+		if took := time.Since(start); took > upstreamIdleTimeout/2 {
+			t.Errorf("closed after %v", took)
+		}
+	})
+	t.Run("not when it can't be probed", func(t *testing.T) {
+		s := newStack(t)
+		near, far := net.Pipe()
+		defer far.Close()
+		s.direct().rest.DialContext = func(context.Context, string, string) (net.Conn, error) { return near, nil }
+		go func() {
+			_, _ = far.Read(make([]byte, 1000))
+			_, _ = io.WriteString(far, victimAnswer)
+		}()
+		if body, err := s.fetch("/"); body != "victim" || err != nil {
+			t.Errorf("%q, %v", body, err)
+		}
+		if n := s.direct().idleCount(); n != 0 {
+			t.Error("connection is kept")
+		}
 	})
 	t.Run("memory of a large head", func(t *testing.T) {
 		s := newStack(t)

@@ -15,7 +15,7 @@ func isQuiet(conn syscall.RawConn) bool {
 	err := conn.Read(func(fd uintptr) bool {
 		var b [1]byte
 		_, err := syscall.Read(int(fd), b[:])
-		quiet = err == syscall.EAGAIN //nolint:errorlint // syscall.Read returns an Errno
+		quiet = err == syscall.EAGAIN
 		return true
 	})
 	return err == nil && quiet

@@ -11,9 +11,10 @@ import (
 // victim is another client, on another connection, whose answer must be its own.
 func (w *world) victim(t *testing.T, id string) {
 	t.Helper()
-	for range 2 {
-		a := w.ask(t, "GET /fhir/victim-"+id, good)
-		if want := `{"line":"GET /fhir/victim-` + id + `"}`; a.status != 200 || a.body != want {
+	// GET and POST go over connections of their own.
+	for _, line := range []string{"GET /fhir/victim-" + id, "GET /fhir/victim-" + id, "POST /fhir/victim-" + id, "POST /fhir/victim-" + id} {
+		a := w.ask(t, line, good)
+		if want := `{"line":"` + line + `"}`; a.status != 200 || a.body != want {
 			t.Errorf("victim got %d %s", a.status, a.body)
 		}
 	}

@@ -316,13 +316,13 @@ func TestBlackboxUpstreamBreaks(t *testing.T) {
 	w.up.bytesOn("/fhir/shortchunk", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nshort\r\n", false)
 	for _, head := range []string{"X-A: b", "Idempotency-Key: k", "X-Idempotency-Key: k"} {
 		for _, method := range []string{"POST", "PUT", "PATCH", "DELETE"} {
-			w.ask(t, "GET /fhir/Patient", good).is(t, 200) // there is an idle connection to break
+			w.ask(t, "POST /fhir/Patient", good).is(t, 200) // there is an idle connection to break
 			before := w.up.count()
 			w.send(t, request(method+" /fhir/reset", good, head, "Content-Length: 3")+"abc").refused(t, 502, "transient", "")
 			if n := w.up.count() - before; n != 1 {
 				t.Errorf("%s with %s: sent %d times", method, head, n)
 			}
-			w.ask(t, "GET /fhir/Patient", good).is(t, 200)
+			w.ask(t, "POST /fhir/Patient", good).is(t, 200)
 			before = w.up.count()
 			w.ask(t, method+" /fhir/reset", good, head).refused(t, 502, "transient", "")
 			if n := w.up.count() - before; n != 1 {

@@ -59,7 +59,7 @@ type config struct {
 	// What a token must have besides being active.
 	RequiredAudiences  []string      `split_words:"true" desc:"Comma separated. aud must have one of them, exactly."`
 	RequiredIssuers    []string      `split_words:"true" desc:"Comma separated. iss must be one of them, exactly."`
-	RequiredScopes     []string      `split_words:"true" desc:"Comma separated. scope must have all of them, exactly."`
+	RequiredScopes     []string      `split_words:"true" desc:"Separated by commas or blanks. scope must have all of them, exactly."`
 	RequiredTokenTypes []string      `split_words:"true" desc:"Comma separated. token_type must be one of them, in whatever case. Needed with servers that call refresh tokens active."`
 	ClockSkew          time.Duration `split_words:"true" default:"5s" desc:"Leeway for nbf and iat. exp gets none."`
 	JWTPrecheck        bool          `split_words:"true" default:"false" desc:"Verify tokens that are JWTs with the issuer's keys before asking about them; forged and expired ones are refused without a call. Needs SIDECAR_ISSUER_URL. Never replaces introspection."`

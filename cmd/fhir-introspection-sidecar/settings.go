@@ -142,13 +142,14 @@ func (s *settings) checkLimits() {
 	age("SIDECAR_CACHE_INACTIVE_AGE", s.CacheInactiveAge)
 }
 
-// checkScopes catches scopes separated by blanks, as OAuth itself writes them:
-// no token ever has such a one, so that every request would get 403. A quote
-// would break the challenge that names them.
+// checkScopes takes blanks between scopes as well as commas, because OAuth itself
+// writes them so and no scope has one (RFC 6749 §3.3). A quote would break the
+// challenge that names them.
 func (s *settings) checkScopes() {
+	s.RequiredScopes = strings.Fields(strings.Join(s.RequiredScopes, " "))
 	for _, scope := range s.RequiredScopes {
-		if strings.ContainsFunc(scope, func(r rune) bool { return r <= ' ' || r > '~' || r == '"' || r == '\\' }) { // RFC 6749 §3.3
-			s.fault("SIDECAR_REQUIRED_SCOPES", "must be scopes separated by commas, without blanks, quotes and backslashes")
+		if strings.ContainsFunc(scope, func(r rune) bool { return r < ' ' || r > '~' || r == '"' || r == '\\' }) {
+			s.fault("SIDECAR_REQUIRED_SCOPES", "must be scopes separated by commas or blanks, without quotes and backslashes")
 		}
 	}
 }
