@@ -15,7 +15,7 @@ const (
 	maxBody = 256 << 10
 
 	// maxRetryAfter bounds how long an endpoint can send our clients away.
-	maxRetryAfter = 5 * time.Minute
+	maxRetryAfter = time.Hour
 )
 
 // roundTrip sends the request and reads its answer.

@@ -189,7 +189,8 @@ func (c *Client) ask(ctx context.Context, token string) (*Response, error) {
 			renewed, _ = c.config.Credential.renew(ctx, gen)
 		}
 		if !renewed {
-			c.refused.Store(true)
+			// Without a token Ready says so by itself, and the grant tries on.
+			c.refused.Store(c.config.Credential.Ready() == nil)
 			return nil, err
 		}
 	}
@@ -234,6 +235,9 @@ func (c *Client) request(ctx context.Context, token string) (*http.Request, gene
 	form := url.Values{"token": {token}}
 	gen, err := c.config.Credential.attach(ctx, endpoint, header, form)
 	if err != nil {
+		if refused := (*refusedError)(nil); errors.As(err, &refused) {
+			return nil, gen, failf(ErrInvalidClient, "%v", refused)
+		}
 		return nil, gen, failf(ErrUnavailable, "own credential: %v", redact(err))
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint, strings.NewReader(form.Encode()))

@@ -263,13 +263,13 @@ func TestRetryAfter(t *testing.T) {
 		"0":                              0,
 		"7":                              7 * time.Second,
 		"007":                            7 * time.Second,
-		"300":                            5 * time.Minute,
-		"301":                            5 * time.Minute,
-		"1000000000":                     5 * time.Minute,
-		"2147483647":                     5 * time.Minute,
-		"4294967303":                     5 * time.Minute, // 7 beyond 32 bits
-		"9223372037":                     5 * time.Minute, // more nanoseconds than int64 holds
-		"99999999999999999999999":        5 * time.Minute,
+		"3600":                           time.Hour,
+		"3601":                           time.Hour,
+		"1000000000":                     time.Hour,
+		"2147483647":                     time.Hour,
+		"4294967303":                     time.Hour, // 7 beyond 32 bits
+		"9223372037":                     time.Hour, // more nanoseconds than int64 holds
+		"99999999999999999999999":        time.Hour,
 		"-1":                             0,
 		"+7":                             0,
 		"7.5":                            0,
@@ -281,7 +281,7 @@ func TestRetryAfter(t *testing.T) {
 		"Mon, 23 Nov 2026 12:00:00 GMT":  0,
 		"Mon, 23 Nov 2026 11:00:00 GMT":  0,
 		"Thu, 01 Jan 1970 00:00:00 GMT":  0,
-		"Fri, 31 Dec 9999 23:59:59 GMT":  5 * time.Minute,
+		"Fri, 31 Dec 9999 23:59:59 GMT":  time.Hour,
 		"Monday, 23-Nov-26 12:00:09 GMT": 9 * time.Second,
 		"Mon Nov 23 12:00:09 2026":       9 * time.Second,
 		"2026-11-23T12:00:09Z":           0,

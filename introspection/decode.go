@@ -162,6 +162,9 @@ func (d *decoder) list(c Claim, name, separator string) {
 	values, err := texts(d.top[name])
 	d.fail(name, err)
 	d.values[c] = strings.Join(values, separator)
+	if c == Scope { // RFC 6749 §3.3: one blank between them
+		d.values[c] = strings.Join(strings.Fields(d.values[c]), " ")
+	}
 }
 
 // id reads a reference to a resource of one type as its bare id. Anything that

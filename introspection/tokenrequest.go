@@ -73,6 +73,15 @@ func tokenLife(expiresIn any) (time.Duration, error) {
 	return time.Duration(min(seconds, maxTokenLife)) * time.Second, nil
 }
 
+// refusedError says that the token endpoint refused the sidecar as a client.
+type refusedError struct{ text safeText }
+
+// Error implements error.
+func (e *refusedError) Error() string { return e.text.Error() }
+
+// Unwrap gives the text, which may be shown.
+func (e *refusedError) Unwrap() error { return e.text }
+
 // redactGrant keeps the status and a registered error code. x/oauth2 would print
 // the body, which may repeat the assertion or hold a token.
 func redactGrant(err error) error {
@@ -85,6 +94,9 @@ func redactGrant(err error) error {
 		case "invalid_request", "invalid_client", "invalid_grant",
 			"unauthorized_client", "unsupported_grant_type", "invalid_scope": // RFC 6749 §5.2
 			text += " " + answer.ErrorCode
+		}
+		if answer.Response.StatusCode == http.StatusUnauthorized || answer.ErrorCode == "invalid_client" || answer.ErrorCode == "unauthorized_client" {
+			return &refusedError{safeText(text)}
 		}
 		return safeText(text)
 	case errors.As(err, &transport):

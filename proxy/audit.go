@@ -75,6 +75,8 @@ func (p *Proxy) audit(x *exchange, r *http.Request) {
 // don't exist and paths that were refused could be anything.
 func (x *exchange) describe(r *http.Request) (method string, interaction fhir.Interaction, resourceType string) {
 	switch {
+	case r.Method == http.MethodTrace || r.Method == http.MethodConnect || r.Method == http.MethodOptions && unknownMethod(x, r):
+		return r.Method, fhir.Unknown, ""
 	case unknownMethod(x, r):
 		return "other", fhir.Unknown, ""
 	case x.decision == badPath || x.decision == notFound:

@@ -108,7 +108,7 @@ type rawAnswer struct {
 
 func rawAnswers() []rawAnswer {
 	const ok, poison = "HTTP/1.1 200 OK\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison"
-	long := strings.Repeat("x", 70_000)
+	long := strings.Repeat("x", maxUpstreamHeader+1)
 	return []rawAnswer{
 		{name: "length", raw: ok + "Content-Length: 2\r\n\r\n{}", kept: true},
 		{name: "empty", raw: ok + "Content-Length: 0\r\n\r\n", kept: true},
@@ -164,6 +164,8 @@ func rawAnswers() []rawAnswer {
 		{name: "blank before colon", raw: ok + "Content-Length : 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"},
 		{name: "bare line feeds", raw: "HTTP/1.1 200 OK\nContent-Length: 2\n\n{}"},
 		{name: "last line feed bare", raw: ok + "Content-Length: 2\r\n\n{}"},
+		{name: "one line feed bare", raw: ok + "X-A: b\nContent-Length: 2\r\n\r\n{}"},
+		{name: "bare carriage return in reason", raw: "HTTP/1.1 200 O\rContent-Length: 6\r\nContent-Length: 2\r\n\r\n{}"},
 		{name: "bare carriage return", raw: ok + "X-A: b\rContent-Length: 6\r\nContent-Length: 2\r\n\r\n{}"},
 		{name: "continued line", raw: ok + "X-A: b\r\n Content-Length: 6\r\nContent-Length: 2\r\n\r\n{}"},
 		{name: "continued line, tab", raw: ok + "X-A: b\r\n\tContent-Length: 6\r\nContent-Length: 2\r\n\r\n{}"},

@@ -55,9 +55,27 @@ func (p *Proxy) newExchange(w http.ResponseWriter, r *http.Request) *exchange {
 		decision: internalError,
 	}
 	x.match.Vars = noVars
+	x.closes = doubtfulFraming(r)
 	x.readIDs(r.Header)
 	x.readPeer(r.RemoteAddr, p.config.TrustedProxies)
 	return x
+}
+
+// doubtfulFraming holds for requests that another server may have framed in
+// another way. net/http hides a Content-Length beside Transfer-Encoding, after
+// which RFC 9112 §6.1 wants the connection closed, and a Transfer-Encoding in
+// HTTP/1.0, which it ignores.
+func doubtfulFraming(r *http.Request) bool {
+	return r.ProtoMajor == 1 && (len(r.TransferEncoding) > 0 || r.ProtoMinor == 0)
+}
+
+// unframedBody holds for an HTTP/1.0 request whose method has a body and whose
+// header doesn't say how long it is: what follows would be lost, or worse.
+func unframedBody(_ *exchange, r *http.Request) bool {
+	if r.ProtoMajor != 1 || r.ProtoMinor != 0 || r.Header["Content-Length"] != nil {
+		return false
+	}
+	return r.Method == http.MethodPost || r.Method == http.MethodPut || r.Method == http.MethodPatch
 }
 
 // exchangeOf returns the exchange of a request that ServeHTTP has begun.
@@ -133,6 +151,7 @@ type recorder struct {
 	failed   bool  // writing to the client did
 	draining *atomic.Bool
 	body     *requestBody // nil: the request has none, or HTTP/2 frames it
+	closes   bool         // the connection must not be used again
 }
 
 // Header returns the header of the response to come.
@@ -146,9 +165,13 @@ func (rec *recorder) WriteHeader(status int) {
 		return
 	}
 	rec.status = status
+	// net/http would guess a media type, and a browser believe it.
+	if _, ok := rec.w.Header()["Content-Type"]; !ok {
+		rec.w.Header()["Content-Type"] = nil
+	}
 	// An answer may come before the request's body has been read. What is left of
 	// the body must never be taken for the next request.
-	if rec.draining.Load() || rec.body != nil && !rec.body.ended.Load() {
+	if rec.closes || rec.draining.Load() || rec.body != nil && !rec.body.ended.Load() {
 		rec.w.Header().Set("Connection", "close")
 	}
 	rec.w.WriteHeader(status)

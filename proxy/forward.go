@@ -187,7 +187,9 @@ func (p *Proxy) setForwarded(h http.Header, x *exchange, in *http.Request) {
 	}
 	if !x.peerTrusted {
 		h["X-Forwarded-For"] = x.one(x.peer)
-		h["X-Forwarded-Host"] = x.one(in.Host)
+		if in.Host != "" { // HTTP/1.0
+			h["X-Forwarded-Host"] = x.one(in.Host)
+		}
 		h["X-Forwarded-Proto"] = x.one(proto)
 		return
 	}
@@ -201,7 +203,7 @@ func (p *Proxy) setForwarded(h http.Header, x *exchange, in *http.Request) {
 		chain = prior + ", " + chain
 	}
 	h["X-Forwarded-For"] = x.one(chain)
-	if len(in.Header["X-Forwarded-Host"]) == 0 {
+	if len(in.Header["X-Forwarded-Host"]) == 0 && in.Host != "" {
 		h["X-Forwarded-Host"] = x.one(in.Host)
 	}
 	if len(in.Header["X-Forwarded-Proto"]) == 0 {

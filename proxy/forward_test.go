@@ -383,8 +383,9 @@ func TestBodyFraming(t *testing.T) {
 		{"POST /fhir/Patient HTTP/1.1\r\nHost: f\r\n" + bearerTOK + "\r\nContent-Length: 6\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nG\r\n0\r\n\r\n", "G", "chunked"},
 	} {
 		a := s.do(tt.raw)
-		if a.Close {
-			t.Errorf("%.80q: connection ends", tt.raw)
+		// net/http hides whether a length stood beside the chunks (RFC 9112 §6.1).
+		if chunked := tt.length == "chunked"; a.Close != chunked {
+			t.Errorf("%.80q: connection ends %t, want %t", tt.raw, a.Close, chunked)
 		}
 		r := s.upstream.got()
 		framing := strings.Join(append(r.all("Content-Length"), r.all("Transfer-Encoding")...), ",")
@@ -789,4 +790,36 @@ func TestContextIsTheRequests(t *testing.T) {
 		t.Errorf("%v requests counted as client_closed", got)
 	}
 	s.upstream.untouched()
+}
+
+// TestHTTP10 finds that what an old client may have meant otherwise is refused,
+// and that its connection always ends.
+func TestHTTP10(t *testing.T) {
+	s := newStack(t)
+	for raw, status := range map[string]int{
+		"GET /fhir/Patient HTTP/1.0\r\n" + bearerTOK + "\r\nConnection: keep-alive\r\n\r\n":                                                     200,
+		"POST /fhir/Patient HTTP/1.0\r\n" + bearerTOK + "\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\n{}":                             200,
+		"POST /fhir/Patient HTTP/1.0\r\n" + bearerTOK + "\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n": 400,
+		"PUT /fhir/Patient/1 HTTP/1.0\r\n" + bearerTOK + "\r\nConnection: keep-alive\r\n\r\n":                                                   400,
+	} {
+		a := s.do(raw)
+		if a.StatusCode != status || !a.Close {
+			t.Errorf("%.60q: status %d, connection ends %t", raw, a.StatusCode, a.Close)
+		}
+		if status == 200 {
+			if r := s.upstream.got(); len(r.all("X-Forwarded-Host")) > 0 {
+				t.Errorf("%.60q: FHIR server got %q", raw, r.fields)
+			}
+		}
+	}
+	s.upstream.untouched()
+}
+
+// TestNoMediaTypeIsInvented: a browser would believe a guess.
+func TestNoMediaTypeIsInvented(t *testing.T) {
+	s := newStack(t)
+	s.upstream.writes("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>")
+	if a := s.do(request("GET", "/fhir/Binary/1", "", bearerTOK)); a.StatusCode != 200 || a.Header.Get("Content-Type") != "" {
+		t.Errorf("status %d, Content-Type %q", a.StatusCode, a.Header.Get("Content-Type"))
+	}
 }

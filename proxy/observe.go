@@ -164,9 +164,11 @@ func (p *Proxy) log(x *exchange, r *http.Request) {
 		slog.String("trace_id", x.call.TraceID),
 		slog.String("cache", x.call.Lookup),
 	}
+	ref := ""
 	if x.token != "" {
-		attrs = append(attrs, slog.String("token_ref", p.config.TokenRef(x.token)))
+		ref = p.config.TokenRef(x.token)
 	}
+	attrs = append(attrs, slog.String("token_ref", ref))
 	if x.failure != nil && level >= slog.LevelWarn {
 		attrs = append(attrs, slog.String("error", failureText(x.decision, x.failure)))
 	}

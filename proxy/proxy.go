@@ -121,6 +121,7 @@ func (p *Proxy) newRoutes() *mux.Router {
 	}
 	route(unknownMethod, p.refuse(&refuseMethod))
 	route(ambiguousPath, p.refuse(&refusePath))
+	route(unframedBody, p.refuse(&refuseBody))
 	route(p.outsideBase, p.refuse(&refuseNotFound))
 	route(p.publicPath, p.passUnverified(public))
 	route(preflightRequest, p.passUnverified(preflight))

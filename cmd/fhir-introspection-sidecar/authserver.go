@@ -79,14 +79,32 @@ func (s *settings) checkCredential() {
 		required("SIDECAR_CLIENT_ID", s.ClientID)
 		required("SIDECAR_CLIENT_SECRET_FILE", s.ClientSecretFile)
 	case introspection.AuthNone:
-		// A discovered endpoint could be anywhere.
-		if u, err := url.Parse(s.IntrospectionEndpoint); err == nil && !isLoopback(u.Hostname()) {
-			s.fault("SIDECAR_INTROSPECTION_AUTH", "none is for an endpoint that is set and on a loopback address only")
+		if !s.endpointIsLocal() {
+			s.fault("SIDECAR_INTROSPECTION_AUTH", "none is for an endpoint on a loopback address only")
 		}
 	default:
 		s.fault("SIDECAR_INTROSPECTION_AUTH", "must be bearer, client_assertion, client_secret_basic, client_secret_post or none")
 	}
 	s.checkAssertion()
+}
+
+// endpointIsLocal reports whether the introspection endpoint, as it is set or
+// wherever discovery may find it, is on a loopback address.
+func (s *settings) endpointIsLocal() bool {
+	places := []string{s.IntrospectionEndpoint}
+	if s.IntrospectionEndpoint == "" {
+		places = []string{s.IssuerURL}
+	}
+	if s.IntrospectionEndpoint == "" && len(s.DiscoveryAllowedHosts) > 0 {
+		places = nil
+		for _, host := range s.DiscoveryAllowedHosts {
+			places = append(places, "http://"+host)
+		}
+	}
+	return !slices.ContainsFunc(places, func(place string) bool {
+		u, err := url.Parse(place)
+		return err != nil || !isLoopback(u.Hostname())
+	})
 }
 
 func (s *settings) checkAssertion() {
@@ -117,7 +135,7 @@ func (s *settings) checkGrant() {
 	if s.ClientID == "" {
 		s.fault("SIDECAR_CLIENT_ID", "is required to get a bearer token")
 	}
-	if (s.ClientSecretFile == "") == (s.ClientKeyFile == "") {
-		s.fault("SIDECAR_CLIENT_KEY_FILE", "or SIDECAR_CLIENT_SECRET_FILE is required to get a bearer token, and not both")
+	if s.ClientSecretFile == "" && s.ClientKeyFile == "" { // with both, the key counts
+		s.fault("SIDECAR_CLIENT_KEY_FILE", "or SIDECAR_CLIENT_SECRET_FILE is required to get a bearer token")
 	}
 }

@@ -112,7 +112,7 @@ func TestBuildFaults(t *testing.T) {
 			grant("SIDECAR_INTROSPECTION_TIMEOUT", "0"),
 			[]string{"SIDECAR_INTROSPECTION_TIMEOUT: must be from 1ms to 24h0m0s"},
 		},
-		{"grant without secret and key", grantWith(), []string{"SIDECAR_CLIENT_KEY_FILE: or SIDECAR_CLIENT_SECRET_FILE is required to get a bearer token, and not both"}},
+		{"grant without secret and key", grantWith(), []string{"SIDECAR_CLIENT_KEY_FILE: or SIDECAR_CLIENT_SECRET_FILE is required to get a bearer token"}},
 		{
 			"introspection's audience in the grant",
 			append(grantWith("SIDECAR_CLIENT_KEY_FILE", path("key")), "SIDECAR_CLIENT_ASSERTION_AUDIENCE", "introspection"),

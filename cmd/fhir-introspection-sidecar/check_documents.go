@@ -70,8 +70,13 @@ func (d *doctor) readStatement(location string, ex wireExchange, body io.Reader)
 		return
 	}
 	err := json.NewDecoder(io.LimitReader(body, maxStatement)).Decode(&statement)
-	if err != nil || statement.ResourceType != "CapabilityStatement" && statement.ResourceType != "Conformance" {
-		d.fail(check, location+" is no CapabilityStatement", diagnosis{"another program listens there, or the path in the URL is not the FHIR base", "SIDECAR_UPSTREAM_URL"})
+	doubt := diagnosis{"another program listens there, or the path in the URL is not the FHIR base", "SIDECAR_UPSTREAM_URL"}
+	switch {
+	case err != nil:
+		d.fail(check, location+" is no CapabilityStatement", doubt)
+		return
+	case statement.ResourceType != "CapabilityStatement" && statement.ResourceType != "Conformance":
+		d.warn(check, location+" is no CapabilityStatement", doubt)
 		return
 	}
 	words := slices.DeleteFunc([]string{shown(statement.Software.Name), shown(statement.Software.Version)}, func(s string) bool { return s == "" })

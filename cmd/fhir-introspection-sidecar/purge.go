@@ -22,14 +22,18 @@ func (sc *sidecar) checkAdminToken() error {
 	if sc.adminToken == nil {
 		return nil
 	}
-	if _, err := readAdminToken(sc.adminToken); err != nil {
+	token, err := readAdminToken(sc.adminToken)
+	if err != nil {
 		return &introspection.FieldError{Field: "AdminToken", Err: err}
+	}
+	if len(token) < goodAdminToken {
+		sc.logger.Warn("the admin token is short enough to be guessed", "setting", "SIDECAR_ADMIN_TOKEN_FILE")
 	}
 	return nil
 }
 
-// minAdminToken is the least length of the admin token.
-const minAdminToken = 16
+// goodAdminToken is the length below which an admin token gets a warning.
+const goodAdminToken = 16
 
 func readAdminToken(file introspection.File) (string, error) {
 	content, err := file(false)
@@ -37,8 +41,8 @@ func readAdminToken(file introspection.File) (string, error) {
 		return "", err
 	}
 	token := strings.TrimSpace(string(content))
-	if len(token) < minAdminToken || strings.ContainsAny(token, " \t\r\n") {
-		return "", errors.New("must hold one token of at least 16 characters")
+	if token == "" || strings.ContainsAny(token, " \t\r\n") {
+		return "", errors.New("must hold one token")
 	}
 	return token, nil
 }

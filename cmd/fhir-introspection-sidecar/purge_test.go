@@ -237,7 +237,7 @@ func TestPurgeTokenRotation(t *testing.T) {
 	if admin(adminToken) || !admin(next) {
 		t.Error("after the rotation")
 	}
-	for _, useless := range []string{"", "\n", "short", "two words of some length", "two\nlines-of-some-length"} {
+	for _, useless := range []string{"", "\n", "two words of some length", "two\nlines-of-some-length"} {
 		swap(t, p.file, useless, time.Minute)
 		if admin(next) || admin(useless) || admin("") {
 			t.Errorf("somebody is an admin with %q in the file", useless)
@@ -247,8 +247,7 @@ func TestPurgeTokenRotation(t *testing.T) {
 
 func TestPurgeTokenFaults(t *testing.T) {
 	for content, want := range map[string]string{
-		"": "must hold one token of at least 16 characters", "zx81canary": "must hold one token of at least 16 characters",
-		"zx81canary and a blank": "must hold one token of at least 16 characters", strings.Repeat("x", 16): "",
+		"": "must hold one token", "zx81canary and a blank": "must hold one token", "zx81canary": "", strings.Repeat("x", 16): "",
 	} {
 		environ := with(leastSettings(), "SIDECAR_BEARER_TOKEN_FILE", writeFile(t, "token", "token"), "SIDECAR_ADMIN_TOKEN_FILE", writeFile(t, "admin", content))
 		sc, faults := build(configure(t, environ), discard, io.Discard, nil)

@@ -86,6 +86,7 @@ func serveCommand(ctx context.Context, stdout, stderr io.Writer) int {
 	}
 	if err := built.serve(ctx); err != nil {
 		logger.Error("ended", "error", err.Error())
+		_, _ = fmt.Fprintln(stderr, err)
 		return exitFailure
 	}
 	return exitOK
