@@ -59,8 +59,11 @@ func (t *directTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	if !ok {
 		request = new(bytes.Buffer)
 	}
-	defer t.requests.Put(request)
 	request.Reset()
+	defer func() {
+		clear(request.Bytes()) // the pool must not keep tokens
+		t.requests.Put(request)
+	}()
 	if err := writeRequest(request, r); err != nil {
 		return nil, err
 	}

@@ -295,6 +295,9 @@ func outcomeOf(transport http.RoundTripper, r *http.Request) (o outcome) {
 // http.Transport does.
 func sameAsTransport(t *testing.T, method string, answer []byte) (kept bool) {
 	t.Helper()
+	if !canProbe {
+		t.Skip("http.Transport does everything here")
+	}
 	direct, wait := pipedTransports(answer)
 	request := func(ctx context.Context) *http.Request {
 		r, err := http.NewRequestWithContext(ctx, method, "http://fhir.test/Patient", nil)
@@ -358,62 +361,6 @@ func FuzzDirectAnswer(f *testing.F) {
 		}
 		sameAsTransport(t, method, answer)
 	})
-}
-
-// TestDirectUnsolicited lets the FHIR server send something on, or close, a
-// connection that nobody uses.
-func TestDirectUnsolicited(t *testing.T) {
-	for name, late := range map[string]string{
-		"an answer": "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison", "408": "HTTP/1.1 408 T\r\nConnection: close\r\n\r\n", "a byte": "\n", "its end": "",
-	} {
-		t.Run(name, func(t *testing.T) {
-			s := newStack(t)
-			conns := make(chan net.Conn, 10)
-			s.upstream.answer = func(conn net.Conn, _ *received) bool {
-				conns <- conn
-				_, err := io.WriteString(conn, victimAnswer)
-				return err == nil
-			}
-			for range 3 {
-				if _, err := s.fetch("/first"); err != nil {
-					t.Fatal(err)
-				}
-				conn := <-conns
-				if late == "" {
-					_ = conn.(*net.TCPConn).CloseWrite()
-				} else if _, err := io.WriteString(conn, late); err != nil {
-					t.Fatal(err)
-				}
-				s.direct().mu.Lock()
-				idle := s.direct().idle[0]
-				s.direct().mu.Unlock()
-				s.eventually("it arrives", func() bool { return !isQuietPeek(t, idle.raw) })
-				body, err := s.fetch("/victim")
-				if body != "victim" || err != nil {
-					t.Errorf("victim got %q, %v", body, err)
-				}
-				<-conns
-				// Nothing was sent on the connection that was found bad.
-				if first, second := s.upstream.got(), s.upstream.got(); first.conn == second.conn || second.line != "GET /victim HTTP/1.1" {
-					t.Errorf("%q on connection %d, %q on %d", first.line, first.conn, second.line, second.conn)
-				}
-				s.direct().CloseIdleConnections()
-			}
-		})
-	}
-}
-
-// isQuietPeek is isQuiet for who leaves everything as it was.
-func isQuietPeek(t *testing.T, conn syscall.RawConn) (quiet bool) {
-	t.Helper()
-	if err := conn.Read(func(fd uintptr) bool {
-		_, _, err := syscall.Recvfrom(int(fd), make([]byte, 1), syscall.MSG_PEEK)
-		quiet = errors.Is(err, syscall.EAGAIN)
-		return true
-	}); err != nil {
-		t.Fatal(err)
-	}
-	return quiet
 }
 
 // TestDirectRetry finds when a request is sent again, and how often.
@@ -645,6 +592,44 @@ func TestDirectCancel(t *testing.T) {
 			}
 		}
 	})
+}
+
+// watchedContext can be cancelled, and counts who waits for that.
+type watchedContext struct {
+	context.Context
+	done    chan struct{}
+	waiting *int
+}
+
+func (c watchedContext) Done() <-chan struct{} { return c.done }
+
+// AfterFunc is what context.AfterFunc calls.
+func (c watchedContext) AfterFunc(func()) func() bool {
+	*c.waiting++
+	return func() bool { *c.waiting--; return true }
+}
+
+// TestDirectStops finds that nothing waits for the end of a request that is
+// over, whether or not it got an answer.
+func TestDirectStops(t *testing.T) {
+	for _, raw := range []string{okAnswer, "HTTP/1.1 204 No\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", "SSH", ""} {
+		s := newStack(t)
+		s.keep(1) // to be tried twice
+		s.upstream.answer = func(conn net.Conn, _ *received) bool {
+			_, _ = io.WriteString(conn, raw)
+			return false
+		}
+		var waiting, most int
+		res, err := s.direct().RoundTrip(s.outgoing(watchedContext{t.Context(), make(chan struct{}), &waiting}, http.MethodGet, "/"))
+		if err == nil {
+			most = waiting
+			_, _ = io.Copy(io.Discard, res.Body)
+			_ = res.Body.Close()
+		}
+		if waiting != 0 || strings.Contains(raw, "Length") && most != 1 {
+			t.Errorf("%q: %d wait, %d before the end", raw, waiting, most)
+		}
+	}
 }
 
 // TestDirectCancelRace cancels requests around the end of their answers, and
@@ -985,5 +970,58 @@ func TestDirectClose(t *testing.T) {
 		if n := s.direct().idleCount(); n != 0 {
 			t.Errorf("%d connections kept", n)
 		}
+	}
+}
+
+// BenchmarkTransport shows what a GET costs over loopback, server included.
+func BenchmarkTransport(b *testing.B) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	go benchUpstream(listener)
+	defer listener.Close()
+	upstream := &url.URL{Scheme: "http", Host: listener.Addr().String()}
+	rest := &http.Transport{
+		DialContext: (&net.Dialer{}).DialContext, DisableCompression: true, MaxIdleConns: maxIdleUpstream, MaxIdleConnsPerHost: maxIdleUpstream,
+		IdleConnTimeout: upstreamIdleTimeout, ResponseHeaderTimeout: deadline, MaxResponseHeaderBytes: maxUpstreamHeader,
+	}
+	direct := newDirectTransport(upstream, rest)
+	defer direct.CloseIdleConnections()
+	for name, transport := range map[string]http.RoundTripper{"http.Transport": rest, "direct": direct} {
+		b.Run(name, func(b *testing.B) {
+			ctx, cancel := context.WithCancel(b.Context())
+			defer cancel()
+			r := benchRequest(b).Clone(ctx)
+			r.URL.Scheme, r.URL.Host, r.RequestURI, r.Body = "http", upstream.Host, "", nil
+			b.ReportAllocs()
+			for b.Loop() {
+				res, err := transport.RoundTrip(r)
+				if err != nil {
+					b.Fatal(err)
+				}
+				_, _ = io.Copy(io.Discard, res.Body)
+				_ = res.Body.Close()
+			}
+		})
+	}
+}
+
+// benchUpstream answers whatever comes in one piece.
+func benchUpstream(listener net.Listener) {
+	for {
+		conn, err := listener.Accept()
+		if err != nil {
+			return
+		}
+		go func() {
+			defer conn.Close()
+			for request := make([]byte, 8<<10); ; {
+				if _, err := conn.Read(request); err != nil {
+					return
+				}
+				_, _ = io.WriteString(conn, okAnswer)
+			}
+		}()
 	}
 }
