@@ -134,18 +134,19 @@ func (d *Discovery) allowed(raw string) error {
 		return errors.New("is not a URL")
 	case u.User != nil || u.Fragment != "":
 		return errors.New("has user information or a fragment")
-	case u.Scheme != "https" && (u.Scheme != "http" || !isLoopback(u.Hostname()) && !d.config.AllowInsecureHTTP):
+	case u.Scheme != "https" && (u.Scheme != "http" || !IsLoopback(u.Hostname()) && !d.config.AllowInsecureHTTP):
 		return ErrInsecureEndpoint
 	}
 	for _, host := range d.config.AllowedHosts {
-		if strings.EqualFold(host, u.Hostname()) || strings.EqualFold(host, net.JoinHostPort(u.Hostname(), portOf(u))) {
+		if strings.EqualFold(host, u.Hostname()) || strings.EqualFold(host, net.JoinHostPort(u.Hostname(), PortOf(u))) {
 			return nil
 		}
 	}
 	return ErrForbiddenHost
 }
 
-func portOf(u *url.URL) string {
+// PortOf returns the port that a URL means, http's or https's when it names none.
+func PortOf(u *url.URL) string {
 	if port := u.Port(); port != "" {
 		return port
 	}
@@ -155,7 +156,9 @@ func portOf(u *url.URL) string {
 	return "443"
 }
 
-func isLoopback(host string) bool {
+// IsLoopback reports whether a host of a URL is this machine's own: what is sent
+// there crosses no network.
+func IsLoopback(host string) bool {
 	if strings.EqualFold(host, "localhost") {
 		return true
 	}

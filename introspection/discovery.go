@@ -108,7 +108,7 @@ func NewDiscovery(config DiscoveryConfig) (*Discovery, error) {
 		if err != nil {
 			return nil, errors.New("issuer is not a URL")
 		}
-		config.AllowedHosts = []string{net.JoinHostPort(issuer.Hostname(), portOf(issuer))}
+		config.AllowedHosts = []string{net.JoinHostPort(issuer.Hostname(), PortOf(issuer))}
 	}
 	if config.FHIRBase != "" && len(config.AllowedHosts) == 0 {
 		return nil, errors.New("endpoints from the FHIR server need a list of allowed hosts, or an issuer")

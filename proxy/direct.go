@@ -202,7 +202,7 @@ func writeRequest(w *bytes.Buffer, r *http.Request) error {
 // isToken reports whether name can name a field (RFC 9110 §5.6.2).
 func isToken(name string) bool {
 	for i := range len(name) {
-		if c := name[i]; !isAlphanumeric(c) && strings.IndexByte("-!#$%&'*+.^_`|~", c) < 0 {
+		if !isTokenChar(name[i]) {
 			return false
 		}
 	}

@@ -103,7 +103,7 @@ func (s *settings) endpointIsLocal() bool {
 	}
 	return !slices.ContainsFunc(places, func(place string) bool {
 		u, err := url.Parse(place)
-		return err != nil || !isLoopback(u.Hostname())
+		return err != nil || !introspection.IsLoopback(u.Hostname())
 	})
 }
 

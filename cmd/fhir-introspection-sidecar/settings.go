@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy"
 )
 
@@ -86,7 +87,7 @@ func (s *settings) checkUpstream() {
 	}
 	s.upstream = u
 	_, port, _ := net.SplitHostPort(s.ListenAddress)
-	if port != "0" && port == portOf(u) && isLoopback(u.Hostname()) {
+	if port != "0" && port == introspection.PortOf(u) && introspection.IsLoopback(u.Hostname()) {
 		s.fault(variable, "is the sidecar's own SIDECAR_LISTEN_ADDRESS: requests would go round in circles")
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
 )
 
 // settingTests has for each variable what it takes and what it doesn't, alone
@@ -378,7 +380,7 @@ func FuzzConfig(f *testing.F) {
 				t.Errorf("%q trusts everybody", raw)
 			}
 		}
-		if u, err := parseURL(raw); err == nil && u.Scheme == "http" && !isLoopback(u.Hostname()) && !told(s.faults, "SIDECAR_TOKEN_ENDPOINT") {
+		if u, err := parseURL(raw); err == nil && u.Scheme == "http" && !introspection.IsLoopback(u.Hostname()) && !told(s.faults, "SIDECAR_TOKEN_ENDPOINT") {
 			t.Errorf("%q: tokens would cross the network readable", raw)
 		}
 	})

@@ -2,10 +2,11 @@ package main
 
 import (
 	"errors"
-	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
+
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
 )
 
 // parseURL takes an absolute http or https URL that names a server and nothing else.
@@ -31,21 +32,6 @@ func parseURL(raw string) (*url.URL, error) {
 	return u, nil
 }
 
-func portOf(u *url.URL) string {
-	if port := u.Port(); port != "" {
-		return port
-	}
-	return map[string]string{"http": "80", "https": "443"}[u.Scheme]
-}
-
-func isLoopback(host string) bool {
-	if strings.EqualFold(host, "localhost") {
-		return true
-	}
-	ip, err := netip.ParseAddr(host)
-	return err == nil && ip.Unmap().IsLoopback()
-}
-
 // checkSecureURL checks a URL that gets tokens or credentials.
 func (s *settings) checkSecureURL(variable, raw string) {
 	if raw == "" {
@@ -56,7 +42,7 @@ func (s *settings) checkSecureURL(variable, raw string) {
 		s.fault(variable, "%v", err)
 		return
 	}
-	if u.Scheme == "http" && !isLoopback(u.Hostname()) && !s.AllowInsecureHTTP {
+	if u.Scheme == "http" && !introspection.IsLoopback(u.Hostname()) && !s.AllowInsecureHTTP {
 		s.fault(variable, "must be https, or http to a loopback address; tokens would cross the network readable (SIDECAR_ALLOW_INSECURE_HTTP=true allows it)")
 	}
 }
