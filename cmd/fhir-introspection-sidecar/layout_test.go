@@ -5,6 +5,7 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"os"
 	"path"
 	"path/filepath"
 	"slices"
@@ -72,6 +73,18 @@ type layout struct {
 	interfaces int
 }
 
+// foreign reports whether the directory holds what the rules don't govern: test
+// data, packages of npm, or a nested module, which carries its own dependencies
+// and never ships.
+func foreign(dir string) bool {
+	switch filepath.Base(dir) {
+	case "testdata", "node_modules":
+		return true
+	}
+	_, err := os.Stat(filepath.Join(dir, "go.mod"))
+	return err == nil
+}
+
 func TestLayout(t *testing.T) {
 	l := layout{T: t, fset: token.NewFileSet(), packages: map[string]bool{}}
 	root := filepath.Join("..", "..")
@@ -79,7 +92,7 @@ func TestLayout(t *testing.T) {
 		switch {
 		case err != nil:
 			return err
-		case d.IsDir() && name != root && (d.Name() == "testdata" || d.Name() == "node_modules" || d.Name()[0] == '.'):
+		case d.IsDir() && name != root && (foreign(name) || d.Name()[0] == '.'):
 			return fs.SkipDir
 		case d.IsDir() || !strings.HasSuffix(name, ".go") || strings.HasSuffix(name, "_test.go"):
 			return nil
