@@ -19,6 +19,8 @@ type Policy struct {
 	Scopes []string
 	// TokenTypes: `token_type` must be one of them, in whatever case.
 	TokenTypes []string
+	// Interactions: the SMART scopes in `scope` must permit the FHIR interaction.
+	Interactions bool
 	// ClockSkew is the leeway for `nbf` and `iat`. `exp` gets none.
 	ClockSkew time.Duration
 }

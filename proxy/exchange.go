@@ -32,7 +32,8 @@ type exchange struct {
 	verdict       *introspection.Response // set once, when the token is active
 	response      *introspection.Response // set once, when the request is allowed
 	decision      decision
-	failure       error // why there was no verdict or no answer, for the log
+	needed        string // scopes that the token lacks, for the challenge
+	failure       error  // why there was no verdict or no answer, for the log
 	body          requestBody
 	match         mux.RouteMatch
 	values        [maxSetHeaders]string

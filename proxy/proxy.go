@@ -159,6 +159,9 @@ func (p *Proxy) protected(x *exchange, r *http.Request) {
 		x.verdict = response
 		refused = p.config.Policy.check(response, p.config.Now())
 	}
+	if refused == nil && p.config.Policy.Interactions {
+		refused = checkInteraction(x, r)
+	}
 	if refused != nil {
 		p.reject(x, r, refused)
 		return

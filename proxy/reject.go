@@ -139,7 +139,7 @@ func (p *Proxy) reject(x *exchange, r *http.Request, why *refusal) {
 	h := x.Header()
 	clear(h)
 	if why.challenge {
-		h.Set("WWW-Authenticate", p.challenge(why))
+		h.Set("WWW-Authenticate", p.challenge(x, why))
 	}
 	if why.retry {
 		h.Set("Retry-After", retryAfter(x.failure))
@@ -186,15 +186,21 @@ func setIDs(h http.Header, x *exchange) {
 	}
 }
 
-// challenge writes RFC 6750 §3. The scope is what the configuration asks for,
-// not what the token lacks.
-func (p *Proxy) challenge(why *refusal) string {
+// challenge writes RFC 6750 §3. The scope is what the request or the
+// configuration asks for, not what the token lacks.
+func (p *Proxy) challenge(x *exchange, why *refusal) string {
 	value := `Bearer realm="fhir"`
 	if why.oauthError != "" {
 		value += `, error="` + why.oauthError + `"`
 	}
-	if why.decision == insufficientScope && len(p.config.Policy.Scopes) > 0 {
-		value += `, scope="` + strings.Join(p.config.Policy.Scopes, " ") + `"`
+	if why.decision == insufficientScope {
+		scopes := x.needed
+		if scopes == "" {
+			scopes = strings.Join(p.config.Policy.Scopes, " ")
+		}
+		if scopes != "" {
+			value += `, scope="` + scopes + `"`
+		}
 	}
 	return value
 }

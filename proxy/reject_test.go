@@ -100,7 +100,7 @@ func TestChallengeWithoutScopes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, want := p.challenge(&refuseScope), `Bearer realm="fhir", error="insufficient_scope"`; got != want {
+	if got, want := p.challenge(&exchange{}, &refuseScope), `Bearer realm="fhir", error="insufficient_scope"`; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
 }

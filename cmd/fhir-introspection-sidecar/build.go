@@ -167,7 +167,8 @@ func (sc *sidecar) buildAudit(stdout io.Writer) (err error) {
 	return err
 }
 
-// claims are kept of every answer: what headers, audit records and purging need.
+// claims are kept of every answer: what headers, audit records, purging and
+// scopes in the patient context need.
 func (sc *sidecar) claims() introspection.ClaimSet {
 	var claims []introspection.Claim
 	for _, header := range sc.settings.headers {
@@ -176,7 +177,7 @@ func (sc *sidecar) claims() introspection.ClaimSet {
 	if sc.audit != nil {
 		claims = append(claims, introspection.Patient, introspection.User)
 	}
-	if sc.adminToken != nil {
+	if sc.adminToken != nil || sc.settings.enforcesScopes() {
 		claims = append(claims, introspection.Patient)
 	}
 	return introspection.NewClaimSet(claims...)
@@ -212,6 +213,7 @@ func (sc *sidecar) buildPath() error {
 		Policy: proxy.Policy{
 			Audiences: s.RequiredAudiences, Issuers: s.RequiredIssuers, Scopes: s.RequiredScopes,
 			TokenTypes: s.RequiredTokenTypes, ClockSkew: s.ClockSkew,
+			Interactions: s.enforcesScopes(),
 		},
 		MaxTokenBytes:      s.MaxTokenBytes,
 		PublicPaths:        s.PublicPaths,

@@ -63,7 +63,7 @@ type config struct {
 	RequiredTokenTypes []string      `split_words:"true" desc:"Comma separated. token_type must be one of them, in whatever case. Needed with servers that call refresh tokens active."`
 	ClockSkew          time.Duration `split_words:"true" default:"5s" desc:"Leeway for nbf and iat. exp gets none."`
 	JWTPrecheck        bool          `split_words:"true" default:"false" desc:"Verify tokens that are JWTs with the issuer's keys before asking about them; forged and expired ones are refused without a call. Needs SIDECAR_ISSUER_URL. Never replaces introspection."`
-	ScopeEnforcement   string        `split_words:"true" default:"off" desc:"off, or coarse: SMART scopes against the FHIR interaction. coarse is not available yet."`
+	ScopeEnforcement   string        `split_words:"true" default:"off" desc:"off, or coarse: the token's SMART scopes must permit the FHIR interaction."`
 	MaxTokenBytes      int           `split_words:"true" default:"8192" desc:"Longest token that is introspected. Longer ones are refused without a call."`
 
 	// What reaches the FHIR server.

@@ -41,7 +41,7 @@ func (c *config) validate(unread []fault) *settings {
 	s.checkScopes()
 	s.checkHeaders()
 	s.checkOperation()
-	s.checkAvailable()
+	s.checkScopeEnforcement()
 	return s
 }
 
@@ -206,14 +206,11 @@ func (s *settings) checkOperation() {
 	s.level = level
 }
 
-// checkAvailable refuses settings whose feature doesn't exist yet: accepting
-// one silently would promise a protection that isn't there.
-func (s *settings) checkAvailable() {
-	switch s.ScopeEnforcement {
-	case "off":
-	case "coarse":
-		s.fault("SIDECAR_SCOPE_ENFORCEMENT", "coarse is not available yet")
-	default:
+func (s *settings) checkScopeEnforcement() {
+	if s.ScopeEnforcement != "off" && !s.enforcesScopes() {
 		s.fault("SIDECAR_SCOPE_ENFORCEMENT", "must be off or coarse")
 	}
 }
+
+// enforcesScopes: SMART scopes are held against FHIR interactions.
+func (s *settings) enforcesScopes() bool { return s.ScopeEnforcement == "coarse" }

@@ -213,7 +213,7 @@ var settingTests = []struct {
 	{"SIDECAR_JWT_PRECHECK", "true", []string{"SIDECAR_ISSUER_URL", "https://as.example"}, ""},
 	{"SIDECAR_JWT_PRECHECK", "maybe", nil, "must be true or false"},
 	{"SIDECAR_SCOPE_ENFORCEMENT", "off", nil, ""},
-	{"SIDECAR_SCOPE_ENFORCEMENT", "coarse", nil, "coarse is not available yet"},
+	{"SIDECAR_SCOPE_ENFORCEMENT", "coarse", nil, ""},
 	{"SIDECAR_SCOPE_ENFORCEMENT", "fine", nil, "must be off or coarse"},
 
 	{"SIDECAR_HEADER_PREFIX", "X-Authorization-", nil, ""},
