@@ -237,3 +237,39 @@ func TestBlackboxTLSAuthorizationServer(t *testing.T) {
 		})
 	}
 }
+
+// What TLS 1.2 clients may use: forward secrecy and AEAD, and no older protocol.
+func TestBlackboxTLSVersionsAndSuites(t *testing.T) {
+	t.Parallel()
+	cert, key := newAuthority(t).issue(t, 10, nil)
+	w := start(t, env{"TLS_CERT_FILE": writeFile(t, "cert", cert), "TLS_KEY_FILE": writeFile(t, "key", key)})
+	handshake := func(version uint16, suites ...uint16) error {
+		conn, err := tls.Dial("tcp", w.data, &tls.Config{
+			MinVersion: version, MaxVersion: version, CipherSuites: suites, InsecureSkipVerify: true,
+		})
+		if err == nil {
+			_ = conn.Close()
+		}
+		return err
+	}
+	for _, version := range []uint16{tls.VersionTLS10, tls.VersionTLS11} {
+		if handshake(version) == nil {
+			t.Errorf("takes %s", tls.VersionName(version))
+		}
+	}
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		if err := handshake(version); err != nil {
+			t.Errorf("%s: %v", tls.VersionName(version), err)
+		}
+	}
+	for _, suite := range append(tls.CipherSuites(), tls.InsecureCipherSuites()...) {
+		// An ECDSA certificate, so that RSA suites can't be used in any case.
+		if !strings.HasPrefix(suite.Name, "TLS_ECDHE_ECDSA_") {
+			continue
+		}
+		aead := strings.Contains(suite.Name, "_GCM_") || strings.Contains(suite.Name, "_POLY1305_")
+		if err := handshake(tls.VersionTLS12, suite.ID); (err == nil) != aead {
+			t.Errorf("%s: %v", suite.Name, err)
+		}
+	}
+}
