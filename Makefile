@@ -18,6 +18,7 @@ ARGS      ?=
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help build test check bench bench-go bench-nginx fuzz demo docs docs-check lint fmt vet cover clean
+.PHONY: image image-test sbom protocols
 
 # Show this list.
 help:
@@ -28,6 +29,25 @@ help:
 # Build the static binary into bin/.
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o $(BIN) $(MAIN)
+
+# Build the container image into bin/image.tar; IMAGE names it.
+image:
+	deploy/image/build.sh bin/image.tar
+
+# Test the image: its content, reproducibility, a run of it, the SBOM.
+image-test:
+	deploy/tests/image/run.sh
+
+SBOM ?= bin/sbom.spdx.json
+
+# Write the SPDX bill of materials of the binary.
+sbom:
+	@test -x $(BIN) || $(MAKE) build
+	SYFT_CHECK_FOR_APP_UPDATE=false $$(deploy/tests/tool.sh syft) scan -q file:$(BIN) -o spdx-json=$(SBOM)
+
+# Turn h2spec, testssl.sh and slowhttptest on the binary (a minute).
+protocols: build
+	deploy/tests/protocols/run.sh
 
 # Run all tests with the race detector; TESTFLAGS adds flags.
 test:
