@@ -23,6 +23,7 @@ Usage:
   fhir-introspection-sidecar [serve]   run until SIGTERM, drain, end
   fhir-introspection-sidecar check     try the configuration for real and say what is wrong; see check -h
   fhir-introspection-sidecar config    print every setting as a Markdown table
+  fhir-introspection-sidecar drain     ask the sidecar in this container to drain and serve on; for preStop hooks
   fhir-introspection-sidecar version   print version, commit and Go version
 
 Exit codes: 0 after a clean end, 1 when something failed, 2 for bad configuration.
@@ -55,6 +56,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return serveCommand(ctx, stdout, stderr)
 	case "config":
 		err = writeConfigTable(stdout)
+	case "drain":
+		err = drainCommand()
 	case "version":
 		v, c := buildInfo()
 		_, err = fmt.Fprintf(stdout, "fhir-introspection-sidecar %s (commit %s, %s)\n", v, c, runtime.Version())
@@ -62,7 +65,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		_, _ = io.WriteString(stdout, usage)
 		err = writeConfigList(stdout)
 	default:
-		_, _ = fmt.Fprintln(stderr, "unknown command; there are serve, check, config and version, and -h")
+		_, _ = fmt.Fprintln(stderr, "unknown command; there are serve, check, config, drain and version, and -h")
 		return exitConfig
 	}
 	if err != nil {

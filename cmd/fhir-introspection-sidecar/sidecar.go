@@ -84,6 +84,8 @@ func (sc *sidecar) serve(ctx context.Context) error {
 	loops, stopLoops := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopLoops()
 	group, failed := errgroup.WithContext(ctx)
+	requests := drainRequests()
+	group.Go(func() error { return sc.awaitDrainRequest(loops, requests) })
 	for _, loop := range sc.loops() {
 		group.Go(func() error { return loop(loops) })
 	}
@@ -138,10 +140,10 @@ func ended(err error) error {
 // leave their connections, while the delay gives load balancers time to see it;
 // then the listener closes and what is in flight gets the timeout.
 func (sc *sidecar) drain(ctx context.Context, server *http.Server) error {
-	sc.draining.Store(true)
-	sc.proxy.Drain()
+	told := sc.leave()
 	sc.logger.Info("draining", "delay", sc.settings.ShutdownDelay.String(), "timeout", sc.settings.ShutdownTimeout.String())
-	if ctx.Err() != nil { // asked to end, not failed
+	// Asked to end, not failed; and nobody waits twice.
+	if ctx.Err() != nil && !told {
 		time.Sleep(sc.settings.ShutdownDelay)
 	}
 	timeout, cancel := context.WithTimeout(context.WithoutCancel(ctx), sc.settings.ShutdownTimeout)

@@ -1,0 +1,109 @@
+package main
+
+import (
+	"bufio"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/introspectiontest"
+)
+
+// Asked to drain, the sidecar tells its clients to leave and serves on: the FHIR
+// server in the same pod still does. SIGTERM then ends it without a second delay.
+func TestBlackboxDrainRequest(t *testing.T) {
+	t.Parallel()
+	w := start(t, env{"SHUTDOWN_DELAY": "1h"})
+	kept := dial(t, w.data)
+	first, err := kept.do(request("GET /fhir/Patient", good))
+	if err != nil || first.closed || w.get(t, "/readyz").status != 200 {
+		t.Fatalf("before: %v %v", first, err)
+	}
+	w.signal(syscall.SIGUSR1)
+	eventually(t, "readiness turns red", func() bool { return w.get(t, "/readyz").status == 503 })
+	for name, c := range map[string]*conn{"kept": kept, "new": dial(t, w.data)} {
+		a, err := c.do(request("GET /fhir/Patient", good))
+		if err != nil || a.status != 200 || !a.closed {
+			t.Errorf("on a %s connection: %v %v", name, a, err)
+		}
+	}
+	w.signal(syscall.SIGUSR1) // again makes no difference
+	w.ask(t, "GET /fhir/Patient", good).is(t, 200)
+	if w.get(t, "/livez").status != 200 {
+		t.Error("not alive while draining")
+	}
+	began := time.Now()
+	if code := w.terminate(t); code != 0 || time.Since(began) > patience/2 {
+		t.Errorf("ended with %d after %v", code, time.Since(began))
+	}
+}
+
+// The command finds the process by the file that it runs from. This test runs
+// both from a copy of the test binary, or it would drain the other tests' too.
+func TestBlackboxDrainCommand(t *testing.T) {
+	t.Parallel()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	content, err := os.ReadFile(self)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	binary := filepath.Join(dir, program)
+	if err := os.WriteFile(binary, content, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	drain := func() (string, error) {
+		output, err := exec.Command(binary, "drain").CombinedOutput()
+		return string(output), err
+	}
+	if output, err := drain(); err == nil || !strings.Contains(output, "no other process") {
+		t.Errorf("without a sidecar: %v %q", err, output)
+	}
+
+	as := introspectiontest.NewServer(t)
+	sidecar := exec.Command(binary)
+	sidecar.Env = []string{
+		"SIDECAR_UPSTREAM_URL=http://127.0.0.1:9/fhir", "SIDECAR_INTROSPECTION_ENDPOINT=" + as.Endpoint(),
+		"SIDECAR_BEARER_TOKEN_FILE=" + writeFile(t, "bearer", introspectiontest.DefaultBearer),
+		"SIDECAR_LISTEN_ADDRESS=127.0.0.1:0", "SIDECAR_ADMIN_ADDRESS=127.0.0.1:0",
+	}
+	stdout, err := sidecar.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := sidecar.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = sidecar.Process.Kill() })
+	lines := bufio.NewReader(stdout)
+	await := func(msg string) {
+		t.Helper()
+		for {
+			line, err := lines.ReadString('\n')
+			if strings.Contains(line, `"msg":"`+msg+`"`) {
+				return
+			}
+			if err != nil {
+				t.Fatalf("no %q in the log: %v", msg, err)
+			}
+		}
+	}
+	await("serving")
+	if output, err := drain(); err != nil || output != "" {
+		t.Fatalf("%v %q", err, output)
+	}
+	await("draining")
+	_ = sidecar.Process.Signal(syscall.SIGTERM)
+	_, _ = io.Copy(io.Discard, lines)
+	if err := sidecar.Wait(); err != nil {
+		t.Error(err)
+	}
+}
