@@ -18,7 +18,7 @@ ARGS      ?=
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help build test check bench bench-go bench-nginx fuzz demo docs docs-check lint fmt vet cover clean
-.PHONY: image image-test sbom protocols
+.PHONY: image image-test sbom protocols manifests chart-test dashboards dashboards-pictures e2e-kubernetes suites
 
 # Show this list.
 help:
@@ -44,6 +44,30 @@ SBOM ?= bin/sbom.spdx.json
 sbom:
 	@test -x $(BIN) || $(MAKE) build
 	SYFT_CHECK_FOR_APP_UPDATE=false $$(deploy/tests/tool.sh syft) scan -q file:$(BIN) -o spdx-json=$(SBOM)
+
+# Write deploy/kubernetes from the chart, and the dashboard from its panels.
+manifests:
+	deploy/kubernetes/generate.sh
+	cd deploy/tests/dashboards && $(GO) run . >../../grafana/dashboard.json
+
+# Test the chart: lint, schemas, Pod Security, settings against the binary, units.
+chart-test:
+	deploy/tests/charts/run.sh
+
+# Test dashboard and alerts against the binary and a real Prometheus.
+dashboards: build
+	deploy/tests/dashboards/run.sh
+
+# Draw the dashboard's pictures for docs/, from a live run.
+dashboards-pictures: build
+	deploy/tests/dashboards/run.sh -screenshots docs/images
+
+# Install the sidecar in a real Kubernetes, in every way, and try to break it.
+e2e-kubernetes:
+	deploy/tests/kubernetes/run.sh
+
+# Run the long suites, as CI does after check.
+suites: image-test chart-test dashboards protocols e2e-kubernetes
 
 # Turn h2spec, testssl.sh and slowhttptest on the binary (a minute).
 protocols: build

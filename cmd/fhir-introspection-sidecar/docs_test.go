@@ -20,18 +20,22 @@ var root = filepath.Join("..", "..")
 // that it isn't there.
 func splice(t *testing.T, page, marker, text string) {
 	t.Helper()
+	spliceBetween(t, page, "<!-- "+marker+":begin -->\n", "<!-- "+marker+":end -->", "\n"+text+"\n")
+}
+
+func spliceBetween(t *testing.T, page, begin, end, text string) {
+	t.Helper()
 	path := filepath.Join(root, page)
 	content, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	begin, end := "<!-- "+marker+":begin -->\n", "<!-- "+marker+":end -->"
 	before, rest, found := strings.Cut(string(content), begin)
 	_, after, closed := strings.Cut(rest, end)
 	if !found || !closed || strings.Contains(after, begin) {
 		t.Fatalf("%s: want %s…%s once", page, begin, end)
 	}
-	want := before + begin + "\n" + text + "\n" + end + after
+	want := before + begin + text + end + after
 	switch {
 	case want == string(content):
 	case *update:
@@ -39,7 +43,7 @@ func splice(t *testing.T, page, marker, text string) {
 			t.Fatal(err)
 		}
 	default:
-		t.Errorf("%s is stale between its %s markers; make docs rewrites it", page, marker)
+		t.Errorf("%s is stale after %q; make docs rewrites it", page, begin)
 	}
 }
 

@@ -1,0 +1,162 @@
+package charts
+
+import (
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	"k8s.io/pod-security-admission/api"
+	"k8s.io/pod-security-admission/policy"
+)
+
+// TestRestricted: the evaluator that the API server runs lets every Pod into a
+// namespace that enforces "restricted".
+func TestRestricted(t *testing.T) {
+	evaluator, err := policy.NewEvaluator(policy.DefaultChecks(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	restricted := api.LevelVersion{Level: api.LevelRestricted, Version: api.LatestVersion()}
+	for shape, manifests := range shapes(t) {
+		all := pods(t, manifests)
+		if len(all) == 0 {
+			t.Errorf("%s has no Pod", shape)
+		}
+		for _, p := range all {
+			result := policy.AggregateCheckResults(evaluator.EvaluatePod(restricted, &p.meta, &p.spec))
+			if !result.Allowed {
+				t.Errorf("%s: %s: %s: %s", shape, p.name, result.ForbiddenReason(), result.ForbiddenDetail())
+			}
+		}
+	}
+}
+
+// TestPods: what every Pod with the sidecar has to have.
+func TestPods(t *testing.T) {
+	for shape, manifests := range shapes(t) {
+		container := sidecar(t, manifests)
+		if s := container.SecurityContext; s.ReadOnlyRootFilesystem == nil || !*s.ReadOnlyRootFilesystem {
+			t.Errorf("%s: the sidecar can write to its root file system", shape)
+		}
+		if container.StartupProbe == nil || container.StartupProbe.HTTPGet.Path != "/livez" {
+			t.Errorf("%s: the startup probe must be /livez: /readyz may need the FHIR server, which waits for it", shape)
+		}
+		if container.ReadinessProbe == nil || container.ReadinessProbe.HTTPGet.Path != "/readyz" {
+			t.Errorf("%s: readiness is not /readyz", shape)
+		}
+		for _, p := range pods(t, manifests) {
+			if p.spec.EnableServiceLinks == nil || *p.spec.EnableServiceLinks {
+				t.Errorf("%s: %s has service links", shape, p.name)
+			}
+			if p.spec.AutomountServiceAccountToken == nil || *p.spec.AutomountServiceAccountToken {
+				t.Errorf("%s: %s has the service account's token", shape, p.name)
+			}
+		}
+	}
+}
+
+// TestHelmTest: the chart's own test is among what gets installed. A pattern in
+// .helmignore is enough to lose it without a word.
+func TestHelmTest(t *testing.T) {
+	for shape, manifests := range shapes(t) {
+		if shape == "example-fhir-server" {
+			continue
+		}
+		hooks := 0
+		for _, p := range pods(t, manifests) {
+			if p.meta.Annotations["helm.sh/hook"] == "test" {
+				hooks++
+			}
+		}
+		if hooks != 1 {
+			t.Errorf("%s has %d test Pods", shape, hooks)
+		}
+	}
+}
+
+// TestFHIRPortStaysInside: nothing names the FHIR server's port but the sidecar's
+// own setting, and every Service and policy names the sidecar's.
+func TestFHIRPortStaysInside(t *testing.T) {
+	for shape, manifests := range shapes(t) {
+		container := sidecar(t, manifests)
+		environ := environment(container)
+		upstream, err := url.Parse(environ["SIDECAR_UPSTREAM_URL"])
+		if err != nil || upstream.Hostname() != "127.0.0.1" {
+			t.Errorf("%s: the FHIR server is not on loopback: %v", shape, upstream)
+		}
+		open := map[string]bool{} // the sidecar's own ports
+		for _, p := range container.Ports {
+			open[portText(p.ContainerPort)] = true
+		}
+		if open[upstream.Port()] {
+			t.Errorf("%s: the sidecar has the FHIR server's port", shape)
+		}
+		for _, p := range pods(t, manifests) {
+			if p.spec.HostNetwork {
+				t.Errorf("%s: %s is in the node's network", shape, p.name)
+			}
+			for _, c := range append(p.spec.InitContainers, p.spec.Containers...) {
+				if c.Name != container.Name && len(c.Ports) > 0 {
+					t.Errorf("%s: %s has ports %v", shape, c.Name, c.Ports)
+				}
+			}
+		}
+		data := strings.TrimPrefix(environ["SIDECAR_LISTEN_ADDRESS"], ":")
+		services := 0
+		objects(t, manifests, func(kind string, document []byte) {
+			switch kind {
+			case "Service":
+				services++
+				for _, p := range decode[corev1.Service](t, document).Spec.Ports {
+					if p.TargetPort.String() != data {
+						t.Errorf("%s: Service leads to %s, want the sidecar's %s", shape, p.TargetPort.String(), data)
+					}
+				}
+			case "NetworkPolicy":
+				for _, rule := range decode[networkingv1.NetworkPolicy](t, document).Spec.Ingress {
+					if len(rule.Ports) == 0 {
+						t.Errorf("%s: a rule lets in every port", shape)
+					}
+					for _, p := range rule.Ports {
+						if !open[p.Port.String()] || p.EndPort != nil {
+							t.Errorf("%s: NetworkPolicy opens %s", shape, p.Port.String())
+						}
+					}
+				}
+			}
+		})
+		if services != 1 {
+			t.Errorf("%s: %d Services", shape, services)
+		}
+	}
+}
+
+// TestStrangersChart: what a FHIR server's chart takes to include the sidecar is
+// the difference to the same chart without it.
+func TestStrangersChart(t *testing.T) {
+	lines := 0
+	for _, file := range []string{"Chart.yaml", filepath.Join("templates", "fhir.yaml")} {
+		output, _ := exec.Command("diff", filepath.Join("testdata", "stranger", file), filepath.Join(example, file)).Output()
+		added := strings.Count("\n"+string(output), "\n> ")
+		if added == 0 {
+			t.Errorf("%s: diff found nothing:\n%s", file, output)
+		}
+		lines += added
+	}
+	if lines >= 15 {
+		t.Errorf("including the sidecar takes %d lines", lines)
+	}
+	t.Logf("including the sidecar takes %d lines", lines)
+	plain := filepath.Join(t.TempDir(), "plain")
+	if err := os.CopyFS(plain, os.DirFS(filepath.Join("testdata", "stranger"))); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := template(t, plain, kubeVersion); err != nil {
+		t.Errorf("the chart without the sidecar is no chart: %v", err)
+	}
+}

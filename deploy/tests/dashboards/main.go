@@ -1,0 +1,114 @@
+// Command dashboards writes deploy/grafana/dashboard.json from panels.go:
+//
+//	go run . >../../grafana/dashboard.json
+//
+// Its tests hold the dashboard and the alerts against the real binary.
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"strings"
+)
+
+// selector restricts every expression to what the variables choose.
+const selector = `namespace=~"$namespace",job=~"$job",pod=~"$pod"`
+
+// expression is what Grafana gets of a query.
+func expression(q query) string {
+	return strings.NewReplacer("{S", "{"+selector).Replace(q.expr)
+}
+
+type object = map[string]any
+
+// dashboard makes Grafana's model of the rows.
+func dashboard() object {
+	var panels []any
+	id, y := 0, 0
+	for _, r := range rows {
+		id++
+		panels = append(panels, object{"id": id, "type": "row", "title": r.title, "collapsed": false, "panels": []any{}, "gridPos": grid(0, y, 24, 1)})
+		y++
+		for i, p := range r.panels {
+			id++
+			panels = append(panels, p.model(id, i%3*8, y+i/3*8))
+		}
+		y += (len(r.panels) + 2) / 3 * 8
+	}
+	return object{
+		"uid": "fhir-introspection-sidecar", "title": "FHIR introspection sidecar",
+		"description": "Token introspection in front of FHIR servers: cache, authorization server, decisions.",
+		"tags":        []string{"fhir", "oauth2"}, "schemaVersion": 41, "version": 1, "editable": true, "graphTooltip": 1,
+		"time": object{"from": "now-3h", "to": "now"}, "refresh": "30s", "timezone": "browser",
+		"annotations": object{"list": []any{}}, "links": []any{}, "panels": panels,
+		"templating": object{"list": []any{
+			object{"name": "datasource", "label": "Data source", "type": "datasource", "query": "prometheus"},
+			variable("namespace", "Namespace", m+"build_info"),
+			variable("job", "Job", m+`build_info{namespace=~"$namespace"}`),
+			variable("pod", "Pod", m+`build_info{namespace=~"$namespace",job=~"$job"}`),
+		}},
+	}
+}
+
+func grid(x, y, w, h int) object { return object{"x": x, "y": y, "w": w, "h": h} }
+
+var source = object{"type": "prometheus", "uid": "$datasource"}
+
+func variable(name, label, series string) object {
+	query := fmt.Sprintf("label_values(%s, %s)", series, name)
+	return object{
+		"name": name, "label": label, "type": "query", "datasource": source, "refresh": 2, "sort": 1,
+		"query": object{"query": query, "refId": name}, "definition": query,
+		"multi": true, "includeAll": true, "allValue": ".*", "current": object{"text": "All", "value": "$__all"},
+	}
+}
+
+func (p panel) model(id, x, y int) object {
+	var targets []any
+	for i, q := range p.queries {
+		targets = append(targets, object{
+			"refId": string(rune('A' + i)), "datasource": source, "expr": expression(q), "legendFormat": q.legend, "range": !p.stat, "instant": p.stat,
+		})
+	}
+	custom := object{"lineWidth": 1, "fillOpacity": 10, "showPoints": "never", "stacking": object{"mode": "none"}}
+	if p.stacked {
+		custom["stacking"], custom["fillOpacity"] = object{"mode": "normal"}, 40
+	}
+	defaults := object{"unit": p.unit, "min": 0, "custom": custom, "thresholds": p.thresholds()}
+	kind, options := "timeseries", object{"legend": object{"displayMode": "list", "placement": "bottom", "showLegend": true}, "tooltip": object{"mode": "multi", "sort": "desc"}}
+	if p.stat {
+		kind, options = "stat", object{"colorMode": "value", "graphMode": "area", "reduceOptions": object{"calcs": []string{"lastNotNull"}}}
+		delete(defaults, "custom")
+	} else if p.warn != 0 {
+		custom["thresholdsStyle"] = object{"mode": "dashed"}
+	}
+	return object{
+		"id": id, "type": kind, "title": p.title, "description": p.description, "datasource": source,
+		"gridPos": grid(x, y, 8, 8), "targets": targets, "options": options,
+		"fieldConfig": object{"defaults": defaults, "overrides": []any{}},
+	}
+}
+
+func (p panel) thresholds() object {
+	steps := []any{object{"color": "green", "value": nil}}
+	switch {
+	case p.warn == 0:
+	case p.alarm < p.warn: // the less the worse
+		steps = []any{object{"color": "red", "value": nil}, object{"color": "orange", "value": p.alarm}, object{"color": "green", "value": p.warn}}
+	default:
+		steps = append(steps, object{"color": "orange", "value": p.warn}, object{"color": "red", "value": p.alarm})
+	}
+	return object{"mode": "absolute", "steps": steps}
+}
+
+// render returns the file's content.
+func render() []byte {
+	content, err := json.MarshalIndent(dashboard(), "", "  ")
+	if err != nil {
+		panic(err) // it is made of maps, strings and numbers
+	}
+	return append(content, '\n')
+}
+
+func main() { _, _ = os.Stdout.Write(render()) }

@@ -1,0 +1,95 @@
+package main
+
+// query is one expression of a panel. In it, S stands for the selector of the
+// dashboard's variables, to be followed by a comma and more labels or by a brace.
+type query struct{ expr, legend string }
+
+// panel is what the dashboard shows, in the order of its rows.
+type panel struct {
+	title, description string
+	unit               string // Grafana's name of it
+	stat               bool   // one number instead of lines
+	stacked            bool
+	warn, alarm        float64 // thresholds, 0 for none; lower is worse when alarm < warn
+	queries            []query
+}
+
+type row struct {
+	title  string
+	panels []panel
+}
+
+const m = "introspection_sidecar_"
+
+// rows is the dashboard. The cache comes first: it is what decides whether the
+// authorization server, and so everybody, is well.
+var rows = []row{
+	{"Cache", []panel{
+		{title: "Cache hit rate", description: "Share of lookups answered without a call: hits, known inactive tokens, and requests that shared a call under way.", unit: "percentunit", stat: true, warn: 0.9, alarm: 0.5, queries: []query{
+			{"sum(rate(" + m + `cache_lookups_total{S,result=~"hit|inactive_hit|coalesced"}[$__rate_interval])) / sum(rate(` + m + "cache_lookups_total{S}[$__rate_interval]))", "all pods"}}},
+		{title: "Hit rate by pod", description: "A pod that was just started begins with an empty cache.", unit: "percentunit", queries: []query{
+			{"sum by (pod) (rate(" + m + `cache_lookups_total{S,result=~"hit|inactive_hit|coalesced"}[$__rate_interval])) / sum by (pod) (rate(` + m + "cache_lookups_total{S}[$__rate_interval]))", "{{pod}}"}}},
+		{title: "Lookups by result", description: "hit: known and active. miss: asked for the first time. expired: the verdict's time was over. inactive_hit: known and inactive. coalesced: waited for another request's call.", unit: "reqps", stacked: true, queries: []query{
+			{"sum by (result) (rate(" + m + "cache_lookups_total{S}[$__rate_interval]))", "{{result}}"}}},
+		{title: "Revocation exposure", description: "Age of the verdicts that were believed: how long a revoked token could have lived. SIDECAR_CACHE_MAX_AGE bounds it.", unit: "s", queries: []query{
+			{"histogram_quantile(0.5, sum by (le) (rate(" + m + "cache_hit_age_seconds_bucket{S}[$__rate_interval])))", "half"},
+			{"histogram_quantile(0.99, sum by (le) (rate(" + m + "cache_hit_age_seconds_bucket{S}[$__rate_interval])))", "99 of 100"}}},
+		{title: "Verdicts kept", description: "Entries in both stores, by pod. Expired ones that weren't removed yet are included.", unit: "short", queries: []query{
+			{"sum by (pod, verdict) (" + m + "cache_entries{S})", "{{pod}} {{verdict}}"}}},
+		{title: "Evictions", description: "active by capacity is a cache that is too small. expired is the usual end; purged was asked for.", unit: "ops", stacked: true, queries: []query{
+			{"sum by (verdict, reason) (rate(" + m + "cache_evictions_total{S}[$__rate_interval]))", "{{verdict}} {{reason}}"}}},
+	}},
+	{"Authorization server", []panel{
+		{title: "Introspection latency", description: "Time of one call to the introspection endpoint.", unit: "s", warn: 0.5, alarm: 1, queries: []query{
+			{"histogram_quantile(0.5, sum by (le) (rate(" + m + "introspection_duration_seconds_bucket{S}[$__rate_interval])))", "half"},
+			{"histogram_quantile(0.9, sum by (le) (rate(" + m + "introspection_duration_seconds_bucket{S}[$__rate_interval])))", "9 of 10"},
+			{"histogram_quantile(0.99, sum by (le) (rate(" + m + "introspection_duration_seconds_bucket{S}[$__rate_interval])))", "99 of 100"}}},
+		{title: "Introspections by result", description: "active and inactive are verdicts. All others are none: the client gets 503.", unit: "reqps", stacked: true, queries: []query{
+			{"sum by (result) (rate(" + m + "introspections_total{S}[$__rate_interval]))", "{{result}}"}}},
+		{title: "Introspections in flight", description: "Calls under way, by pod. At SIDECAR_MAX_INTROSPECTIONS (default 64) requests begin to wait.", unit: "short", warn: 48, alarm: 64, queries: []query{
+			{m + "introspections_in_flight{S}", "{{pod}}"}}},
+		{title: "Own credential: time left", description: "Until the sidecar's own token ends, by pod. Pods whose credential has no end are not shown. Tokens are renewed at 80% of their life.", unit: "s", warn: 60, alarm: 10, queries: []query{
+			{"(" + m + "credential_expiry_timestamp_seconds{S} < Inf) - time()", "{{pod}}"}}},
+		{title: "Own credential: renewals", description: "Token requests and replaced files, by result.", unit: "ops", queries: []query{
+			{"sum by (result) (rate(" + m + "credential_renewals_total{S}[$__rate_interval]))", "{{result}}"}}},
+		{title: "Discovery disagreements", description: "Times that a document named another endpoint than the one in use. Empty unless endpoints are discovered.", unit: "ops", queries: []query{
+			{"sum by (pod) (rate(" + m + "discovery_disagreements_total{S}[$__rate_interval]))", "{{pod}}"}}},
+	}},
+	{"Requests", []panel{
+		{title: "Requests by decision", description: "What became of the requests. allowed, public and preflight were forwarded.", unit: "reqps", stacked: true, queries: []query{
+			{"sum by (decision) (rate(" + m + "requests_total{S}[$__rate_interval]))", "{{decision}}"}}},
+		{title: "Refusals by reason", description: "Requests that the sidecar answered itself.", unit: "reqps", stacked: true, queries: []query{
+			{"sum by (decision) (rate(" + m + `requests_total{S,decision!~"allowed|public|preflight"}[$__rate_interval]) > 0)`, "{{decision}}"}}},
+		{title: "Errors", description: "Share of requests that failed through nobody's fault but the servers': no verdict, own credential refused, FHIR server broken or slow, a bug.", unit: "percentunit", stat: true, warn: 0.001, alarm: 0.01, queries: []query{
+			{"sum(rate(" + m + `requests_total{S,decision=~"introspection_unavailable|credential_rejected|upstream_error|internal_error"}[$__rate_interval])) / sum(rate(` + m + "requests_total{S}[$__rate_interval]))", "all pods"}}},
+		{title: "Time to answer, allowed requests", description: "From the request's arrival to the end of the answer, the FHIR server included.", unit: "s", queries: []query{
+			{"histogram_quantile(0.5, sum by (le) (rate(" + m + `request_duration_seconds_bucket{S,decision="allowed"}[$__rate_interval])))`, "half"},
+			{"histogram_quantile(0.99, sum by (le) (rate(" + m + `request_duration_seconds_bucket{S,decision="allowed"}[$__rate_interval])))`, "99 of 100"}}},
+		{title: "FHIR server errors", description: "502 and 504: the FHIR server couldn't be reached, broke off or was too slow.", unit: "reqps", warn: 0.1, alarm: 1, queries: []query{
+			{"sum by (pod) (rate(" + m + `requests_total{S,decision="upstream_error"}[$__rate_interval]))`, "{{pod}}"}}},
+		{title: "Status classes", description: "Of all answers, the FHIR server's own included.", unit: "reqps", stacked: true, queries: []query{
+			{"sum by (code) (rate(" + m + "requests_total{S}[$__rate_interval]))", "{{code}}"}}},
+	}},
+	{"Trust", []panel{
+		{title: "Spoofed headers removed", description: "Inbound headers that could be read as launch context, under any spelling. Somebody is trying, or a gateway passes them on.", unit: "ops", warn: 0.01, alarm: 1, queries: []query{
+			{"sum by (pod) (rate(" + m + "spoofed_headers_total{S}[$__rate_interval]))", "{{pod}}"}}},
+		{title: "Headers left out", description: "Launch context that the token has and the FHIR server didn't get: not valid, too large, or no room.", unit: "ops", queries: []query{
+			{"sum by (header, reason) (rate(" + m + "omitted_headers_total{S}[$__rate_interval]))", "{{header}} {{reason}}"}}},
+		{title: "Audit records lost", description: "The sink was too slow or failed. Empty unless the audit log is on.", unit: "ops", warn: 0.01, alarm: 1, queries: []query{
+			{"sum by (pod) (rate(" + m + "audit_dropped_total{S}[$__rate_interval]))", "{{pod}}"}}},
+	}},
+	{"Process", []panel{
+		{title: "CPU", description: "Cores in use, by pod.", unit: "short", queries: []query{
+			{"rate(process_cpu_seconds_total{S}[$__rate_interval])", "{{pod}}"}}},
+		{title: "Memory", description: "Resident memory, by pod.", unit: "bytes", queries: []query{
+			{"process_resident_memory_bytes{S}", "{{pod}}"}}},
+		{title: "Goroutines", description: "About two for each client connection. A line that only climbs is a leak.", unit: "short", queries: []query{
+			{"go_goroutines{S}", "{{pod}}"}}},
+		{title: "File descriptors", description: "In use, as a share of the limit.", unit: "percentunit", warn: 0.7, alarm: 0.9, queries: []query{
+			{"process_open_fds{S} / process_max_fds{S}", "{{pod}}"}}},
+		{title: "Versions", description: "Pods by version. Two lines for long are an update that got stuck.", unit: "short", queries: []query{
+			{"count by (version) (" + m + "build_info{S})", "{{version}}"}}},
+		{title: "Uptime", description: "Since the start of the process; a drop is a restart.", unit: "s", queries: []query{
+			{"time() - process_start_time_seconds{S}", "{{pod}}"}}},
+	}},
+}

@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# Tests dashboard, rules and alerts: promtool, the PromQL parser against what the
+# binary exports, and a real Prometheus on the real binary under load.
+#
+#   run.sh                    all of it, in half a minute
+#   run.sh -screenshots DIR   also draws every row of the dashboard into DIR
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+if [[ ${1:-} == -screenshots ]]; then
+	SCREENSHOTS=$(realpath "${2:?-screenshots needs a folder}")
+	export SCREENSHOTS
+	type chromium >/dev/null 2>&1 || {
+		apt-get update -qq
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core
+	} >&2
+fi
+promtool=$(../tool.sh promtool)
+PROMETHEUS=$(../tool.sh prometheus)
+SIDECAR_BINARY=${SIDECAR_BINARY:-$(realpath ../../../bin/fhir-introspection-sidecar)}
+export PROMETHEUS SIDECAR_BINARY
+"$promtool" check rules ../../prometheus/rules.yaml
+"$promtool" test rules ../../prometheus/rules_test.yaml
+go vet ./...
+go test -race -count=1 -v ./...

@@ -1,0 +1,138 @@
+#!/usr/bin/env bash
+# Installs the sidecar in a real Kubernetes in all the ways that are offered, and
+# tries to break it there. See README.md.
+#
+#   KEEP=1       leave the cluster running at the end
+#   TOOLS_DIR    where built tools are kept (default: .tools in the repository)
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+root=$(cd "$here/../../.." && pwd)
+newest=1.37.2
+oldest=1.29.15
+coredns_version=1.15.0
+work=${E2E_DIR:-/tmp/fhir-introspection-sidecar-e2e}
+netns=fis-e2e
+began=$SECONDS
+passed=0 failed=0
+
+# shellcheck source=cluster.sh
+. "$here/cluster.sh"
+# shellcheck source=images.sh
+. "$here/images.sh"
+# shellcheck source=checks.sh
+. "$here/checks.sh"
+# shellcheck source=faults.sh
+. "$here/faults.sh"
+
+say() { echo "[$((SECONDS - began)) s] $*"; }
+ok() {
+	passed=$((passed + 1))
+	say "✓ $*"
+}
+bad() {
+	failed=$((failed + 1))
+	say "✗ $*"
+}
+# check WHAT COMMAND... counts whether the command succeeds.
+check() {
+	local what=$1 output
+	shift
+	if output=$("$@" 2>&1); then
+		ok "$what"
+	else
+		bad "$what"
+		printf '    %s\n' "$*" "$output" | head -30
+	fi
+}
+
+finish() {
+	local status=$?
+	trap - EXIT
+	if ((status != 0 || failed > 0)); then
+		diagnose || true
+	fi
+	if [[ -n ${KEEP:-} ]]; then
+		echo "the cluster stays: KUBECONFIG=$work/kubeconfig nsenter --net=/run/netns/$netns $kube/kubectl get pods -A"
+	else
+		stop_cluster
+		rm -rf "$work"
+	fi
+	((status == 0)) || failed=$((failed + 1))
+	echo "$passed passed, $failed failed"
+	exit $((failed > 0))
+}
+
+diagnose() {
+	echo "--- what the cluster says"
+	kubectl get pods -A -o wide
+	kubectl get events -A --sort-by=.lastTimestamp | tail -30
+	for pod in $(kubectl -n e2e get pods -o name); do
+		echo "--- $pod"
+		kubectl -n e2e logs "$pod" --all-containers --tail=15 || true
+	done
+	tail -n 5 "$work"/*.log
+}
+
+install_packages() {
+	local packages=() pair
+	for pair in etcd:etcd-server containerd:containerd runc:runc buildah:buildah iptables:iptables \
+		conntrack:conntrack ip:iproute2 jq:jq openssl:openssl busybox:busybox-static curl:curl node:nodejs npm:npm; do
+		type "${pair%%:*}" >/dev/null 2>&1 || packages+=("${pair#*:}")
+	done
+	[[ -x /usr/lib/cni/bridge ]] || packages+=(containernetworking-plugins)
+	((${#packages[@]})) || return 0
+	say "installing ${packages[*]}"
+	{
+		apt-get update -qq
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}"
+	} >&2
+}
+
+((EUID == 0)) || {
+	echo "run.sh: needs root, for network namespaces and containers" >&2
+	exit 1
+}
+install_packages
+say "tools"
+kube=$("$here/tools.sh" $newest kube-apiserver kube-controller-manager kube-scheduler kubelet kubectl kube-proxy)
+coredns=$("$here/tools.sh" $coredns_version coredns)/coredns
+old_apiserver=$("$here/tools.sh" $oldest kube-apiserver)/kube-apiserver
+helm_binary=$("$root/deploy/tests/tool.sh" helm)
+kustomize=$("$root/deploy/tests/tool.sh" kustomize)
+helm() { KUBECONFIG=$work/kubeconfig in_cluster "$helm_binary" "$@"; }
+
+stop_cluster >/dev/null 2>&1 || true
+rm -rf "$work"
+mkdir -p "$work"
+trap finish EXIT
+trap 'exit 130' INT TERM
+
+say "images"
+make_images
+say "cluster"
+start_cluster
+import_images
+say "Kubernetes $newest is ready"
+
+prepare_namespace
+install_standalone
+check_requests standalone http://fhir-fhir-introspection-sidecar
+check_isolation
+check_order
+measure
+check_helm_test
+fault_kill
+fault_rotation 1
+fault_rolling_update
+fault_out_of_memory
+helm -n e2e uninstall fhir --wait >/dev/null
+
+install_included
+check_requests "included by another chart" http://included
+helm -n e2e uninstall included --wait >/dev/null
+install_ordinary
+check_requests "ordinary container" http://ordinary-fhir-introspection-sidecar
+helm -n e2e uninstall ordinary --wait >/dev/null
+install_manifests
+check_versions

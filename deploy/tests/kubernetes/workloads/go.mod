@@ -1,0 +1,7 @@
+module github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/deploy/tests/kubernetes/workloads
+
+go 1.26.0
+
+require github.com/fhir-introspection-sidecar/fhir-introspection-sidecar v0.0.0
+
+replace github.com/fhir-introspection-sidecar/fhir-introspection-sidecar => ../../../..
