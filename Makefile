@@ -18,7 +18,7 @@ ARGS      ?=
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help build test check bench bench-go bench-nginx fuzz demo docs docs-check lint fmt vet cover clean
-.PHONY: image image-test sbom protocols manifests chart-test dashboards dashboards-pictures e2e-kubernetes suites
+.PHONY: image image-test sbom protocols manifests chart-test dashboards dashboards-pictures e2e-kubernetes guards suites
 
 # Show this list.
 help:
@@ -66,8 +66,12 @@ dashboards-pictures: build
 e2e-kubernetes:
 	deploy/tests/kubernetes/run.sh
 
+# Take each guard out of a copy of the tree and show that a test notices.
+guards:
+	deploy/tests/guards/run.sh
+
 # Run the long suites, as CI does after check.
-suites: image-test chart-test dashboards protocols e2e-kubernetes
+suites: image-test chart-test dashboards protocols guards e2e-kubernetes
 
 # Turn h2spec, testssl.sh and slowhttptest on the binary (a minute).
 protocols: build

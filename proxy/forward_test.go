@@ -314,11 +314,13 @@ func TestSwitchingProtocols(t *testing.T) {
 }
 
 func TestInformationalIsDropped(t *testing.T) {
-	s := newStack(t)
-	s.upstream.writes("HTTP/1.1 103 Early Hints\r\nX-Launch-Patient: evil\r\nLink: </x>\r\n\r\nHTTP/1.1 102 Processing\r\n\r\n" + okAnswer)
-	a := s.do(get("/fhir/Patient", bearerTOK))
-	if a.StatusCode != http.StatusOK || a.body != "{}" || len(a.Header["Link"]) > 0 || len(a.Header["X-Launch-Patient"]) > 0 {
-		t.Errorf("status %d %v %q", a.StatusCode, a.Header, a.body)
+	for _, method := range []string{"GET", "POST"} { // by both transports
+		s := newStack(t)
+		s.upstream.writes("HTTP/1.1 103 Early Hints\r\nX-Launch-Patient: evil\r\nLink: </x>\r\n\r\nHTTP/1.1 102 Processing\r\n\r\n" + okAnswer)
+		a := s.do(request(method, "/fhir/Patient", "", bearerTOK))
+		if a.StatusCode != http.StatusOK || a.body != "{}" || len(a.Header["Link"]) > 0 || len(a.Header["X-Launch-Patient"]) > 0 {
+			t.Errorf("%s: status %d %v %q", method, a.StatusCode, a.Header, a.body)
+		}
 	}
 }
 

@@ -1,0 +1,99 @@
+#!/usr/bin/env bash
+# Takes each guard out, one at a time, in a copy of the tree, and shows that a test
+# notices:
+#
+#   run.sh             all guards
+#   run.sh NAME...     only these
+#   run.sh -list       the table of guards for docs/security/guards.md
+#
+# patches/NAME.patch begins with "Guard: what it is" and "Test: ./package TestName";
+# the rest takes the guard out. It has to apply, and the result has to compile: a
+# patch that has gone stale is a failure.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+root=$(cd "$here/../../.." && pwd)
+
+field() { sed -n "s/^$1: //p" "$2" | head -1; }
+
+list() {
+	echo "| guard | test that fails without it |"
+	echo "| --- | --- |"
+	local patch package tests
+	for patch in "$here"/patches/*.patch; do
+		read -r package tests <<<"$(field Test "$patch")"
+		echo "| $(field Guard "$patch") | \`${package#./}\` \`$tests\` |"
+	done
+}
+
+if [[ ${1:-} == -list ]]; then
+	list
+	exit
+fi
+
+names=("$@")
+if ((${#names[@]} == 0)); then
+	for patch in "$here"/patches/*.patch; do
+		names+=("$(basename "$patch" .patch)")
+	done
+	page=$root/docs/security/guards.md
+	diff <(sed -n '/<!-- guards:begin -->/,/<!-- guards:end -->/p' "$page" | sed '1d;$d' | sed '/^$/d') <(list) >/dev/null || {
+		echo "run.sh: $page is stale; put the output of run.sh -list between its markers" >&2
+		exit 1
+	}
+fi
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cd "$root"
+# What git would commit, so that a change is tested before it is committed.
+git ls-files -z --cached --others --exclude-standard | while IFS= read -r -d '' file; do
+	[[ ! -e $file ]] || printf '%s\0' "$file"
+done | tar -cf - --null -T - | tar -xf - -C "$work"
+cd "$work"
+
+# tested PACKAGE TESTS runs the tests. $log holds what they print.
+log=$work/.log
+tested() { go test -count=1 -timeout 120s -run "^($2)\$" "$1" >"$log" 2>&1; }
+
+passed=0 failed=0
+bad() {
+	failed=$((failed + 1))
+	echo "FAILED: $*"
+}
+
+# Unpatched, every test must pass, or its failure would prove nothing.
+declare -A tests_of
+for name in "${names[@]}"; do
+	read -r package tests <<<"$(field Test "$here/patches/$name.patch")"
+	tests_of[$package]+=${tests_of[$package]:+|}$tests
+done
+for package in "${!tests_of[@]}"; do
+	if ! tested "$package" "${tests_of[$package]}"; then
+		cat "$log"
+		echo "run.sh: tests of $package fail with all guards in" >&2
+		exit 1
+	fi
+done
+
+for name in "${names[@]}"; do
+	patch=$here/patches/$name.patch
+	read -r package tests <<<"$(field Test "$patch")"
+	if ! patch -p1 -s --dry-run <"$patch" >/dev/null 2>&1; then
+		bad "$name: the patch doesn't apply any more"
+		continue
+	fi
+	patch -p1 -s <"$patch"
+	if tested "$package" "$tests"; then
+		bad "$name: no test notices"
+	elif grep -aq '\[build failed\]' "$log"; then
+		bad "$name: doesn't compile without the guard: $(grep -v '^#' "$log" | head -1)"
+	elif ! grep -aqE -- '--- FAIL|^panic: ' "$log"; then
+		bad "$name: the tests ended otherwise: $(tail -1 "$log")"
+	else
+		passed=$((passed + 1))
+		echo "ok: $name, noticed by$(grep -aoE -- '--- FAIL: [^ ]+|^panic: ' "$log" | tail -1 | sed 's/--- FAIL://; s/^panic: / the process, which ended/')"
+	fi
+	patch -p1 -s -R <"$patch"
+done
+echo "$passed passed, $failed failed"
+exit $((failed > 0))
