@@ -17,6 +17,7 @@ launch() {
 }
 
 make_network() {
+	ip netns list | awk '{print $1}' >"$work/netns-before"
 	ip netns add "$netns"
 	ip -n "$netns" link set lo up
 	# A bridge, because a node's address must not be loopback.
@@ -141,13 +142,10 @@ start_cluster() {
 # stop_cluster ends everything that a run with the same $work started, also one
 # that crashed.
 stop_cluster() {
-	local name pid task pod_netns
+	local name pid task
 	for name in coredns proxy kubelet scheduler controllers apiserver oldest; do
 		stop_part "$name"
 	done
-	pod_netns=$(for task in $(ctr -a "$work/containerd.sock" -n k8s.io containers ls -q 2>/dev/null); do
-		ctr -a "$work/containerd.sock" -n k8s.io containers info "$task"
-	done | jq -r '.Spec.linux.namespaces[]? | select(.type == "network").path | ltrimstr("/var") | ltrimstr("/run/netns/")' | sort -u)
 	for task in $(ctr -a "$work/containerd.sock" -n k8s.io task ls -q 2>/dev/null); do
 		ctr -a "$work/containerd.sock" -n k8s.io task kill -s SIGKILL "$task" 2>/dev/null || true
 	done
@@ -158,7 +156,9 @@ stop_cluster() {
 		kill -9 "$pid" 2>/dev/null || true
 	done
 	awk -v dir="$work/" 'index($2, dir) == 1 {print $2}' /proc/mounts | sort -r | xargs -r -n1 umount -l 2>/dev/null || true
-	for name in $pod_netns "$netns"; do
+	ip netns del "$netns" 2>/dev/null || true
+	# Those of pods, which nobody removes when their kubelet has ended first.
+	[[ ! -e $work/netns-before ]] || for name in $(ip netns list | awk '{print $1}' | grep '^cni-' | grep -vxFf "$work/netns-before" || true); do
 		ip netns del "$name" 2>/dev/null || true
 	done
 }
