@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -17,9 +18,10 @@ import (
 // directTransport sends GET and HEAD over plain HTTP in the goroutine of the
 // request. http.Transport has two goroutines per connection, and handing each
 // request and its answer from one to the other costs more than the rest of the
-// proxy does. Everything else is left to it.
+// proxy does. Everything else is left to it, and watched.
 type directTransport struct {
 	rest          *http.Transport
+	dialContext   func(ctx context.Context, network, address string) (net.Conn, error)
 	host          string // of the URLs that are sent directly, if any
 	address       string // of that host
 	headerTimeout time.Duration
@@ -34,7 +36,11 @@ type directTransport struct {
 // newDirectTransport returns a transport for requests to upstream that treats
 // its connections as rest does.
 func newDirectTransport(upstream *url.URL, rest *http.Transport) *directTransport {
-	t := &directTransport{rest: rest, headerTimeout: rest.ResponseHeaderTimeout, idleTimeout: rest.IdleConnTimeout}
+	t := &directTransport{
+		rest: rest, dialContext: rest.DialContext,
+		headerTimeout: rest.ResponseHeaderTimeout, idleTimeout: rest.IdleConnTimeout,
+	}
+	watch(rest)
 	if canProbe && upstream.Scheme == "http" && isASCII(upstream.Host) { // http.Transport knows Punycode
 		port := upstream.Port()
 		if port == "" {
@@ -53,7 +59,7 @@ func (t *directTransport) serves(r *http.Request) bool {
 // RoundTrip implements http.RoundTripper.
 func (t *directTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	if !t.serves(r) {
-		return t.rest.RoundTrip(r)
+		return t.roundTripWatched(r)
 	}
 	request, ok := t.requests.Get().(*bytes.Buffer)
 	if !ok {

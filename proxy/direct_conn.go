@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -29,7 +28,7 @@ type directConn struct {
 const keptHead = 16 << 10
 
 func (t *directTransport) dial(ctx context.Context) (*directConn, error) {
-	conn, err := t.rest.DialContext(ctx, "tcp", t.address)
+	conn, err := t.dialContext(ctx, "tcp", t.address)
 	if err != nil {
 		return nil, err
 	}
@@ -70,11 +69,9 @@ func (c *directConn) roundTrip(r *http.Request, request []byte) (*http.Response,
 		stop()
 		return nil, err
 	}
-	// What is left in the buffer isn't head.
-	head := c.head[:len(c.head)-c.r.Buffered()]
 	b := &directBody{
 		ReadCloser: res.Body, c: c, ctx: r.Context(), stop: stop,
-		keep: res.StatusCode >= http.StatusOK && res.Proto == "HTTP/1.1" && !res.Close && isPlain(head),
+		keep: res.StatusCode >= http.StatusOK && res.Proto == "HTTP/1.1" && !res.Close,
 	}
 	if res.Body == http.NoBody {
 		b.end(io.EOF)
@@ -94,15 +91,23 @@ func (c *directConn) exchange(r *http.Request, request []byte) (*http.Response, 
 	if _, err := c.Write(request); err != nil {
 		return nil, err
 	}
-	for {
+	for begin := 0; ; {
 		res, err := http.ReadResponse(c.r, r)
 		if err != nil {
 			return nil, err
 		}
+		end := len(c.head) - c.r.Buffered()
+		if !isPlain(c.head[begin:end], isInformational(res.StatusCode)) {
+			return nil, errAmbiguous
+		}
+		begin = end
 		// Any number of informational answers may come first (RFC 9110 §15.2);
 		// their heads count against the bound of the one that is waited for. 101
 		// is final: what follows isn't HTTP.
-		if res.StatusCode/100 != 1 || res.StatusCode == http.StatusSwitchingProtocols {
+		if !isInformational(res.StatusCode) {
+			if c.hasSurplus(res) {
+				return nil, errAmbiguous
+			}
 			c.inHead = false
 			_ = c.SetDeadline(time.Time{}) // fails if abort has run, which end finds out
 			return res, nil
@@ -110,25 +115,17 @@ func (c *directConn) exchange(r *http.Request, request []byte) (*http.Response, 
 	}
 }
 
-// isPlain reports whether a head has only one reading. http.ReadResponse puts up
-// with more, but where an answer ends for a server that sends two lengths or
-// bare line feeds is a guess (RFC 9112 §2.2, §5.2, §6.3), and a wrong guess would be
-// the next client's answer.
-func isPlain(head []byte) bool {
-	framings := 0
-	for line := range bytes.Lines(head) {
-		if len(line) < 2 || bytes.IndexByte(line, '\r') != len(line)-2 || line[0] == ' ' || line[0] == '\t' {
-			return false
-		}
-		if hasFoldedPrefix(line, "content-length") || hasFoldedPrefix(line, "transfer-encoding") {
-			framings++
-		}
+// hasSurplus reports whether more came with the head than the answer has. It is
+// either the body of an answer that has none, or nobody's.
+func (c *directConn) hasSurplus(res *http.Response) bool {
+	if res.StatusCode == http.StatusSwitchingProtocols {
+		return false
 	}
-	return framings <= 1
-}
-
-func hasFoldedPrefix(line []byte, prefix string) bool {
-	return line[0]|0x20 == prefix[0] && len(line) >= len(prefix) && bytes.EqualFold(line[:len(prefix)], []byte(prefix))
+	length := res.ContentLength
+	if res.Body == http.NoBody {
+		length = 0
+	}
+	return length >= 0 && int64(c.r.Buffered()) > length
 }
 
 // directBody is the body of an answer. It gives the connection back when it was

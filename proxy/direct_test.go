@@ -290,9 +290,9 @@ func outcomeOf(transport http.RoundTripper, r *http.Request) (o outcome) {
 	return o
 }
 
-// sameAsTransport fails unless both transports make the same of an answer. It
-// returns whether the direct one kept the connection, which it may only if
-// http.Transport does.
+// sameAsTransport fails unless both ways make the same of an answer. It returns
+// whether the direct one kept the connection, which it may only if http.Transport
+// does.
 func sameAsTransport(t *testing.T, method string, answer []byte) (kept bool) {
 	t.Helper()
 	if !canProbe {
@@ -309,7 +309,7 @@ func sameAsTransport(t *testing.T, method string, answer []byte) (kept bool) {
 	got := outcomeOf(direct, request(t.Context()))
 	kept = direct.idleCount() == 1
 	keptThere := false
-	want := outcomeOf(direct.rest, request(httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{
+	want := outcomeOf(roundTrip(direct.roundTripWatched), request(httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{
 		PutIdleConn: func(err error) { keptThere = err == nil },
 	})))
 	direct.CloseIdleConnections()
@@ -500,7 +500,7 @@ func TestDirectTimeout(t *testing.T) {
 		s := newStack(t, func(c *Config) { c.UpstreamHeaderTimeout = timeout })
 		near, far := net.Pipe()
 		defer far.Close()
-		s.direct().rest.DialContext = func(context.Context, string, string) (net.Conn, error) { return near, nil }
+		s.direct().dialContext = func(context.Context, string, string) (net.Conn, error) { return near, nil }
 		if _, err := s.fetch("/"); !isTimeout(err) {
 			t.Error(err)
 		}
@@ -547,7 +547,7 @@ func TestDirectCancel(t *testing.T) {
 	t.Run("dialing", func(t *testing.T) {
 		s := newStack(t)
 		ctx, cancel := context.WithCancelCause(t.Context())
-		s.direct().rest.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+		s.direct().dialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
 			cancel(cause)
 			<-ctx.Done()
 			return nil, ctx.Err()
@@ -797,7 +797,7 @@ func TestDirectPool(t *testing.T) {
 		s := newStack(t)
 		near, far := net.Pipe()
 		defer far.Close()
-		s.direct().rest.DialContext = func(context.Context, string, string) (net.Conn, error) { return near, nil }
+		s.direct().dialContext = func(context.Context, string, string) (net.Conn, error) { return near, nil }
 		go func() {
 			_, _ = far.Read(make([]byte, 1000))
 			_, _ = io.WriteString(far, victimAnswer)

@@ -1,0 +1,212 @@
+package proxy
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"strconv"
+	"sync"
+)
+
+var (
+	errAmbiguous = errors.New("FHIR server's answer can be read in more than one way")
+	errUnasked   = errors.New("FHIR server answered before it was asked")
+)
+
+// isPlain reports whether the head of an answer has only one reading. net/http
+// puts up with more, but where an answer ends for a server that sends two
+// lengths or bare line feeds is a guess (RFC 9112 §2.2, §5.2, §6.3), and a wrong
+// guess would be the next client's answer.
+func isPlain(head []byte, informational bool) bool {
+	framings := 0
+	for line := range bytes.Lines(head) {
+		if len(line) < 2 || bytes.IndexByte(line, '\r') != len(line)-2 || line[0] == ' ' || line[0] == '\t' {
+			return false
+		}
+		framings += framing(line, "content-length") + framing(line, "transfer-encoding")
+	}
+	// An informational answer has no body whose end could be told (RFC 9110 §8.6).
+	return (framings == 0 || framings == 1 && !informational) && bytes.IndexByte(head, 0) < 0
+}
+
+// framing counts a line as so many fields of this name. Some servers take one with
+// blanks before its colon for the field, others don't (RFC 9112 §5.1), which is
+// as bad as two.
+func framing(line []byte, name string) int {
+	if line[0]|0x20 != name[0] || len(line) <= len(name) || !bytes.EqualFold(line[:len(name)], []byte(name)) {
+		return 0
+	}
+	switch rest := line[len(name):]; {
+	case rest[0] == ':':
+		return 1
+	case rest[0] == ' ', rest[0] == '\t':
+		return 2
+	}
+	return 0
+}
+
+func isInformational(status int) bool {
+	return status/100 == 1 && status != http.StatusSwitchingProtocols
+}
+
+// watchedConn is a connection of http.Transport. It holds answers to what
+// directConn wants of them, and knows whether the head of an answer came in
+// after its request went out: one that came before is another client's.
+type watchedConn struct {
+	net.Conn
+
+	mu       sync.Mutex
+	head     []byte // of the answer that is waited for, so far
+	waiting  bool
+	bodiless bool // the request was HEAD
+}
+
+// begin is called when a request gets the connection.
+func (c *watchedConn) begin(method string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.head, c.waiting, c.bodiless = nil, true, method == http.MethodHead
+}
+
+func (c *watchedConn) answered() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return !c.waiting
+}
+
+// Read implements net.Conn. An answer that is refused is never seen by
+// http.Transport, which then gives up the connection.
+func (c *watchedConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.waiting && n > 0 {
+		if err := c.take(p[:n]); err != nil {
+			return 0, err
+		}
+	}
+	return n, err
+}
+
+// take looks for the head of the final answer. http.Transport bounds how much
+// it reads before there is one.
+func (c *watchedConn) take(p []byte) error {
+	c.head = append(c.head, p...)
+	for {
+		end := headEnd(c.head)
+		if end < 0 {
+			return nil
+		}
+		head, rest := c.head[:end], c.head[end:]
+		status := statusOf(head)
+		if !isPlain(head, isInformational(status)) {
+			return errAmbiguous
+		}
+		if isInformational(status) {
+			c.head = rest
+			continue
+		}
+		length := lengthOf(head)
+		if c.bodiless || status == http.StatusNoContent || status == http.StatusNotModified {
+			length = 0
+		}
+		c.waiting, c.head = false, nil
+		if status != http.StatusSwitchingProtocols && length >= 0 && int64(len(rest)) > length {
+			return errAmbiguous
+		}
+		return nil
+	}
+}
+
+// headEnd returns the length of the head that b begins with, or -1.
+func headEnd(b []byte) int {
+	end := 0
+	for line := range bytes.Lines(b) {
+		end += len(line)
+		if string(line) == "\r\n" || string(line) == "\n" {
+			return end
+		}
+	}
+	return -1
+}
+
+// statusOf returns the status of a head, or 0.
+func statusOf(head []byte) int {
+	_, rest, _ := bytes.Cut(head, []byte(" "))
+	status, err := strconv.Atoi(string(rest[:min(3, len(rest))]))
+	if err != nil {
+		return 0
+	}
+	return status
+}
+
+// lengthOf returns the Content-Length of a plain head, or -1.
+func lengthOf(head []byte) int64 {
+	for line := range bytes.Lines(head) {
+		if framing(line, "content-length") == 1 {
+			_, value, _ := bytes.Cut(line, []byte(":"))
+			if n, err := strconv.ParseUint(string(bytes.TrimSpace(value)), 10, 63); err == nil {
+				return int64(n)
+			}
+		}
+	}
+	return -1
+}
+
+// watch makes the connections of an http.Transport watched ones.
+func watch(t *http.Transport) {
+	dial := t.DialContext
+	watched := func(conn net.Conn, err error) (net.Conn, error) {
+		if err != nil {
+			return nil, err
+		}
+		return &watchedConn{Conn: conn}, nil
+	}
+	t.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+		return watched(dial(ctx, network, address))
+	}
+	t.DialTLSContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := dial(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		host, _, err := net.SplitHostPort(address)
+		if err != nil {
+			return nil, errors.Join(err, conn.Close())
+		}
+		ctx, cancel := context.WithTimeout(ctx, upstreamDialTimeout)
+		defer cancel()
+		secured := tls.Client(conn, &tls.Config{MinVersion: tls.VersionTLS12, ServerName: host})
+		if err := secured.HandshakeContext(ctx); err != nil {
+			return nil, errors.Join(err, conn.Close())
+		}
+		return watched(secured, nil)
+	}
+}
+
+// roundTripWatched sends a request through http.Transport.
+func (t *directTransport) roundTripWatched(r *http.Request) (*http.Response, error) {
+	var conn *watchedConn // of the last attempt
+	ctx := httptrace.WithClientTrace(r.Context(), &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) {
+		if c, ok := info.Conn.(*watchedConn); ok {
+			conn = c
+			c.begin(r.Method)
+		}
+	}})
+	res, err := t.rest.RoundTrip(r.WithContext(ctx))
+	if err != nil {
+		return nil, err
+	}
+	if conn == nil || !conn.answered() {
+		_ = res.Body.Close()
+		if conn != nil {
+			_ = conn.Close()
+		}
+		return nil, errUnasked
+	}
+	return res, nil
+}
