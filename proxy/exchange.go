@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -71,12 +72,24 @@ func doubtfulFraming(r *http.Request) bool {
 }
 
 // unframedBody holds for an HTTP/1.0 request whose method has a body and whose
-// header doesn't say how long it is: what follows would be lost, or worse.
+// header doesn't say how long it is: what follows would be lost, or worse. It also
+// holds for two lengths, which net/http refuses in HTTP/1.1 only.
 func unframedBody(_ *exchange, r *http.Request) bool {
+	if len(r.Header["Content-Length"]) > 1 {
+		return true
+	}
 	if r.ProtoMajor != 1 || r.ProtoMinor != 0 || r.Header["Content-Length"] != nil {
 		return false
 	}
 	return r.Method == http.MethodPost || r.Method == http.MethodPut || r.Method == http.MethodPatch
+}
+
+// unknownExpectation holds for an Expect that is more than 100-continue. net/http
+// looks for that word only, and a server that does otherwise would disagree on
+// when the body comes.
+func unknownExpectation(_ *exchange, r *http.Request) bool {
+	values, ok := r.Header["Expect"]
+	return ok && (len(values) != 1 || !strings.EqualFold(values[0], "100-continue"))
 }
 
 // exchangeOf returns the exchange of a request that ServeHTTP has begun.

@@ -108,7 +108,6 @@ func (p *Proxy) newReverseProxy() *httputil.ReverseProxy {
 			MaxIdleConns:           maxIdleUpstream,
 			MaxIdleConnsPerHost:    maxIdleUpstream,
 			IdleConnTimeout:        upstreamIdleTimeout,
-			TLSHandshakeTimeout:    upstreamDialTimeout,
 			ResponseHeaderTimeout:  p.config.UpstreamHeaderTimeout,
 			ExpectContinueTimeout:  time.Second,
 			MaxResponseHeaderBytes: maxUpstreamHeader,
@@ -149,6 +148,10 @@ func (p *Proxy) rewrite(pr *httputil.ProxyRequest) {
 
 	// Trailers could carry context headers past this function.
 	pr.Out.Trailer = nil
+	if pr.In.ContentLength == 0 {
+		// There is no body to wait with (RFC 9110 §10.1.1).
+		delete(h, "Expect")
+	}
 	hideIdempotencyKey(pr.Out)
 	p.setForwarded(h, x, pr.In)
 	h["X-Request-Id"] = x.one(x.requestID)

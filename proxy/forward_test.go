@@ -415,6 +415,26 @@ func TestExpectContinue(t *testing.T) {
 	}
 }
 
+// TestExpectation finds that what isn't 100-continue alone goes no further, and
+// that it does only with a body (D17). net/http refuses what doesn't have that word.
+func TestExpectation(t *testing.T) {
+	s := newStack(t)
+	for _, value := range []string{"y 100-continue", "100-continue, 200-ok", "100-continue\r\nExpect: 100-continue"} {
+		for _, method := range []string{"GET", "POST"} {
+			if a := s.do(request(method, "/fhir/Patient", "{}", bearerTOK, "Expect: "+value)); a.StatusCode != http.StatusExpectationFailed || !a.Close {
+				t.Errorf("%s %q: status %d, connection ends %t", method, value, a.StatusCode, a.Close)
+			}
+		}
+	}
+	s.upstream.untouched()
+	for _, method := range []string{"GET", "POST"} {
+		s.do(request(method, "/fhir/Patient", "", bearerTOK, "Expect: 100-continue"))
+		if r := s.upstream.got(); len(r.all("Expect")) > 0 {
+			t.Errorf("%s without a body: FHIR server got %q", method, r.fields)
+		}
+	}
+}
+
 // TestEarlyAnswer finds that an answer isn't held back until the client has
 // sent a body that nobody wants.
 func TestEarlyAnswer(t *testing.T) {

@@ -19,6 +19,7 @@ import (
 // aren't alphanumeric.
 const tokenSeparators = "!#$%&'*+-.^_`|~"
 
+// B23: no prefix takes in a header with a meaning of its own.
 func TestCheckHeaderPrefix(t *testing.T) {
 	for _, prefix := range []string{"X-Launch-", "x-launch-", "X-Authorization-", "X-Forwarded-Launch-", "A1-"} {
 		if err := CheckHeaderPrefix(prefix); err != nil {

@@ -8,6 +8,7 @@ import (
 	"net/http/httputil"
 	"net/netip"
 	"net/url"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -121,7 +122,9 @@ func (p *Proxy) newRoutes() *mux.Router {
 	}
 	route(unknownMethod, p.refuse(&refuseMethod))
 	route(ambiguousPath, p.refuse(&refusePath))
+	route(oddHost, p.refuse(&refuseHost))
 	route(unframedBody, p.refuse(&refuseBody))
+	route(unknownExpectation, p.refuse(&refuseExpectation))
 	route(p.outsideBase, p.refuse(&refuseNotFound))
 	route(p.publicPath, p.passUnverified(public))
 	route(preflightRequest, p.passUnverified(preflight))
@@ -195,7 +198,15 @@ func unknownMethod(x *exchange, r *http.Request) bool {
 	return true
 }
 
-func ambiguousPath(x *exchange, _ *http.Request) bool { return !x.target.unambiguous() }
+// oddHost holds for a Host that would read as more than a host in the headers
+// and links that are made from it; net/http lets most characters pass.
+func oddHost(_ *exchange, r *http.Request) bool { return !isHost(r.Host) }
+
+// ambiguousPath also holds for an absolute target over HTTP/2, which has the
+// authority in a place of its own (RFC 9113 §8.3.1).
+func ambiguousPath(x *exchange, r *http.Request) bool {
+	return !x.target.unambiguous() || r.ProtoMajor > 1 && !strings.HasPrefix(r.RequestURI, "/")
+}
 
 func (p *Proxy) outsideBase(x *exchange, _ *http.Request) bool {
 	rest, ok := p.base.below(x.target.path)

@@ -97,6 +97,14 @@ var (
 		decision: invalidRequest, status: http.StatusBadRequest, closes: true,
 		issue: fhir.IssueInvalid, text: "The request body can't be read.",
 	}
+	refuseHost = refusal{
+		decision: invalidRequest, status: http.StatusBadRequest,
+		issue: fhir.IssueInvalid, text: "The host is not valid.",
+	}
+	refuseExpectation = refusal{
+		decision: invalidRequest, status: http.StatusExpectationFailed, closes: true,
+		issue: fhir.IssueNotSupported, text: "The expectation is not supported.",
+	}
 	refuseNotFound = refusal{
 		decision: notFound, status: http.StatusNotFound,
 		issue: fhir.IssueNotFound, text: "There is nothing here.",

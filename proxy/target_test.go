@@ -280,3 +280,24 @@ func TestTargetBytes(t *testing.T) {
 		t.Errorf("absolute-form: FHIR server got %q %q", r.line, r.fields)
 	}
 }
+
+// B25: what may stand in Host, and so in headers and links made from it.
+func TestIsHost(t *testing.T) {
+	for _, host := range []string{
+		"", "fhir.test", "fhir.test:8000", "fhir.test:", "FHIR.Test", "a_b.c-d", "fhir.test.", "10.0.0.1:80", "[::1]", "[2001:db8::1]:8443",
+		strings.Repeat("a", maxHost) + ":65535",
+	} {
+		if !isHost(host) {
+			t.Errorf("%q is refused", host)
+		}
+	}
+	for _, host := range []string{
+		`a";for=evil`, "a,b", "a;b", "a b", "a/b", "a@b", `a\b`, "a?b", "a#b", "a%00b", "a%2fb", "a'b", "a=b", "a<b>", "\u00e9", "\xff", "a\r\nb",
+		":80", ":", "a:b", "a:80:80", "a:800000", "::1", "[::1", "::1]", "[::1]x", "[fe80::1%25eth0]", "[10.0.0.1]", "[]", "[a]",
+		strings.Repeat("a", maxHost+1),
+	} {
+		if isHost(host) {
+			t.Errorf("%q passes", host)
+		}
+	}
+}
