@@ -469,6 +469,12 @@ func newUpstream(t *testing.T) *upstream {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return newUpstreamOn(t, ln)
+}
+
+// newUpstreamOn takes the listener, which may speak TLS.
+func newUpstreamOn(t *testing.T, ln net.Listener) *upstream {
+	t.Helper()
 	u := &upstream{address: ln.Addr().String(), ln: ln, answers: map[string]responder{}, conns: map[net.Conn]bool{}}
 	go func() {
 		for {
@@ -502,7 +508,8 @@ func (u *upstream) close() {
 	}
 }
 
-// on answers requests for a path.
+// on answers requests for a path, or for "*", every path that has no answer of
+// its own.
 func (u *upstream) on(path string, r responder) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -575,8 +582,11 @@ func (u *upstream) serve(c *conn) {
 		}
 		u.mu.Lock()
 		u.requests = append(u.requests, r)
-		respond := u.answers[r.path()]
+		respond, fallback := u.answers[r.path()], u.answers["*"]
 		u.mu.Unlock()
+		if respond == nil {
+			respond = fallback
+		}
 		if respond == nil {
 			respond = echo
 		}

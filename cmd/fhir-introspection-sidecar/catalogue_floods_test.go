@@ -1,0 +1,122 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+	"time"
+)
+
+// cpu is the processor time that the sidecar has used.
+func (c *child) cpu(t *testing.T) time.Duration {
+	t.Helper()
+	return time.Duration(c.metric(t, "process_cpu_seconds_total") * float64(time.Second))
+}
+
+// A16: a thousand connections with headers that are refused, all open at once.
+func TestBlackboxManyLongTokens(t *testing.T) {
+	t.Parallel()
+	w := start(t, nil)
+	w.ask(t, "GET /fhir/Patient", good).is(t, 200)
+	before, asked := w.residentKiB(t, "VmRSS"), w.as.Introspections()
+	head := "GET /fhir/Patient HTTP/1.1\r\n" + host + "\r\nAuthorization: Bearer " + strings.Repeat("x", 64<<10)
+	var conns []*conn
+	for range 1000 {
+		c := dial(t, w.data)
+		_, _ = io.WriteString(c, head) // without its end
+		conns = append(conns, c)
+	}
+	for _, c := range conns {
+		_, _ = io.WriteString(c, "\r\n\r\n")
+		if a, err := c.answer("GET"); err != nil || a.status != 431 {
+			t.Fatalf("%v %v", err, a)
+		}
+		_ = c.Close()
+	}
+	// The race detector multiplies memory, and the bound with it.
+	if grown := w.residentKiB(t, "VmHWM") - before; grown > 64<<10*raceFactor {
+		t.Errorf("memory grew by %d KiB", grown)
+	}
+	if w.as.Introspections() != asked || w.up.count() != 1 {
+		t.Error("somebody was asked")
+	}
+	w.bystander(t, "A16")
+}
+
+// C29: what an absurd path may cost.
+func TestBlackboxPathCost(t *testing.T) {
+	t.Parallel()
+	w := start(t, nil)
+	const rounds = 50
+	for _, path := range []string{"/.." + strings.Repeat("/..", 9_000), strings.Repeat("/%2e%2e", 4_000), strings.Repeat("/a", 14_000) + "/..", strings.Repeat("%41", 9_000) + "%2f"} {
+		raw := request("GET /fhir/"+path[1:], good)
+		c := dial(t, w.data)
+		began := w.cpu(t)
+		for range rounds {
+			if a, err := c.do(raw); err != nil || a.status != 400 {
+				t.Fatal(err, a)
+			}
+		}
+		if each := (w.cpu(t) - began) / rounds; each > 10*time.Millisecond {
+			t.Errorf("%.20q takes %v of CPU", path, each)
+		}
+	}
+	if w.up.count() != 0 {
+		t.Error("FHIR server got it")
+	}
+}
+
+// E13: chunks that are nearly all overhead are cut off, or stream through without
+// being collected.
+func TestBlackboxChunkFloods(t *testing.T) {
+	t.Parallel()
+	w := start(t, nil)
+	w.ask(t, "GET /fhir/Patient", good).is(t, 200)
+	before := w.residentKiB(t, "VmRSS")
+	upload := func(line, block string, count int, end string) (sent int, a *answer, err error) {
+		c := dial(t, w.data)
+		defer c.Close()
+		_, _ = io.WriteString(c, request(line, good, "Transfer-Encoding: chunked"))
+		for range count {
+			n, err := io.WriteString(c, block)
+			if sent += n; err != nil {
+				break
+			}
+		}
+		_, _ = io.WriteString(c, end)
+		a, err = c.answer("POST")
+		return sent, a, err
+	}
+	// A chunk extension of a gigabyte: cut off long before its end.
+	if sent, a, err := upload("POST /fhir/Patient", strings.Repeat("x", 1<<20), 1024, "\r\n"); err == nil && a.status != 400 || sent > 64<<20 {
+		t.Errorf("%d bytes of an extension were taken: %v %v", sent, err, a)
+	}
+	sent, a, err := upload("POST /fhir/Patient", "1;"+strings.Repeat("x", 1<<20), 1024, "\r\n")
+	if err == nil && a.status != 400 || sent > 64<<20 {
+		t.Errorf("%d bytes of an extension were taken: %v %v", sent, err, a)
+	}
+	// A million chunks of one byte: refused, or all there.
+	arrived := make(chan int64, 1)
+	w.up.on("/fhir/million", func(c *upstreamConn, r *arrival) bool {
+		kept := echo(c, r)
+		arrived <- r.size
+		return kept
+	})
+	_, a, err = upload("POST /fhir/million", strings.Repeat("1\r\nx\r\n", 1000), 1000, "0\r\n\r\n")
+	switch {
+	case err == nil && a.status == 200:
+		if size := <-arrived; size != 1_000_000 {
+			t.Errorf("%d bytes arrived", size)
+		}
+	case err == nil && a.status != 400:
+		t.Error(a)
+	}
+	if grown := w.residentKiB(t, "VmHWM") - before; grown > 32<<10*raceFactor {
+		t.Errorf("memory grew by %d KiB", grown)
+	}
+	w.bystander(t, "E13")
+	if n := w.metric(t, "introspection_sidecar_requests_total", `decision="upstream_error"`); n > 0 {
+		t.Error(fmt.Sprint(n, " clients' faults were counted as the FHIR server's"))
+	}
+}
