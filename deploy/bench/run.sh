@@ -159,18 +159,17 @@ import (
 	"syscall"
 )
 
-// SIGUSR1 begins the profile, SIGUSR2 ends it.
+// SIGUSR2 begins the profile, and again ends it. SIGUSR1 drains the sidecar.
 func init() {
-	begin, end := make(chan os.Signal, 1), make(chan os.Signal, 1)
-	signal.Notify(begin, syscall.SIGUSR1)
-	signal.Notify(end, syscall.SIGUSR2)
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGUSR2)
 	go func() {
-		<-begin
+		<-signals
 		f, err := os.Create(os.Getenv("BENCH_PROFILE"))
 		if err != nil || pprof.StartCPUProfile(f) != nil {
 			os.Exit(1)
 		}
-		<-end
+		<-signals
 		pprof.StopCPUProfile()
 		_ = f.Close()
 	}()
@@ -275,7 +274,7 @@ for i in "${!names[@]}"; do
 done
 
 if [[ $profile ]]; then
-	kill -USR1 "${proxies[0]}"
+	kill -USR2 "${proxies[0]}"
 	load "${urls[0]}" $((seconds * rounds)) | grep -v '^RESULT' >&2
 	kill -USR2 "${proxies[0]}"
 	sleep 1
