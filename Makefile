@@ -18,7 +18,7 @@ ARGS      ?=
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help build test check bench bench-go bench-nginx fuzz demo docs docs-check lint fmt vet cover clean
-.PHONY: image image-test sbom protocols manifests chart-test dashboards dashboards-pictures e2e-kubernetes guards suites
+.PHONY: image image-test sbom protocols upstreams manifests chart-test dashboards dashboards-pictures e2e-kubernetes guards suites
 
 # Show this list.
 help:
@@ -71,11 +71,15 @@ guards:
 	deploy/tests/guards/run.sh
 
 # Run the long suites, as CI does after check.
-suites: image-test chart-test dashboards protocols guards e2e-kubernetes
+suites: image-test chart-test dashboards protocols upstreams guards e2e-kubernetes
 
 # Turn h2spec, testssl.sh and slowhttptest on the binary (a minute).
 protocols: build
 	deploy/tests/protocols/run.sh
+
+# Send every path trick through the binary to nginx, Jetty and Tomcat (half a minute).
+upstreams: build
+	deploy/tests/upstreams/run.sh
 
 # Run all tests with the race detector; TESTFLAGS adds flags.
 test:

@@ -21,7 +21,7 @@ if ! type nginx javac curl >/dev/null 2>&1 || [[ ! -d /usr/share/jetty9/lib || !
 	((EUID == 0)) || fail "needs the Debian packages nginx, jetty9, tomcat10, default-jdk-headless and curl"
 	{
 		apt-get update -qq
-		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+		DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -y -qq --no-install-recommends \
 			nginx jetty9 tomcat10 default-jdk-headless curl
 		# Installing them must not start them.
 		systemctl disable --now nginx jetty9 tomcat10 2>/dev/null || true
