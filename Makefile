@@ -18,7 +18,7 @@ ARGS      ?=
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help build test check bench bench-go bench-nginx fuzz demo docs docs-check lint fmt vet cover clean
-.PHONY: image image-test sbom protocols upstreams manifests chart-test dashboards dashboards-pictures e2e-kubernetes guards suites
+.PHONY: image image-test sbom protocols upstreams manifests chart-test dashboards dashboards-pictures e2e-kubernetes guards suites list-suites
 
 # Show this list.
 help:
@@ -70,8 +70,14 @@ e2e-kubernetes:
 guards:
 	deploy/tests/guards/run.sh
 
+SUITES := image-test chart-test dashboards protocols upstreams guards e2e-kubernetes
+
 # Run the long suites, as CI does after check.
-suites: image-test chart-test dashboards protocols upstreams guards e2e-kubernetes
+suites: $(SUITES)
+
+# Print the names of the long suites.
+list-suites:
+	@echo $(SUITES)
 
 # Turn h2spec, testssl.sh and slowhttptest on the binary (a minute).
 protocols: build
