@@ -61,6 +61,7 @@ type watchedConn struct {
 
 	mu       sync.Mutex
 	head     []byte // of the answer that is waited for, so far
+	interim  int    // bytes of informational answers before it
 	waiting  bool
 	bodiless bool // the request was HEAD
 }
@@ -69,7 +70,7 @@ type watchedConn struct {
 func (c *watchedConn) begin(method string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.head, c.waiting, c.bodiless = nil, true, method == http.MethodHead
+	c.head, c.interim, c.waiting, c.bodiless = nil, 0, true, method == http.MethodHead
 }
 
 func (c *watchedConn) answered() bool {
@@ -92,8 +93,8 @@ func (c *watchedConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// take looks for the head of the final answer. http.Transport bounds how much
-// it reads before there is one.
+// take looks for the head of the final answer. http.Transport bounds each head, but
+// leaves the number of informational ones to ReverseProxy, which doesn't count them.
 func (c *watchedConn) take(p []byte) error {
 	c.head = append(c.head, p...)
 	for {
@@ -108,6 +109,9 @@ func (c *watchedConn) take(p []byte) error {
 		}
 		if isInformational(status) {
 			c.head = rest
+			if c.interim += end; c.interim > maxUpstreamHeader {
+				return errHead
+			}
 			continue
 		}
 		length := lengthOf(head)

@@ -95,6 +95,24 @@ func TestWatchedConn(t *testing.T) {
 	}
 }
 
+// TestInterimAnswersAreBounded: I10, however many a FHIR server sends, and again
+// for the next request on the connection.
+func TestInterimAnswersAreBounded(t *testing.T) {
+	hint := []byte("HTTP/1.1 103 Hints\r\nLink: x\r\n\r\n")
+	c := &watchedConn{}
+	for range 2 {
+		c.begin("POST")
+		for n := len(hint); n <= maxUpstreamHeader; n += len(hint) {
+			if err := c.take(hint); err != nil {
+				t.Fatalf("after %d bytes: %v", n, err)
+			}
+		}
+		if err := c.take(hint); !errors.Is(err, errHead) {
+			t.Errorf("beyond the bound: %v", err)
+		}
+	}
+}
+
 // TestUnaskedAnswer: E20, an answer that was there before the request is another
 // client's. http.Transport looks for one, but can't rule it out.
 func TestUnaskedAnswer(t *testing.T) {
