@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"syscall"
 	"time"
 )
@@ -20,6 +21,7 @@ type directConn struct {
 	r         *bufio.Reader
 	head      []byte // the answer's head so far, and what was read beyond it
 	inHead    bool
+	expired   bool // while reading the head
 	idleSince time.Time
 	abort     func()
 }
@@ -53,7 +55,7 @@ func (c *directConn) Read(p []byte) (int, error) {
 		return 0, errHead
 	}
 	n, err := c.Conn.Read(p[:min(room, len(p))])
-	c.head = append(c.head, p[:n]...)
+	c.head, c.expired = append(c.head, p[:n]...), errors.Is(err, os.ErrDeadlineExceeded)
 	return n, err
 }
 
@@ -82,7 +84,7 @@ func (c *directConn) roundTrip(r *http.Request, request []byte) (*http.Response,
 }
 
 func (c *directConn) exchange(r *http.Request, request []byte) (*http.Response, error) {
-	c.head, c.inHead = c.head[:0], true
+	c.head, c.inHead, c.expired = c.head[:0], true, false
 	if c.t.headerTimeout > 0 {
 		if err := c.SetDeadline(time.Now().Add(c.t.headerTimeout)); err != nil {
 			return nil, err
@@ -93,6 +95,9 @@ func (c *directConn) exchange(r *http.Request, request []byte) (*http.Response, 
 	}
 	for begin := 0; ; {
 		res, err := http.ReadResponse(c.r, r)
+		if err != nil && c.expired {
+			return nil, os.ErrDeadlineExceeded // which net/http hides behind half a line
+		}
 		if err != nil {
 			return nil, err
 		}

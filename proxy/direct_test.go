@@ -442,7 +442,7 @@ func (s *stack) keep(n int) {
 // TestDirectTimeout finds that a head has a deadline, and a body none.
 func TestDirectTimeout(t *testing.T) {
 	const timeout = 100 * time.Millisecond
-	for name, begun := range map[string]string{"nothing": "", "part of a head": "HTTP/1.1 200 OK\r\nX-A: ", "1xx": "HTTP/1.1 102 P\r\n\r\n"} {
+	for name, begun := range map[string]string{"nothing": "", "half a status line": "HTTP/1.1 2", "part of a head": "HTTP/1.1 200 OK\r\nX-A: ", "1xx": "HTTP/1.1 102 P\r\n\r\n"} {
 		for _, reused := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, reused %t", name, reused), func(t *testing.T) {
 				t.Parallel()
