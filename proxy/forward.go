@@ -152,6 +152,9 @@ func (p *Proxy) rewrite(pr *httputil.ProxyRequest) {
 		// There is no body to wait with (RFC 9110 §10.1.1).
 		delete(h, "Expect")
 	}
+	// To keep the connection, http.Transport would fetch and send a body that the
+	// FHIR server has just refused.
+	pr.Out.Close = h["Expect"] != nil
 	hideIdempotencyKey(pr.Out)
 	p.setForwarded(h, x, pr.In)
 	h["X-Request-Id"] = x.one(x.requestID)
