@@ -10,6 +10,7 @@ import (
 	"net/http/httptrace"
 	"strconv"
 	"sync"
+	"time"
 )
 
 var (
@@ -58,6 +59,7 @@ func isInformational(status int) bool {
 // after its request went out: one that came before is another client's.
 type watchedConn struct {
 	net.Conn
+	timeout time.Duration // of a single write; 0: none
 
 	mu       sync.Mutex
 	head     []byte // of the answer that is waited for, so far
@@ -71,6 +73,17 @@ func (c *watchedConn) begin(method string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.head, c.interim, c.waiting, c.bodiless = nil, 0, true, method == http.MethodHead
+}
+
+// Write implements net.Conn. http.Transport's time for an answer begins when all is
+// written, which a server that doesn't read could put off for ever.
+func (c *watchedConn) Write(p []byte) (int, error) {
+	if c.timeout > 0 {
+		if err := c.SetWriteDeadline(time.Now().Add(c.timeout)); err != nil {
+			return 0, err
+		}
+	}
+	return c.Conn.Write(p)
 }
 
 func (c *watchedConn) answered() bool {
@@ -168,7 +181,7 @@ func watch(t *http.Transport) {
 		if err != nil {
 			return nil, err
 		}
-		return &watchedConn{Conn: conn}, nil
+		return &watchedConn{Conn: conn, timeout: t.ResponseHeaderTimeout}, nil
 	}
 	t.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
 		return watched(dial(ctx, network, address))

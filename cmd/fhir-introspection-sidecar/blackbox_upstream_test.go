@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -52,6 +53,33 @@ func TestBlackboxUpstreamSlow(t *testing.T) {
 			})
 		}
 	}
+	t.Run("an upload that isn't read", func(t *testing.T) {
+		t.Parallel()
+		release := make(chan struct{})
+		defer close(release)
+		w.up.on("/fhir/deaf", func(*upstreamConn, *arrival) bool { <-release; return false })
+		const size = 64 << 20 // more than the system buffers
+		c := dial(t, w.data)
+		var sending sync.WaitGroup
+		sending.Go(func() {
+			_, _ = io.WriteString(c, request("POST /fhir/deaf", good, fmt.Sprintf("Content-Length: %d", size)))
+			_, _ = io.CopyN(c, zeros{}, size) // until the sidecar hangs up
+		})
+		if a, err := c.answer("POST"); err != nil {
+			t.Error(err)
+		} else {
+			a.refused(t, 504, "timeout", "")
+		}
+		_ = c.Close()
+		sending.Wait()
+	})
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) {
+	clear(p)
+	return len(p), nil
 }
 
 // I05, I12: what moves, if slowly, is not cut off by any timeout.
