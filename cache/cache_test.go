@@ -206,6 +206,7 @@ func TestAge(t *testing.T) {
 		{"exp is zero", `{"active":true,"exp":0}`, nil, []step{{want: Miss}, {want: InactiveHit}}},
 		{"exp is null", `{"active":true,"exp":null}`, nil, []step{{want: Miss}, {pass: 29 * s, want: Hit}, {pass: s, want: Expired}}},
 		{"exp is malformed", `{"active":true,"exp":true}`, nil, []step{{want: Miss}, {want: Miss}}},
+		// F05: without exp there is a limit all the same. F13: the shorter one counts.
 		{"no exp", noExp, nil, []step{{want: Miss}, {pass: 30*s - 1, want: Hit}, {pass: 1, want: Expired}, {want: Hit}}},
 		{"no exp, not kept", noExp, func(c *Config) { c.NoExpAge = 0 }, []step{{want: Miss}, {want: Miss}}},
 		{"no exp, MaxAge above", noExp, func(c *Config) { c.MaxAge = time.Hour }, []step{{want: Miss}, {pass: 30*s - 1, want: Hit}, {pass: 1, want: Expired}}},

@@ -3,6 +3,7 @@ package introspection
 import (
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -530,5 +531,38 @@ func TestDecodeErrorsTellNoValues(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// TestResponseIsImmutable is F34: whoever shares a Response can't change it, nor
+// what it was made of.
+func TestResponseIsImmutable(t *testing.T) {
+	var immutable func(reflect.Type) bool
+	immutable = func(typ reflect.Type) bool {
+		switch typ.Kind() {
+		case reflect.Bool, reflect.String, reflect.Uint8, reflect.Uint32, reflect.Int64:
+			return true
+		case reflect.Array:
+			return immutable(typ.Elem())
+		}
+		return false
+	}
+	for _, field := range reflect.VisibleFields(reflect.TypeFor[Response]()) {
+		if field.IsExported() || !immutable(field.Type) {
+			t.Errorf("%s %s can be changed by those who share it", field.Name, field.Type)
+		}
+	}
+	body := []byte(`{"active":true,"sub":"subject","aud":["a","b"],"fhirContext":[{"reference":"Task/1"}]}`)
+	resp := must(DecodeResponse(body, everyClaim, time.Unix(0, 0)))
+	clear(body)
+	audiences := slices.Collect(resp.Audiences())
+	audiences[0] = "other"
+	for claim, want := range map[Claim]string{Subject: "subject", FHIRContext: `[{"reference":"Task/1"}]`} {
+		if got := resp.Text(claim); got != want {
+			t.Errorf("claim %d became %q", claim, got)
+		}
+	}
+	if got := slices.Collect(resp.Audiences()); !slices.Equal(got, []string{"a", "b"}) {
+		t.Errorf("audiences became %q", got)
 	}
 }

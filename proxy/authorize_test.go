@@ -72,7 +72,7 @@ func TestPolicy(t *testing.T) {
 }
 
 // TestPolicyEveryRequest finds that time goes on for a verdict that was made
-// once: the Introspector always gives the same Response.
+// once (F10): the Introspector always gives the same Response.
 func TestPolicyEveryRequest(t *testing.T) {
 	now := time.Unix(farExp-1, 0)
 	s := newStack(t, func(c *Config) { c.Now = func() time.Time { return now } })

@@ -225,7 +225,7 @@ func TestBlackboxEndpointFaults(t *testing.T) {
 	}
 }
 
-// K: the checks of the configuration; absent claims fail them, on hits too.
+// K, F10: the checks of the configuration; absent claims fail them, on hits too.
 func TestBlackboxRequired(t *testing.T) {
 	t.Parallel()
 	w := start(t, env{

@@ -49,6 +49,7 @@ func TestBlackboxCacheUntilExp(t *testing.T) {
 	}
 }
 
+// F05: what is kept without exp, and what with a strange one.
 func TestBlackboxCacheAges(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -156,7 +157,7 @@ func TestBlackboxCacheKeys(t *testing.T) {
 	}
 }
 
-// F10: the checks run on hits too. F18: LRU bound.
+// F29: the bound holds, and what goes for it is counted.
 func TestBlackboxCacheBound(t *testing.T) {
 	t.Parallel()
 	w := start(t, env{"CACHE_MAX_ENTRIES": "2"})

@@ -23,6 +23,7 @@ type rawAuthority struct {
 	got     []string
 	conns   int
 	answer  string
+	closes  bool // after the answer
 }
 
 func newRawAuthority(t *testing.T, answer string) *rawAuthority {
@@ -70,10 +71,10 @@ func (a *rawAuthority) serve(c net.Conn) {
 		}
 		a.mu.Lock()
 		a.got = append(a.got, head.String()+string(body))
-		answer := a.answer
+		answer, closes := a.answer, a.closes
 		a.mu.Unlock()
 		head.Reset()
-		if _, err := io.WriteString(c, answer); err != nil || strings.Contains(answer, "\r\nConnection: close") || answer == "" {
+		if _, err := io.WriteString(c, answer); err != nil || closes || strings.Contains(answer, "\r\nConnection: close") || answer == "" {
 			return
 		}
 	}
@@ -82,7 +83,14 @@ func (a *rawAuthority) serve(c net.Conn) {
 func (a *rawAuthority) set(answer string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.answer = answer
+	a.answer, a.closes = answer, false
+}
+
+// breakOff closes the connection after these bytes.
+func (a *rawAuthority) breakOff(answer string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.answer, a.closes = answer, true
 }
 
 func (a *rawAuthority) requests() []string {
