@@ -110,7 +110,7 @@ func TestDeviations(t *testing.T) {
 	}
 }
 
-// TestStatus: only 200 is a verdict, only 401 is about our credential (D12,
+// TestStatus: only 200 is a verdict (G06, G21, G22), only 401 is about our credential (D12,
 // D13, S-19, S-20), whatever the body says.
 func TestStatus(t *testing.T) {
 	for status := 200; status < 600; status++ {
@@ -256,6 +256,7 @@ func TestBodyIsReadWithinBounds(t *testing.T) {
 	}
 }
 
+// TestRetryAfter is G20: seconds and dates within an hour; all else is not told.
 func TestRetryAfter(t *testing.T) {
 	now := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 	for value, want := range map[string]time.Duration{

@@ -41,6 +41,7 @@ func newAuthority(name string) *authority {
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, IsCA: true, BasicConstraintsValid: true,
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageCertSign,
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, // for a server that shows it as its own
 	}
 	a.cert = must(x509.ParseCertificate(must(x509.CreateCertificate(rand.Reader, template, template, a.key.Public(), a.key))))
 	return a
@@ -246,8 +247,16 @@ func TestTransportFaults(t *testing.T) {
 
 // TestTrust is G24: what a server shows must hold up, and the reason is told.
 func TestTrust(t *testing.T) {
-	ca := newAuthority("ca")
+	ca, own := newAuthority("ca"), newAuthority("localhost")
 	good := ca.pair("localhost", nil)
+	long := newAuthority("other").pair("localhost", nil)
+	for range 400 { // 200 KB, just below what crypto/tls reads
+		long.Certificate = append(long.Certificate, long.Certificate[0])
+	}
+	leaf := ca.pair("localhost", nil)
+	impostor := &authority{cert: must(x509.ParseCertificate(leaf.Certificate[0])), key: leaf.PrivateKey.(*ecdsa.PrivateKey)}
+	issued := impostor.pair("localhost", nil)
+	issued.Certificate = append(issued.Certificate, leaf.Certificate[0])
 	for _, tt := range []struct {
 		name string
 		conf *tls.Config
@@ -257,6 +266,16 @@ func TestTrust(t *testing.T) {
 		{"good", &tls.Config{Certificates: []tls.Certificate{good}}, fixed(ca.pem()), ""},
 		{"system roots", &tls.Config{Certificates: []tls.Certificate{good}}, nil, "TLS: certificate is signed by an unknown authority"},
 		{"another authority", &tls.Config{Certificates: []tls.Certificate{good}}, fixed(newAuthority("other").pem()), "TLS: certificate is signed by an unknown authority"},
+		{"self-signed", &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{own.cert.Raw}, PrivateKey: own.key}}}, fixed(ca.pem()), "TLS: certificate is signed by an unknown authority"},
+		{"a chain of hundreds", &tls.Config{Certificates: []tls.Certificate{long}}, fixed(ca.pem()), "TLS: certificate is signed by an unknown authority"},
+		{"issued by no authority", &tls.Config{Certificates: []tls.Certificate{issued}}, fixed(ca.pem()), "TLS: certificate is signed by an unknown authority"},
+		{"not valid yet", &tls.Config{Certificates: []tls.Certificate{ca.pair("localhost", func(c *x509.Certificate) {
+			c.NotBefore = time.Now().Add(time.Minute)
+		})}}, fixed(ca.pem()), "TLS: certificate has expired or is not valid yet"},
+		{"name in the subject only", &tls.Config{Certificates: []tls.Certificate{ca.pair("127.0.0.1", func(c *x509.Certificate) {
+			c.IPAddresses, c.DNSNames = nil, nil
+		})}}, fixed(ca.pem()), "TLS: certificate is for another host"},
+		{"TLS 1.0", &tls.Config{Certificates: []tls.Certificate{good}, MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS10}, fixed(ca.pem()), "TLS: refused by the server: protocol version not supported"},
 		{"expired", &tls.Config{Certificates: []tls.Certificate{ca.pair("localhost", func(c *x509.Certificate) {
 			c.NotAfter = time.Now().Add(-time.Minute)
 		})}}, fixed(ca.pem()), "TLS: certificate has expired or is not valid yet"},

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"net"
+	"net/http"
 	"strconv"
 	"strings"
 	"sync"
@@ -60,7 +61,13 @@ func TestBlackboxAnswers(t *testing.T) {
 		{"F06 exp empty string", `{"active":true,"exp":""}`, 503},
 		{"F06 exp fraction string", `{"active":true,"exp":"4102444800.5"}`, 503},
 		{"F06 exp list", `{"active":true,"exp":[4102444800]}`, 503},
+		{"F06 exp null", `{"active":true,"exp":null}`, 200},
+		{"F06 exp past string", `{"active":true,"exp":"1419356238"}`, 401},
 		{"F03 exp exponent", `{"active":true,"exp":4.1024448e9}`, 200},
+		{"F03 exp past exponent", `{"active":true,"exp":1.5e9}`, 401},
+		{"F03 exp point nought", `{"active":true,"exp":4102444800.0}`, 200},
+		{"F03 exp past point nought", `{"active":true,"exp":1419356238.0}`, 401},
+		{"F03 exp past fraction", fmt.Sprintf(`{"active":true,"exp":%d.999}`, now), 401},
 		{"F06 exp blank string", `{"active":true,"exp":" 4102444800"}`, 503},
 		{"F06 exp string", `{"active":true,"exp":"4102444800"}`, 200},
 		{"G07 limit", pad(256 << 10), 200},
@@ -79,6 +86,7 @@ func TestBlackboxAnswers(t *testing.T) {
 		{"inactive with odd members", `{"active":false,"exp":"x","patient":{},"sub":"\u0000"}`, 401},
 		{"G13 trailing word", `{"active":true} x`, 503},
 		{"G13 two objects", `{"active":true}{"active":true}`, 503},
+		{"G13 byte order mark", "\ufeff{\"active\":true}", 503},
 		{"G13 trailing comma", `{"active":true,}`, 503},
 		{"G13 NaN", `{"active":true,"exp":NaN}`, 503},
 		{"G13 single quotes", `{'active':true}`, 503},
@@ -87,6 +95,9 @@ func TestBlackboxAnswers(t *testing.T) {
 		{"G13 NUL after", "{\"active\":true}\x00", 503},
 		{"G13 bad UTF-8", "{\"active\":true,\"sub\":\"\xff\"}", 503},
 		{"G13 lone surrogate", `{"active":true,"sub":"\ud800"}`, 503},
+		{"G14 a million keys", `{"active":true` + strings.Repeat(`,"k":1`, 1_000_000) + `}`, 503},
+		{"G14 ten megabytes", `{"active":true,"x":"` + strings.Repeat("x", 10<<20) + `"}`, 503},
+		{"G14 as many keys as fit", `{"active":true` + strings.Repeat(`,"k":1`, 40_000) + `}`, 200},
 		{"G14 deep", `{"active":true,"x":` + strings.Repeat("[", 100_000) + strings.Repeat("]", 100_000) + `}`, 503},
 		{"G16 active string", `{"active":"true"}`, 503},
 		{"G16 active 1", `{"active":1}`, 503},
@@ -130,18 +141,48 @@ func TestBlackboxAnswers(t *testing.T) {
 			}
 		})
 	}
+	as.set(jsonAnswer(`{"active":true,"exp":4102444800.9}`))
+	w.ask(t, "GET /fhir/Patient", bearer("fraction")).is(t, 200)
+	w.up.last(t).has(t, "X-Launch-Expires", "4102444800") // F03: whole seconds, never more
+	status := func(line string) string {
+		return strings.Replace(jsonAnswer(`{"active":true}`), "200 OK", line, 1)
+	}
 	for i, c := range []struct {
 		id, answer string
 		status     int
 	}{
-		{"204", "HTTP/1.1 204 No Content\r\n\r\n", 503},
-		{"206", strings.Replace(jsonAnswer(`{"active":true}`), "200 OK", "206 Partial", 1), 503},
+		{"G06 201", status("201 Created"), 503},
+		{"G06 202", status("202 Accepted"), 503},
+		{"G06 203", status("203 Other"), 503},
+		{"G06 204", "HTTP/1.1 204 No Content\r\n\r\n", 503},
+		{"G06 205", "HTTP/1.1 205 Reset Content\r\nContent-Length: 0\r\n\r\n", 503},
+		{"G06 226", status("226 IM Used"), 503},
+		{"G06 299", status("299 Odd"), 503},
+		{"G06 304", "HTTP/1.1 304 Not Modified\r\n\r\n", 503},
+		{"G06 200 without a body", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", 503},
+		{"G06 206", strings.Replace(jsonAnswer(`{"active":true}`), "200 OK", "206 Partial", 1), 503},
+		{"G17 no type", strings.Replace(jsonAnswer(`{"active":true}`), "Content-Type: application/json\r\n", "", 1), 200},
+		{"G17 UTF-8", strings.Replace(jsonAnswer(`{"active":true}`), "/json", "/json;charset=UTF-8", 1), 200},
+		{"G17 UTF-16", strings.Replace(jsonAnswer(`{"active":true}`), "/json", "/json;charset=utf-16", 1), 503},
+		{"G17 no media type", strings.Replace(jsonAnswer(`{"active":true}`), "application/json", ";;;", 1), 503},
+		{"G17 text/plain", strings.Replace(jsonAnswer(`{"active":true}`), "application/json", "text/plain", 1), 503},
+		{"G17 a coding nobody asked for", strings.Replace(jsonAnswer(`{"active":true}`), "\r\n\r\n", "\r\nContent-Encoding: br\r\n\r\n", 1), 503},
+		{"G17 gzip that is none", strings.Replace(jsonAnswer(`{"active":true}`), "\r\n\r\n", "\r\nContent-Encoding: gzip\r\n\r\n", 1), 503},
 		{"G17 text/html", strings.Replace(jsonAnswer(`{"active":true}`), "application/json", "text/html", 1), 503},
 		{"G17 jwt", strings.Replace(jsonAnswer(`{"active":true}`), "application/json", "application/jwt", 1), 503},
 		{"G17 +json", strings.Replace(jsonAnswer(`{"active":true}`), "application/json", "application/token-introspection+json", 1), 200},
-		{"G17 two types", strings.Replace(jsonAnswer(`{"active":true}`), "\r\n\r\n", "\r\nContent-Type: text/html\r\n\r\n", 1), 0},
-		{"G22 500 active", strings.Replace(jsonAnswer(`{"active":true}`), "200 OK", "500 Error", 1), 503},
-		{"G22 400 active", strings.Replace(jsonAnswer(`{"active":true}`), "200 OK", "400 Bad", 1), 503},
+		{"G17 two types", strings.Replace(jsonAnswer(`{"active":true}`), "\r\n\r\n", "\r\nContent-Type: text/html\r\n\r\n", 1), 200},
+		{"G21 G22 500 active", status("500 Error"), 503},
+		{"G21 G22 502 active", status("502 Bad Gateway"), 503},
+		{"G21 G22 503 active", status("503 Unavailable"), 503},
+		{"G21 G22 504 active", status("504 Gateway Timeout"), 503},
+		{"G21 G22 599 active", status("599 Odd"), 503},
+		{"G21 400 with an error", strings.Replace(jsonAnswer(`{"error":"invalid_request"}`), "200 OK", "400 Bad", 1), 503},
+		{"G22 400 active", status("400 Bad"), 503},
+		{"G22 401 active", status("401 Unauthorized"), 503},
+		{"G22 403 active", status("403 Forbidden"), 503},
+		{"G22 404 active", status("404 Not Found"), 503},
+		{"G22 429 active", status("429 Too Many"), 503},
 		{"G22 400 inactive", strings.Replace(jsonAnswer(`{"active":false}`), "200 OK", "400 Bad", 1), 503},
 		{"G04 cut off", "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 100\r\nConnection: close\r\n\r\n{\"active\":true}", 503},
 		{"G04 cut off chunk", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\nf\r\n{\"active\":true}\r\n", 503},
@@ -149,12 +190,22 @@ func TestBlackboxAnswers(t *testing.T) {
 	} {
 		t.Run(c.id, func(t *testing.T) {
 			as.set(c.answer)
-			a := w.ask(t, "GET /fhir/Patient", bearer(fmt.Sprint("u", i)))
+			token, before, forwarded := fmt.Sprint("u", i), len(as.requests()), w.up.count()
+			a := w.ask(t, "GET /fhir/Patient", bearer(token))
 			if c.status == 503 {
 				a.refused(t, 503, "transient", "")
-			} else if c.status != 0 {
+			} else {
 				a.is(t, c.status)
 			}
+			if (a.status == 200) != (w.up.count() > forwarded) {
+				t.Error("FHIR server got what the client was refused, or the reverse")
+			}
+			// G21: asked once, whatever the failure, and nothing is remembered of it.
+			if n := len(as.requests()) - before; n != 1 {
+				t.Errorf("asked %d times", n)
+			}
+			as.set(jsonAnswer(`{"active":true}`))
+			w.ask(t, "GET /fhir/Patient", bearer(token)).is(t, 200)
 		})
 	}
 	for result, least := range map[string]float64{"active": 5, "inactive": 4, "malformed": 10, "unavailable": 3} {
@@ -164,29 +215,44 @@ func TestBlackboxAnswers(t *testing.T) {
 	}
 }
 
-// G20: what the authorization server asks for, the client is asked for.
+// G20: what the authorization server asks for, the client is asked for, if it is
+// sensible; nobody else waits for it.
 func TestBlackboxRetryAfter(t *testing.T) {
 	t.Parallel()
 	as := newRawAuthority(t, "")
 	w := start(t, env{"INTROSPECTION_ENDPOINT": "http://" + as.address + "/"})
-	for i, c := range []struct{ status, value, want string }{
-		{"429 Too Many", "7", "7"},
-		{"503 Unavailable", "7", ""},
-		{"429 Too Many", "-1", ""},
-		{"429 Too Many", "junk", ""},
-		{"429 Too Many", "1000000000", ""},
-		{"429 Too Many", "99999999999999999999", ""},
-		{"429 Too Many", "Mon, 23 Nov 2020 10:00:00 GMT", ""},
+	const untold, most = 2, 3600
+	for i, c := range []struct {
+		value       string
+		least, most int
+	}{
+		{"5", 5, 5},
+		{"3599", 3599, 3599},
+		{"0", untold, untold},
+		{"-1", untold, untold},
+		{"1.5", untold, untold},
+		{"1e9", untold, untold},
+		{"junk", untold, untold},
+		{"", untold, untold},
+		{"1000000000", most, most},
+		{"99999999999999999999", most, most},
+		{time.Now().Add(10 * time.Minute).UTC().Format(http.TimeFormat), 60, 600},
+		{time.Now().Add(-time.Hour).UTC().Format(http.TimeFormat), untold, untold},
+		{"Fri, 31 Dec 9999 23:59:59 GMT", most, most},
 	} {
-		as.set("HTTP/1.1 " + c.status + "\r\nRetry-After: " + c.value + "\r\nContent-Length: 0\r\n\r\n")
-		a := w.ask(t, "GET /fhir/Patient", bearer(fmt.Sprint("t", i)))
-		a.refused(t, 503, "transient", "")
-		got, err := strconv.Atoi(a.header.Get("Retry-After"))
-		if err != nil || got < 0 || got > 3600 || c.want != "" && strconv.Itoa(got) != c.want {
-			t.Errorf("%s %q: Retry-After %q", c.status, c.value, a.header.Get("Retry-After"))
+		for _, status := range []string{"429 Too Many", "503 Unavailable"} {
+			as.set("HTTP/1.1 " + status + "\r\nRetry-After: " + c.value + "\r\nContent-Length: 0\r\n\r\n")
+			token := fmt.Sprintf("t%d.%s", i, status[:3])
+			a := w.ask(t, "GET /fhir/Patient", bearer(token))
+			a.refused(t, 503, "transient", "")
+			if got, _ := strconv.Atoi(a.header.Get("Retry-After")); got < c.least || got > c.most {
+				t.Errorf("%s %q: Retry-After %q", status, c.value, a.header.Get("Retry-After"))
+			}
+			as.set(jsonAnswer(`{"active":true}`))
+			w.ask(t, "GET /fhir/Patient", bearer(token)).is(t, 200)
 		}
 	}
-	if n := w.metric(t, "introspection_sidecar_introspections_total", `result="throttled"`); n != 6 {
+	if n := w.metric(t, "introspection_sidecar_introspections_total", `result="throttled"`); n != 13 {
 		t.Errorf("%v throttled", n)
 	}
 }

@@ -213,6 +213,9 @@ func TestBlackboxTLSAuthorizationServer(t *testing.T) {
 	}{
 		{"trusted", ca, nil, plain(), nil, 200},
 		{"unknown authority", stranger, nil, plain(), nil, 503},
+		{"unknown authority, plain HTTP allowed", stranger, nil, plain(), env{"ALLOW_INSECURE_HTTP": "true"}, 503},
+		{"not valid yet", ca, func(c *x509.Certificate) { c.NotBefore = time.Now().Add(time.Minute) }, plain(), nil, 503},
+		{"TLS 1.0", ca, nil, &tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS10}, nil, 503},
 		{"expired", ca, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) }, plain(), nil, 503},
 		{"other host", ca, func(c *x509.Certificate) { c.IPAddresses = []net.IP{net.IPv4(10, 0, 0, 1)} }, plain(), nil, 503},
 		{"not for servers", ca, func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} }, plain(), nil, 503},
