@@ -275,10 +275,11 @@ type frame struct {
 	payload     []byte
 }
 
-func (f frame) write(to io.Writer) {
+func (f frame) write(to io.Writer) error {
 	head := binary.BigEndian.AppendUint32(nil, uint32(len(f.payload)))
 	head = append(head[1:], f.kind, f.flags)
-	_, _ = to.Write(append(binary.BigEndian.AppendUint32(head, f.stream), f.payload...))
+	_, err := to.Write(append(binary.BigEndian.AppendUint32(head, f.stream), f.payload...))
+	return err
 }
 
 func readFrame(in io.Reader) (f frame, err error) {
@@ -292,57 +293,146 @@ func readFrame(in io.Reader) (f frame, err error) {
 	return f, err
 }
 
-// TestTokenIsSentOnceOverHTTP2 is G26. Left alone, net/http sends the token
-// again after the first three of these, hundreds of times before the deadline.
+// The frames of HTTP/2 that the tests use (RFC 9113 §6), and their flags.
+const (
+	frameData, frameHeaders, frameReset, frameSettings, framePing, frameGoAway, frameContinuation = 0, 1, 3, 4, 6, 7, 9
+
+	flagEndStream, flagAck, flagEndHeaders = 1, 1, 4
+)
+
+// newHTTP2Wire calls begin when a connection is made and answer when a whole
+// request is there, which it notes.
+func newHTTP2Wire(t *testing.T, conf *tls.Config, begin func(io.Writer) error, answer func(to io.Writer, stream uint32) error) *wire {
+	t.Helper()
+	return newWire(t, conf, func(w *wire, conn net.Conn, in *bufio.Reader) {
+		preface := make([]byte, len("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"))
+		if _, err := io.ReadFull(in, preface); err != nil || begin(conn) != nil {
+			return
+		}
+		var body bytes.Buffer
+		for {
+			f, err := readFrame(in)
+			switch {
+			case err != nil:
+				return
+			case f.kind == frameSettings && f.flags&flagAck == 0:
+				_ = frame{kind: frameSettings, flags: flagAck}.write(conn)
+			case f.kind == frameData:
+				body.Write(f.payload)
+				if f.flags&flagEndStream == 0 {
+					continue
+				}
+				w.note(body.String())
+				body.Reset()
+				if answer(conn, f.stream) != nil {
+					return
+				}
+			}
+		}
+	})
+}
+
+// all writes frames.
+func all(to io.Writer, frames ...frame) (err error) {
+	for _, f := range frames {
+		err = errors.Join(err, f.write(to))
+	}
+	return err
+}
+
+// endless writes frames for as long as somebody takes them.
+func endless(to io.Writer, frames ...frame) (err error) {
+	for err == nil {
+		err = all(to, frames...)
+	}
+	return err
+}
+
+// TestTokenIsSentOnceOverHTTP2 is G26: whatever an endpoint does over HTTP/2, the
+// token goes out once at most, and the call ends in time. Left alone, net/http
+// sends it again after GOAWAY and some resets, hundreds of times before the deadline.
 func TestTokenIsSentOnceOverHTTP2(t *testing.T) {
-	const (
-		data, settings, reset, goAway = 0x0, 0x4, 0x3, 0x7
-		endStream, ack                = 0x1, 0x1
-	)
+	settings := func(id, value byte) []frame {
+		return []frame{{kind: frameSettings, payload: []byte{0, id, 0, 0, 0, value}}}
+	}
+	plain := []frame{{kind: frameSettings}}
+	goAway := func(last uint32) frame {
+		return frame{kind: frameGoAway, payload: binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(nil, last), 0)}
+	}
+	reset := func(s uint32, code byte) frame {
+		return frame{kind: frameReset, stream: s, payload: []byte{0, 0, 0, code}}
+	}
+	head := func(s uint32, block string) frame { // HPACK, RFC 7541
+		return frame{kind: frameHeaders, flags: flagEndHeaders, stream: s, payload: []byte(block)}
+	}
+	body := func(s uint32, flags byte) frame {
+		return frame{kind: frameData, flags: flags, stream: s, payload: []byte(`{"active":true}`)}
+	}
+	const ok, hints = "\x88", "\x08\x03103"
+	long := "\x00\x01x\x7f\x80\x7e" + strings.Repeat("x", 127+126*128) // a field of 16 KiB
 	for _, tt := range []struct {
-		name    string
-		refusal func(stream uint32) frame
+		name   string
+		begin  []frame
+		flood  []frame // without end, when the connection was made
+		answer func(to io.Writer, s uint32) error
+		want   error
 	}{
-		{"GOAWAY", func(uint32) frame { return frame{goAway, 0, 0, make([]byte, 8)} }},
-		{"PROTOCOL_ERROR", func(s uint32) frame { return frame{reset, 0, s, []byte{0, 0, 0, 1}} }},
-		{"REFUSED_STREAM", func(s uint32) frame { return frame{reset, 0, s, []byte{0, 0, 0, 7}} }},
-		{"INTERNAL_ERROR", func(s uint32) frame { return frame{reset, 0, s, []byte{0, 0, 0, 2}} }},
+		{"an answer", plain, nil, func(to io.Writer, s uint32) error { return all(to, head(s, ok), body(s, flagEndStream)) }, nil},
+		{"GOAWAY", plain, nil, func(to io.Writer, _ uint32) error { return goAway(0).write(to) }, ErrUnavailable},
+		{"GOAWAY at once", append(slices.Clone(plain), goAway(0)), nil, func(io.Writer, uint32) error { return nil }, ErrUnavailable},
+		{"GOAWAY within the answer", plain, nil, func(to io.Writer, s uint32) error { return all(to, head(s, ok), goAway(s), body(s, flagEndStream)) }, nil},
+		{"GOAWAY within an answer to nobody", plain, nil, func(to io.Writer, s uint32) error { return all(to, head(s, ok), goAway(0)) }, ErrUnavailable},
+		{"PROTOCOL_ERROR", plain, nil, func(to io.Writer, s uint32) error { return reset(s, 1).write(to) }, ErrUnavailable},
+		{"INTERNAL_ERROR", plain, nil, func(to io.Writer, s uint32) error { return reset(s, 2).write(to) }, ErrUnavailable},
+		{"REFUSED_STREAM", plain, nil, func(to io.Writer, s uint32) error { return reset(s, 7).write(to) }, ErrUnavailable},
+		{"ENHANCE_YOUR_CALM", plain, nil, func(to io.Writer, s uint32) error { return reset(s, 11).write(to) }, ErrUnavailable},
+		{"HTTP_1_1_REQUIRED", plain, nil, func(to io.Writer, s uint32) error { return reset(s, 13).write(to) }, ErrUnavailable},
+		{"reset within the answer", plain, nil, func(to io.Writer, s uint32) error { return all(to, head(s, ok), body(s, 0), reset(s, 2)) }, ErrUnavailable},
+		{"NO_ERROR before the end", plain, nil, func(to io.Writer, s uint32) error { return all(to, head(s, ok), body(s, 0), reset(s, 0)) }, ErrUnavailable},
+		{"connection ends within the answer", plain, nil, func(to io.Writer, s uint32) error { return errors.Join(all(to, head(s, ok), body(s, 0)), io.EOF) }, ErrUnavailable},
+		{"silence", plain, nil, func(io.Writer, uint32) error { return nil }, ErrUnavailable},
+		{"no settings", nil, nil, func(io.Writer, uint32) error { return nil }, ErrUnavailable},
+		{"frames of no size", settings(5, 0), nil, func(io.Writer, uint32) error { return nil }, ErrUnavailable},
+		{"a window of no size", settings(4, 0), nil, func(io.Writer, uint32) error { return nil }, ErrUnavailable},
+		{"no streams", settings(3, 0), nil, func(io.Writer, uint32) error { return nil }, ErrUnavailable},
+		{"endless informational answers", plain, nil, func(to io.Writer, s uint32) error { return endless(to, head(s, hints)) }, ErrUnavailable},
+		{"endless headers", plain, nil, func(to io.Writer, s uint32) error {
+			return errors.Join(frame{kind: frameHeaders, stream: s, payload: []byte(ok)}.write(to),
+				endless(to, frame{kind: frameContinuation, stream: s, payload: []byte(long)}))
+		}, ErrUnavailable},
+		{"endless empty data", plain, nil, func(to io.Writer, s uint32) error {
+			return errors.Join(head(s, ok).write(to), endless(to, frame{kind: frameData, stream: s}))
+		}, ErrUnavailable},
+		{"endless pings", plain, []frame{{kind: framePing, payload: make([]byte, 8)}}, nil, ErrUnavailable},
+		{"endless settings", plain, plain, nil, ErrUnavailable},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			noLeaks(t)
 			ca := newAuthority("ca")
 			conf := &tls.Config{Certificates: []tls.Certificate{ca.pair("as", nil)}, NextProtos: []string{"h2"}}
-			w := newWire(t, conf, func(w *wire, conn net.Conn, in *bufio.Reader) {
-				preface := make([]byte, len("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"))
-				if _, err := io.ReadFull(in, preface); err != nil {
-					return
+			begin := func(to io.Writer) error {
+				err := all(to, tt.begin...)
+				if err == nil && tt.flood != nil {
+					err = endless(to, tt.flood...)
 				}
-				frame{kind: settings}.write(conn)
-				var body bytes.Buffer
-				for {
-					f, err := readFrame(in)
-					switch {
-					case err != nil:
-						return
-					case f.kind == settings && f.flags&ack == 0:
-						frame{kind: settings, flags: ack}.write(conn)
-					case f.kind == data:
-						body.Write(f.payload)
-						if f.flags&endStream != 0 {
-							w.note(body.String())
-							body.Reset()
-							tt.refusal(f.stream).write(conn)
-						}
-					}
-				}
-			})
+				return err
+			}
+			w := newHTTP2Wire(t, conf, begin, tt.answer)
 			client := newTestClient(t, w.url, func(c *ClientConfig) {
-				c.HTTPClient = mustClient(t, TransportConfig{CA: fixed(ca.pem())})
+				if tt.want != nil { // some of these last until then
+					c.Timeout = 500 * time.Millisecond
+				}
+				c.HTTPClient = mustClient(t, TransportConfig{CA: fixed(ca.pem()), Timeout: c.Timeout})
 			})
+			began := time.Now()
 			resp, err := client.Introspect(t.Context(), "once")
-			expectVerdict(t, resp, err, ErrUnavailable)
-			if requests, _ := w.seen(); len(requests) != 1 || requests[0] != "token=once" {
-				t.Errorf("sent %d times", len(requests))
+			expectVerdict(t, resp, err, tt.want)
+			if took := time.Since(began); took > 10*time.Second {
+				t.Errorf("took %v", took)
+			}
+			requests, conns := w.seen()
+			if len(requests) > 1 || len(requests) == 1 && requests[0] != "token=once" || tt.want == nil && len(requests) == 0 || conns > 10 {
+				t.Errorf("%d requests over %d connections", len(requests), conns)
 			}
 		})
 	}
