@@ -39,6 +39,8 @@ type TransportConfig struct {
 	ClientCert, ClientCertKey File
 	// Timeout bounds a whole call, body included, and so each step of it.
 	Timeout time.Duration
+	// Resolver finds the addresses of hosts. Nil: the system's.
+	Resolver *net.Resolver
 	// UserAgent is sent with requests that don't bring their own.
 	UserAgent string
 	// Logger is told of a replaced file that can't be used. Nil discards.
@@ -53,7 +55,7 @@ func NewHTTPClient(cfg TransportConfig) (*http.Client, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	t := &reloadingTransport{timeout: cfg.Timeout, userAgent: cfg.UserAgent}
+	t := &reloadingTransport{timeout: cfg.Timeout, userAgent: cfg.UserAgent, resolver: cfg.Resolver}
 	var faults []error
 	if cfg.Timeout <= 0 {
 		faults = append(faults, &FieldError{"Timeout", safeText("must be above zero")})
@@ -89,6 +91,7 @@ func NewHTTPClient(cfg TransportConfig) (*http.Client, error) {
 type reloadingTransport struct {
 	timeout   time.Duration
 	userAgent string
+	resolver  *net.Resolver
 	roots     *replaceable[*x509.CertPool]   // nil: the system's
 	pair      *replaceable[*tls.Certificate] // nil: no client certificate
 
@@ -148,7 +151,7 @@ func (t *reloadingTransport) build(roots *x509.CertPool, pair *tls.Certificate) 
 	protocols.SetHTTP2(true) // over TLS only
 	return &http.Transport{
 		Proxy:                  nil, // the environment must not choose who sees the tokens
-		DialContext:            (&net.Dialer{Timeout: t.timeout}).DialContext,
+		DialContext:            (&net.Dialer{Timeout: t.timeout, Resolver: t.resolver}).DialContext,
 		TLSClientConfig:        conf,
 		TLSHandshakeTimeout:    t.timeout,
 		ResponseHeaderTimeout:  t.timeout,
