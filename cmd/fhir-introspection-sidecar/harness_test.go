@@ -106,7 +106,7 @@ func spawn(t *testing.T, e env, extra []string, args ...string) *child {
 		if code := c.wait(t); code != 0 && !c.anyExit {
 			t.Errorf("exit code %d\n%s%s", code, c.stdout.String(), c.stderr.String())
 		}
-		if text := c.stderr.String(); strings.Contains(text, "DATA RACE") || strings.Contains(text, "goroutine ") {
+		if text := c.stderr.String(); strings.Contains(text, "DATA RACE") || !c.anyExit && strings.Contains(text, "goroutine ") {
 			t.Errorf("stderr: %s", text)
 		}
 	})
