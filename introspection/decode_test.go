@@ -398,7 +398,7 @@ func TestDecodeKind(t *testing.T) {
 	}
 }
 
-// TestDecodeDates is D24: what the caller compares with its clock.
+// TestDecodeDates is D24 and F03: what the caller compares with its clock.
 func TestDecodeDates(t *testing.T) {
 	for _, tt := range []struct {
 		members       string

@@ -168,7 +168,7 @@ func TestRequestOnTheWire(t *testing.T) {
 	}
 }
 
-// TestTokenIsSentOnce: a server may have consumed the token by the time its
+// TestTokenIsSentOnce (G04): a server may have consumed the token by the time its
 // connection breaks, so that asking again would log the user out.
 func TestTokenIsSentOnce(t *testing.T) {
 	const whole = `{"active":true}`

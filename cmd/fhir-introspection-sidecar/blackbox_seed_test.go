@@ -225,7 +225,7 @@ func TestBlackboxSeedAnswers(t *testing.T) {
 	}
 }
 
-// A redirect leads into a trap that calls every token active.
+// G25: a redirect leads into a trap that calls every token active.
 func TestBlackboxSeedRedirects(t *testing.T) {
 	t.Parallel()
 	trap := newRawAuthority(t, jsonAnswer(`{"active":true}`))
@@ -241,7 +241,7 @@ func TestBlackboxSeedRedirects(t *testing.T) {
 	}
 }
 
-// The environment's proxies must not see tokens.
+// G38: neither the environment's proxies nor a client's see tokens.
 func TestBlackboxSeedProxyEnvironment(t *testing.T) {
 	t.Parallel()
 	spy := newRawAuthority(t, jsonAnswer(`{"active":true}`))

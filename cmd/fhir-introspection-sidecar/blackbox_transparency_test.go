@@ -57,7 +57,7 @@ func TestBlackboxBodies(t *testing.T) {
 
 func random2(r *rand.ChaCha8, n uint64) int { return int(r.Uint64() % n) }
 
-// What the FHIR server answers is what the client gets, byte for byte.
+// I14: what the FHIR server answers is what the client gets, byte for byte.
 func TestBlackboxResponses(t *testing.T) {
 	t.Parallel()
 	w := start(t, nil)
@@ -299,7 +299,7 @@ func TestBlackboxClientLeaves(t *testing.T) {
 	}
 }
 
-// A FHIR server that breaks: each request is sent once, whatever its method
+// I02: a FHIR server that breaks: each request is sent once, whatever its method
 // allows, unless it is safe.
 func TestBlackboxUpstreamBreaks(t *testing.T) {
 	t.Parallel()
@@ -350,7 +350,7 @@ func TestBlackboxUpstreamBreaks(t *testing.T) {
 	}
 }
 
-// After an early answer the client's connection is clean or closed.
+// I09: after an early answer the client's connection is clean or closed.
 func TestBlackboxEarlyAnswerConnection(t *testing.T) {
 	t.Parallel()
 	w := start(t, nil)

@@ -40,6 +40,8 @@ func TestBlackboxUpstreamTLS(t *testing.T) {
 	for name, change := range map[string]func(*x509.Certificate){
 		"another host": func(c *x509.Certificate) { c.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 2)} },
 		"expired":      func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) },
+		"not yet":      func(c *x509.Certificate) { c.NotBefore = time.Now().Add(time.Minute) },
+		"no server":    func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} },
 	} {
 		t.Run(name, func(t *testing.T) {
 			w, up := begin(t, ca, change)
