@@ -18,7 +18,7 @@ import (
 // family returns the names, folded, of the context headers that arrived.
 func (r *received) family() (names []string) {
 	for _, field := range r.fields {
-		if strings.HasPrefix(foldReference(field[0]), "x-launch") {
+		if strings.HasPrefix(foldReference(field[0]), "x-launch-") {
 			names = append(names, field[0])
 		}
 	}
