@@ -84,6 +84,7 @@ func TestDiscoveryOrder(t *testing.T) {
 		{"issuer's RFC 8414 metadata comes last", nil, map[string]string{oauthPath: `{"issuer":"SELF","introspection_endpoint":"SELF/d"}`}, "/d", ""},
 		{"M06 metadata of another issuer", nil, map[string]string{openIDPath: `{"issuer":"https://evil.test","introspection_endpoint":"SELF/c"}`, oauthPath: `{"issuer":"SELF/","introspection_endpoint":"SELF/d"}`}, "", "is of another issuer"},
 		{"M05 broken JSON", map[string]string{smartPath: `{"introspection_endpoint":"AS/a"`, capPath: `{"resourceType":"Patient"}`}, nil, "", "is not the JSON object it should be"},
+		{"M05 too large", map[string]string{smartPath: `{"introspection_endpoint":"AS/a"}` + strings.Repeat(" ", 1<<20)}, nil, "", "is too large"},
 		{"host is not allowed", map[string]string{smartPath: `{"introspection_endpoint":"https://evil.test/introspect"}`}, map[string]string{openIDPath: `{"issuer":"SELF","introspection_endpoint":"SELF/c"}`}, "", "its host is not allowed"},
 		{"relative URL points at the FHIR server", map[string]string{smartPath: `{"introspection_endpoint":"introspect"}`}, nil, "", "its host is not allowed"},
 		{"plain http", map[string]string{smartPath: `{"introspection_endpoint":"http://as.example.org/i"}`}, nil, "", "is neither https nor http to a loopback address"},

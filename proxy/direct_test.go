@@ -632,6 +632,30 @@ func TestDirectStops(t *testing.T) {
 	}
 }
 
+// TestDirectLateCancel finds that a connection is given up when its request is
+// cancelled before its answer was read, even if all of that is at hand: it will be
+// closed at any moment.
+func TestDirectLateCancel(t *testing.T) {
+	for _, late := range []bool{false, true} {
+		s := newStack(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		res, err := s.direct().RoundTrip(s.outgoing(ctx, http.MethodGet, "/"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if late {
+			cancel()
+		}
+		if _, err := io.Copy(io.Discard, res.Body); err != nil {
+			t.Error(err)
+		}
+		if kept := s.direct().idleCount() == 1; kept == late {
+			t.Errorf("cancelled %t, connection kept %t", late, kept)
+		}
+	}
+}
+
 // TestDirectCancelRace cancels requests around the end of their answers, and
 // finds that the others' are their own and whole.
 func TestDirectCancelRace(t *testing.T) {
@@ -950,9 +974,9 @@ func TestDirectDial(t *testing.T) {
 // TestDirectClose finds that an answer that nobody reads to its end takes its
 // connection with it.
 func TestDirectClose(t *testing.T) {
-	for _, size := range []int{100, 1 << 20} {
+	for size, sent := range map[int]int{100: 100, 1 << 20: 1 << 20, 1000: 50} {
 		s := newStack(t)
-		s.upstream.writes(fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", size, strings.Repeat("x", size)))
+		s.upstream.writes(fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", size, strings.Repeat("x", sent)))
 		res, err := s.direct().RoundTrip(s.outgoing(t.Context(), http.MethodGet, "/"))
 		if err != nil {
 			t.Fatal(err)
@@ -966,10 +990,10 @@ func TestDirectClose(t *testing.T) {
 		if n, err := res.Body.Read(make([]byte, 10)); n != 0 || !errors.Is(err, http.ErrBodyReadAfterClose) {
 			t.Errorf("read %d bytes, %v", n, err)
 		}
-		s.left(1)
 		if n := s.direct().idleCount(); n != 0 {
 			t.Errorf("%d connections kept", n)
 		}
+		s.left(1)
 	}
 }
 

@@ -281,6 +281,7 @@ func TestUpgradeIsNotForwarded(t *testing.T) {
 		{"Connection: upgrade", "Upgrade: TLS/1.0, foo"},
 		{"Connection: Upgrade", "Upgrade: h2c\xff"},
 		{"Connection: Upgrade"},
+		{"HTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA"},
 	} {
 		for _, raw := range []string{get("/fhir/Patient", append(upgrade, bearerTOK)...), get("/fhir/metadata", upgrade...)} {
 			s := newStack(t)
