@@ -2,10 +2,13 @@ package cache
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -24,7 +27,8 @@ type model struct {
 
 type remembered struct {
 	id     string // authority and token
-	exp    int64  // zero: none
+	token  string
+	exp    int64 // zero: none
 	stored time.Duration
 	until  time.Duration
 }
@@ -68,7 +72,8 @@ func (m *model) learn(id string, exp *int64) {
 		m.active = slices.Delete(m.active, i, i+1)
 		m.evictions["expired active"]++
 	}
-	r := remembered{id: id, stored: m.config.Elapsed()}
+	_, token, _ := strings.Cut(id, " ")
+	r := remembered{id: id, token: token, stored: m.config.Elapsed()}
 	if exp == nil {
 		if r.until = r.stored + m.config.InactiveAge; m.config.InactiveAge > 0 {
 			m.reap("inactive", &m.inactive)
@@ -81,8 +86,11 @@ func (m *model) learn(id string, exp *int64) {
 	}
 	r.exp = *exp
 	age := m.config.NoExpAge
-	if r.exp != 0 {
-		age = time.Unix(r.exp, 0).Sub(m.config.Now())
+	switch now := m.config.Now(); {
+	case r.exp > now.Unix()+1<<31:
+		age = 1 << 61 // longer than any test, and than an addition can bear
+	case r.exp != 0:
+		age = time.Unix(r.exp, 0).Sub(now)
 	}
 	if m.config.MaxAge > 0 {
 		age = min(age, m.config.MaxAge)
@@ -104,6 +112,32 @@ func (m *model) reap(verdict string, list *[]remembered) {
 			m.evictions["expired "+verdict]++
 		}
 	}
+}
+
+// purge forgets what has the token, or else these claims.
+func (m *model) purge(token string, f Filter) int {
+	forget := func(verdict string, list []remembered, matches func(remembered) bool) ([]remembered, int) {
+		before := len(list)
+		list = slices.DeleteFunc(list, matches)
+		m.evictions["purged "+verdict] += float64(before - len(list))
+		return list, before - len(list)
+	}
+	var active, inactive int
+	m.active, active = forget("active", m.active, func(r remembered) bool {
+		sub, client, patient := claimsOf(r.token)
+		return (token == "" || r.token == token) && (f.Subject == "" || f.Subject == sub) &&
+			(f.ClientID == "" || f.ClientID == client) && (f.Patient == "" || f.Patient == patient)
+	})
+	m.inactive, inactive = forget("inactive", m.inactive, func(r remembered) bool {
+		return (token == "" || r.token == token) && f.Subject+f.ClientID+f.Patient == ""
+	})
+	return active + inactive
+}
+
+// claimsOf are shared by some of the tokens, in different ways.
+func claimsOf(token string) (sub, client, patient string) {
+	n := int(token[len(token)-1])
+	return fmt.Sprint("s", n%2), fmt.Sprint("c", n%3), fmt.Sprint("p", n%5)
 }
 
 // world is the authorization server's truth, and everything a test can turn.
@@ -128,17 +162,25 @@ func (w *world) introspect(_ context.Context, token string) (*introspection.Resp
 	switch {
 	case exp == nil:
 		return nil, introspection.ErrInactive
-	case *exp == 0:
-		return introspection.DecodeResponse([]byte(`{"active":true}`), 0, w.now())
+	}
+	sub, client, patient := claimsOf(token)
+	answer := map[string]any{"active": true, "sub": sub, "client_id": client, "patient": patient}
+	if *exp != 0 {
+		answer["exp"] = *exp
+	}
+	body, err := json.Marshal(answer)
+	if err != nil {
+		return nil, err
 	}
 	// Some servers call expired tokens active: the decoder's business.
-	return introspection.DecodeResponse(fmt.Appendf(nil, `{"active":true,"exp":%d}`, *exp), 0, w.now())
+	return introspection.DecodeResponse(body, introspection.NewClaimSet(introspection.Patient), w.now())
 }
 
 // change does one random thing to the world.
-func (w *world) change(token string) {
+func (w *world) change(t *testing.T, m *model, token string) {
+	t.Helper()
 	seconds := func(n int64) time.Duration { return time.Duration(w.random.Int64N(n * int64(time.Second))) }
-	switch w.random.IntN(12) {
+	switch w.random.IntN(14) {
 	case 0, 1, 2:
 		w.pass(seconds(4))
 	case 3:
@@ -158,6 +200,32 @@ func (w *world) change(token string) {
 		w.failing = w.random.IntN(3) == 0
 	case 11:
 		w.authority = w.random.IntN(2)
+	case 12:
+		exp := []int64{253402300799, math.MaxInt64, math.MaxInt32, w.now().Unix() + 1}[w.random.IntN(4)]
+		w.truth[w.id(token)] = &exp
+	case 13:
+		if w.random.IntN(4) == 0 {
+			w.purge(t, m, token)
+		}
+	}
+}
+
+// purge makes cache and model forget by any filter that there is.
+func (w *world) purge(t *testing.T, m *model, token string) {
+	t.Helper()
+	sub, client, patient := claimsOf(token)
+	some := func(s string) string {
+		if w.random.IntN(3) > 0 {
+			return ""
+		}
+		return s
+	}
+	f := Filter{Subject: some(sub), ClientID: some(client), Patient: some(patient)}
+	if token = some(token); token != "" {
+		f.TokenSHA256 = digestOf(token)
+	}
+	if got, want := w.Purge(f), m.purge(token, f); got != want {
+		t.Fatalf("purge of %q %+v: %d verdicts, want %d", token, f, got, want)
 	}
 }
 
@@ -214,7 +282,9 @@ func (w *world) check(t *testing.T, m *model, token string) {
 	}
 }
 
-// TestOracle compares the cache with the model over random histories.
+// TestOracle compares the cache with the model over random histories: exp and the
+// configured ages, clocks that are set back and forth, failures, revocations,
+// authorities that change, purges and a store that is too small.
 func TestOracle(t *testing.T) {
 	const steps = 5000
 	for seed := range uint64(24) {
@@ -236,7 +306,7 @@ func TestOracle(t *testing.T) {
 			for range steps {
 				token := fmt.Sprint("token", w.random.IntN(10))
 				if w.random.IntN(3) == 0 {
-					w.change(token)
+					w.change(t, m, token)
 				} else {
 					w.check(t, m, token)
 				}
