@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/big"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -259,6 +260,44 @@ func TestAge(t *testing.T) {
 			f.wantCalls(t, asked)
 		})
 	}
+}
+
+// FuzzAge holds the arithmetic of exp against one without limits: nothing is
+// believed at or past exp, or longer than configured, and what could be is kept.
+func FuzzAge(f *testing.F) {
+	for _, exp := range []int64{0, 1, -1, 1_800_000_001, 1_800_000_000, 253402300799, math.MaxInt32, math.MaxInt64, math.MinInt64, math.MaxInt64 / int64(time.Second)} {
+		f.Add(exp, int64(1_800_000_000), int64(999_999_999), int64(0))
+		f.Add(exp, int64(0), int64(0), int64(time.Minute))
+	}
+	var now time.Time
+	c, err := New(Config{
+		Source: always(nil, nil), Authority: func() string { return "" }, Timeout: time.Second, MaxEntries: 1, Now: func() time.Time { return now },
+	})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, exp, seconds, nanoseconds, limit int64) {
+		const century = 100 * 365 * 24 * 3600
+		seconds, nanoseconds = seconds%(100*century), max(0, nanoseconds%int64(time.Second))
+		r, err := introspection.DecodeResponse(fmt.Appendf(nil, `{"active":true,"exp":%d}`, exp), 0, time.Unix(math.MinInt64, 0))
+		if err != nil {
+			return // milliseconds
+		}
+		now, c.config.MaxAge = time.Unix(seconds, nanoseconds), time.Duration(max(0, limit))
+		age := c.age(r)
+		left := new(big.Int).Mul(big.NewInt(exp), big.NewInt(int64(time.Second)))
+		left.Sub(left, new(big.Int).Add(new(big.Int).Mul(big.NewInt(seconds), big.NewInt(int64(time.Second))), big.NewInt(nanoseconds)))
+		want := big.NewInt(int64(maxAge))
+		if c.config.MaxAge > 0 && c.config.MaxAge < maxAge {
+			want.SetInt64(int64(c.config.MaxAge))
+		}
+		if left.Cmp(want) < 0 {
+			want = left
+		}
+		if want.Sign() <= 0 && age > 0 || want.Sign() > 0 && want.Cmp(big.NewInt(int64(age))) != 0 {
+			t.Errorf("exp %d at %d.%09d, at most %v: believed for %v, want %v ns", exp, seconds, nanoseconds, c.config.MaxAge, age, want)
+		}
+	})
 }
 
 // TestSourceThatDoesNotLook is F02 for a source that lets expired answers pass:

@@ -2,6 +2,8 @@ package introspection_test
 
 import (
 	"context"
+	"encoding/json"
+	"encoding/xml"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -9,6 +11,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -271,17 +274,70 @@ func TestDiscoveryRunRetries(t *testing.T) {
 	}
 }
 
+// FuzzCapabilityStatement: no endpoint is made up, and one that a statement names
+// is read to the letter, in JSON and in XML.
 func FuzzCapabilityStatement(f *testing.F) {
-	f.Add(capability("https://as.example.org/introspect"))
-	f.Add(capabilityXML("https://as.example.org/introspect"))
-	f.Add(`{"rest":[{"security":{"extension":null}}]}`)
-	f.Add(`<CapabilityStatement><rest><security><extension/></security></rest>`)
-	f.Fuzz(func(t *testing.T, page string) {
+	const endpoint = "https://as.example.org/introspect"
+	for _, page := range []string{
+		capability(endpoint), capabilityXML(endpoint), `{"rest":[{"security":{"extension":null}}]}`, `{"resourceType":"CapabilityStatement","rest":[{}]}`,
+		`<CapabilityStatement><rest><security><extension/></security></rest>`, "\n<?xml version='1.0'?><Conformance/>", `{"resourceType":"Patient"}`, "", "[]",
+	} {
+		f.Add(page, endpoint)
+	}
+	f.Add("", "https://as.example.org/\"\\<&>'\t\u2028é")
+	f.Fuzz(func(t *testing.T, page, endpoint string) {
 		e, err := introspection.ReadCapabilityStatement(strings.NewReader(page))
 		if err != nil && e != (introspection.Endpoints{}) {
 			t.Errorf("endpoints %+v with error %v", e, err)
 		}
+		if e.JWKS != "" {
+			t.Errorf("keys %q: only the issuer's own metadata tells them", e.JWKS)
+		}
+		for _, named := range []string{e.Introspection, e.Token} {
+			if named != "" && !valuesOf(page)[named] {
+				t.Errorf("%q stands nowhere in %q", named, page)
+			}
+		}
+		var escaped strings.Builder
+		if xml.EscapeText(&escaped, []byte(endpoint)) != nil || strings.ContainsRune(escaped.String(), utf8.RuneError) {
+			return // JSON and XML can't both hold it
+		}
+		quoted, err := json.Marshal(endpoint)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, page := range []string{capability(strings.Trim(string(quoted), `"`)), capabilityXML(escaped.String())} {
+			if e, err := introspection.ReadCapabilityStatement(strings.NewReader(page)); err != nil || e.Introspection != endpoint {
+				t.Errorf("%q is read as %q, %v", page, e.Introspection, err)
+			}
+		}
 	})
+}
+
+// valuesOf are all strings of a JSON page and all attributes of an XML one, until
+// it breaks off.
+func valuesOf(page string) map[string]bool {
+	values := make(map[string]bool)
+	for dec := json.NewDecoder(strings.NewReader(page)); ; {
+		token, err := dec.Token()
+		if err != nil {
+			break
+		}
+		if text, ok := token.(string); ok {
+			values[text] = true
+		}
+	}
+	for dec := xml.NewDecoder(strings.NewReader(page)); ; {
+		token, err := dec.Token()
+		if err != nil {
+			return values
+		}
+		if start, ok := token.(xml.StartElement); ok {
+			for _, attribute := range start.Attr {
+				values[attribute.Value] = true
+			}
+		}
+	}
 }
 
 // What is needed and named nowhere is a fault, even when the rest is known.

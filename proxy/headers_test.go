@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"net/http"
@@ -9,6 +11,8 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
+	"unicode/utf8"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
@@ -281,4 +285,100 @@ func FuzzPercentEncode(f *testing.F) {
 			}
 		}
 	})
+}
+
+// FuzzContextHeaders holds that the FHIR server can have every claim back from its
+// header as it stood in the answer, or doesn't get it at all.
+func FuzzContextHeaders(f *testing.F) {
+	for _, text := range []string{"a", " a ", "100%", "%41", "é", "日本", "\u202e", "😀", "a,b;c=\"d\"", "\ufffd", "Patient/1"} {
+		f.Add(text, `["Task/1"]`)
+	}
+	for _, context := range []string{
+		`{"reference":"Task/1"}`, `[{"reference":"Task/2","x":[1.50,null,{"y":"é"}]},"Task/1"]`, `"Task/1"`, `"[\"Task/1\"]"`, `[5,"",null,[]]`, `[{"a":1e400}]`,
+		`[{"a":"\u2028","b":true}]`, `"{\"a\":{}}"`, `[]`, `{}`,
+	} {
+		f.Add("a", context)
+	}
+	p, err := New(unitConfig(introspectorFunc(nil)))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, text, fhirContext string) {
+		claims := map[string]any{"active": true}
+		for _, name := range []string{"sub", "iss", "client_id", "intent", "tenant", "username", "jti", "resource", "definition", "user", "patient"} {
+			claims[name] = text
+		}
+		if json.Valid([]byte(fhirContext)) {
+			claims["fhirContext"] = json.RawMessage(fhirContext)
+		}
+		body, err := json.Marshal(claims)
+		if err != nil || !utf8.ValidString(text) {
+			return
+		}
+		response, err := introspection.DecodeResponse(body, allClaims(), time.Unix(0, 0))
+		if err != nil {
+			return // malformed, and so no verdict
+		}
+		for suffix, value := range injected(t, p, response) {
+			if strings.Trim(value, " ") != value || strings.ContainsFunc(value, func(c rune) bool { return c < ' ' || c > '~' }) {
+				t.Errorf("%s: %q", suffix, value)
+			}
+			back, err := url.PathUnescape(value)
+			switch suffix {
+			case "Fhir-Context":
+				if want := contextItems([]byte(fhirContext)); !reflect.DeepEqual(decodeItems(t, value), want) {
+					t.Errorf("%s becomes %s", fhirContext, value)
+				}
+			case "Patient":
+				if back != strings.TrimPrefix(text, "Patient/") {
+					t.Errorf("patient %q becomes %q", text, value)
+				}
+			default:
+				if err != nil || back != text {
+					t.Errorf("%q becomes %s: %q", text, suffix, value)
+				}
+			}
+		}
+	})
+}
+
+func decodeItems(t *testing.T, list string) (items []any) {
+	t.Helper()
+	decoder := json.NewDecoder(strings.NewReader(list))
+	decoder.UseNumber()
+	if err := decoder.Decode(&items); err != nil {
+		t.Errorf("%s: %v", list, err)
+	}
+	return items
+}
+
+// contextItems is the contract's fhirContext: one or a list, of objects or of
+// strings that are references; all of it may stand in a string.
+func contextItems(raw []byte) (items []any) {
+	var value any
+	decoder := json.NewDecoder(bytes.NewReader(raw))
+	decoder.UseNumber()
+	if decoder.Decode(&value) != nil {
+		return nil
+	}
+	if text, ok := value.(string); ok {
+		if trimmed := strings.TrimSpace(text); strings.HasPrefix(trimmed, "[") || strings.HasPrefix(trimmed, "{") {
+			return contextItems([]byte(trimmed))
+		}
+	}
+	list, ok := value.([]any)
+	if !ok {
+		list = []any{value}
+	}
+	for _, item := range list {
+		switch item := item.(type) {
+		case string:
+			if item != "" {
+				items = append(items, map[string]any{"reference": item})
+			}
+		case map[string]any:
+			items = append(items, item)
+		}
+	}
+	return items
 }

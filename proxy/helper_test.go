@@ -73,14 +73,18 @@ var seedHeaders = map[string]string{
 	"X-Launch-Scope":        "patient/*.read launch",
 }
 
-// decode reads an introspection answer with all its claims.
-func decode(tb testing.TB, body string) *introspection.Response {
-	tb.Helper()
-	var claims introspection.ClaimSet
+// allClaims are those that a header can be made from.
+func allClaims() (claims introspection.ClaimSet) {
 	for _, header := range ContextHeaders() {
 		claims |= introspection.NewClaimSet(header.Claim)
 	}
-	response, err := introspection.DecodeResponse([]byte(body), claims, time.Unix(0, 0))
+	return claims
+}
+
+// decode reads an introspection answer with all its claims.
+func decode(tb testing.TB, body string) *introspection.Response {
+	tb.Helper()
+	response, err := introspection.DecodeResponse([]byte(body), allClaims(), time.Unix(0, 0))
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -3,6 +3,9 @@ package proxy
 import (
 	"strings"
 	"testing"
+
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/fhir"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/smart"
 )
 
 // TestNeeds writes down what each interaction of FHIR R4 needs.
@@ -187,8 +190,9 @@ func TestInteractions(t *testing.T) {
 	}
 }
 
-// FuzzNeeds finds that no request needs nothing but metadata, and that what it
-// needs can be written as a scope header: the types come from the client.
+// FuzzNeeds finds that no request needs nothing but metadata, that what writes
+// needs the right to write, that a condition never needs less, and that what is
+// needed can be written as a scope header: the types come from the client.
 func FuzzNeeds(f *testing.F) {
 	f.Add("GET", "Patient/1", "")
 	f.Add("GET", "", "_type=Patient,Task")
@@ -196,8 +200,18 @@ func FuzzNeeds(f *testing.F) {
 	f.Add("DELETE", "Patient/", "_getpages")
 	f.Fuzz(func(t *testing.T, method, path, query string) {
 		n, ok := needs(method, path, query, false)
-		if ok && n.permission == 0 && strings.TrimSuffix(path, "/") != "metadata" {
-			t.Errorf("%s %q needs nothing", method, path)
+		interaction, resourceType := fhir.ParseInteraction(method, path)
+		if ok && (n.permission == 0) != (interaction == fhir.Capabilities) || ok && interaction == fhir.Unknown {
+			t.Errorf("%s %q needs %q", method, path, n.permission)
+		}
+		if resourceType != "" && n.types != resourceType && n.types != smart.EveryType {
+			t.Errorf("%s %q is about %s, not %s", method, path, resourceType, n.types)
+		}
+		if writes := writing[method]; interaction != fhir.Operation && interaction != fhir.SearchType && interaction != fhir.SearchSystem && n.permission&writes != writes {
+			t.Errorf("%s %q needs %q only", method, path, n.permission)
+		}
+		if c, _ := needs(method, path, query, true); n.permission&^c.permission != 0 {
+			t.Errorf("%s %q needs %q with a condition, %q without", method, path, c.permission, n.permission)
 		}
 		for _, c := range []byte(n.types) {
 			if !isAlphanumeric(c) && c != ',' && c != '*' {
@@ -205,4 +219,9 @@ func FuzzNeeds(f *testing.F) {
 			}
 		}
 	})
+}
+
+// writing is what a method needs at least, unless it searches or operates.
+var writing = map[string]smart.Permission{
+	"POST": smart.Create, "PUT": smart.Update, "PATCH": smart.Update, "DELETE": smart.Delete,
 }
