@@ -158,7 +158,8 @@ func TestPrecheckUnknownKeyFlood(t *testing.T) {
 	}
 }
 
-// Without keys the endpoint decides; keys that were read stay good.
+// Without keys the endpoint decides on what they are needed for, and on nothing
+// else; keys that were read stay good.
 func TestPrecheckKeysUnavailable(t *testing.T) {
 	key := newKey(t)
 	site := newKeySite(t, key)
@@ -169,6 +170,14 @@ func TestPrecheckKeysUnavailable(t *testing.T) {
 	forged := sign(t, newKey(t), "k1", map[string]any{"iss": testIssuer})
 	if p.Refuses(t.Context(), good) || p.Refuses(t.Context(), forged) {
 		t.Error("refused without keys")
+	}
+	foreign := sign(t, key, "k1", map[string]any{"iss": "https://evil.test"})
+	segment := base64.RawURLEncoding.EncodeToString
+	body := segment([]byte(`{"iss":"` + testIssuer + `"}`))
+	for _, token := range []string{foreign, segment([]byte(`{"alg":"none"}`)) + "." + body + ".", segment([]byte(`{"alg":"HS256"}`)) + "." + body + ".eA"} {
+		if !p.Refuses(t.Context(), token) {
+			t.Errorf("%s passes without keys", token)
+		}
 	}
 	site.down.Store(false)
 	now = now.Add(10 * time.Second)

@@ -73,7 +73,7 @@ func doubtfulFraming(r *http.Request) bool {
 
 // unframedBody holds for an HTTP/1.0 request whose method has a body and whose
 // header doesn't say how long it is: what follows would be lost, or worse. It also
-// holds for two lengths, which net/http refuses in HTTP/1.1 only.
+// holds for two lengths, which net/http refuses in HTTP/1 only.
 func unframedBody(_ *exchange, r *http.Request) bool {
 	if len(r.Header["Content-Length"]) > 1 {
 		return true
