@@ -17,7 +17,7 @@ ARGS      ?=
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help build test check bench bench-go bench-nginx fuzz demo docs docs-check lint fmt vet cover clean
+.PHONY: help build test properties check bench bench-go bench-nginx fuzz demo docs docs-check lint fmt vet cover clean
 .PHONY: image image-test sbom protocols upstreams manifests chart-test dashboards dashboards-pictures e2e-kubernetes guards suites list-suites
 
 # Show this list.
@@ -90,6 +90,10 @@ upstreams: build
 # Run all tests with the race detector; TESTFLAGS adds flags.
 test:
 	CGO_ENABLED=1 $(GO) test -race $(TESTFLAGS) ./...
+
+# Hold what must be true of every request against ten times as many made-up ones.
+properties:
+	PROPERTIES=10 $(GO) test -count=1 -timeout 60m -v -run '^TestProperty' ./proxy $(MAIN)
 
 # Run what CI runs: build, vet, lint, tests, docs drift, short fuzz, demo.
 check: build vet lint test docs-check fuzz demo

@@ -112,13 +112,13 @@ func (k *keptClient) do(raw string) answer {
 	return a
 }
 
-// forgedFields is how many headers each request of TestContextComesFromUs forges.
+// forgedFields is how many headers each request of TestPropertyContext forges.
 const forgedFields = 100
 
-// TestContextComesFromUs: whatever a client calls its headers and trailers, and
+// TestPropertyContext: whatever a client calls its headers and trailers, and
 // whatever it nominates in Connection, each context header that arrives stands
 // there once and has the value from the verdict.
-func TestContextComesFromUs(t *testing.T) {
+func TestPropertyContext(t *testing.T) {
 	c, s := newChance(1), newStack(t)
 	s.verdicts.answers["BARE"] = decode(t, `{"active":true}`)
 	k := &keptClient{stack: s}
@@ -176,9 +176,9 @@ func (r *received) checkContext(t *testing.T, token string) {
 	}
 }
 
-// TestContextComesFromUsHTTP2 is the same over HTTP/2, where names are in lower
+// TestPropertyContextHTTP2 is the same over HTTP/2, where names are in lower
 // case and Connection can't be sent.
-func TestContextComesFromUsHTTP2(t *testing.T) {
+func TestPropertyContextHTTP2(t *testing.T) {
 	c, s := newChance(2), newStack(t)
 	client, address := s.startHTTP2()
 	for range timesProperties(t, 200) {
@@ -269,9 +269,9 @@ func (c chance) bodySize() int {
 
 var bodyMethods = []string{"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
-// TestBytesAreTheClients: method, path, query and body arrive byte for byte, and
+// TestPropertyBytes: method, path, query and body arrive byte for byte, and
 // so does the answer, whatever its framing.
-func TestBytesAreTheClients(t *testing.T) {
+func TestPropertyBytes(t *testing.T) {
 	c, s := newChance(3), newStack(t)
 	answers := newAnswers(s)
 	k := &keptClient{stack: s}
@@ -330,8 +330,8 @@ func (c chance) framed(body string) string {
 	return fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
 }
 
-// TestBytesAreTheClientsHTTP2 is the same for a client that speaks HTTP/2.
-func TestBytesAreTheClientsHTTP2(t *testing.T) {
+// TestPropertyBytesHTTP2 is the same for a client that speaks HTTP/2.
+func TestPropertyBytesHTTP2(t *testing.T) {
 	c, s := newChance(4), newStack(t)
 	answers := newAnswers(s)
 	client, address := s.startHTTP2()
@@ -458,9 +458,9 @@ func answerFor(t *testing.T, one func(name string) string) string {
 	return patient + " " + one("X-Request-Id")
 }
 
-// TestPatientsAreNotMixedUp: under load, with a cache that is too small, that
+// TestPropertyPatients: under load, with a cache that is too small, that
 // expires and is purged, no request arrives with the patient of another token.
-func TestPatientsAreNotMixedUp(t *testing.T) {
+func TestPropertyPatients(t *testing.T) {
 	world := newPatients(t)
 	config := unitConfig(world.cache)
 	config.Now = world.now
@@ -496,9 +496,9 @@ func TestPatientsAreNotMixedUp(t *testing.T) {
 	})
 }
 
-// TestAnswersAreNotMixedUp is the same over connections that are shared, with
+// TestPropertyAnswers is the same over connections that are shared, with
 // clients that leave before their answer: it never goes to the next one.
-func TestAnswersAreNotMixedUp(t *testing.T) {
+func TestPropertyAnswers(t *testing.T) {
 	world := newPatients(t)
 	s := newStack(t, func(config *Config) {
 		config.Introspector, config.Now, config.Logger = world.cache, world.now, nil

@@ -115,12 +115,12 @@ func (s *stranger) request() string {
 // closing completes whatever a server may still wait for, and ends the connection.
 var closing = strings.Repeat("\r\n0\r\n\r\nGET /fhir/metadata HTTP/1.1\r\nHost: fhir.test\r\nConnection: close\r\n\r\n", 4)
 
-// TestNothingPassesUnverified sends what strangers could send, with tokens on
+// TestPropertyVerdict sends what strangers could send, with tokens on
 // which the authorization server answers in every way it can. Whatever arrives at
 // the FHIR server is a request for a public path, a preflight, or has one token
 // that was called active in an answer that a careful client believes; and its
 // context headers are from that answer.
-func TestNothingPassesUnverified(t *testing.T) {
+func TestPropertyVerdict(t *testing.T) {
 	t.Parallel()
 	w := start(t, env{"INTROSPECTION_TIMEOUT": "1s", "CACHE_INACTIVE_AGE": "100ms", "CACHE_NO_EXP_AGE": "100ms"})
 	active, tokens := map[string]bool{"good": true}, []string(nil)
