@@ -130,3 +130,35 @@ func BenchmarkHit(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkRefusal shows what a request costs that is not let through: a stranger
+// can send as many as he likes.
+func BenchmarkRefusal(b *testing.B) {
+	nobody := introspectorFunc(func(context.Context, string) (*introspection.Response, error) {
+		return nil, introspection.ErrInactive
+	})
+	p := benchProxy(b, benchCache(b, nobody), &benchTransport{})
+	for _, refused := range []struct {
+		name, target string
+		header       http.Header
+		status       int
+	}{
+		{"no token", "/fhir/Patient/123", http.Header{}, http.StatusUnauthorized},
+		{"known junk", "/fhir/Patient/123", http.Header{"Authorization": {"Bearer junk"}}, http.StatusUnauthorized},
+		{"ambiguous path", "/fhir/metadata/..;/Patient", http.Header{}, http.StatusBadRequest},
+		{"outside the base", "/", http.Header{}, http.StatusNotFound},
+	} {
+		b.Run(refused.name, func(b *testing.B) {
+			r, w := benchRequest(b), &benchWriter{header: make(http.Header)}
+			r.RequestURI, r.Header = refused.target, refused.header
+			b.ReportAllocs()
+			for b.Loop() {
+				clear(w.header)
+				p.ServeHTTP(w, r)
+			}
+			if w.status != refused.status {
+				b.Fatal("status", w.status)
+			}
+		})
+	}
+}
