@@ -448,7 +448,6 @@ func (u *upstream) serve() {
 		if err != nil {
 			return
 		}
-		_ = conn.SetDeadline(time.Now().Add(2 * deadline))
 		u.mu.Lock()
 		u.conns[conn] = true
 		u.mu.Unlock()
@@ -465,6 +464,7 @@ func (u *upstream) serve() {
 func (u *upstream) serveConn(conn net.Conn, number int) {
 	r := bufio.NewReader(conn)
 	for {
+		_ = conn.SetDeadline(time.Now().Add(2 * deadline)) // of one request, not of them all
 		request, ok := u.readHeader(r)
 		if !ok {
 			return

@@ -505,7 +505,6 @@ func TestPropertyAnswers(t *testing.T) {
 	})
 	s.discardReceived()
 	s.upstream.answer = func(conn net.Conn, r *received) bool {
-		_ = conn.SetDeadline(time.Now().Add(2 * deadline)) // of one request, not of them all
 		body := answerFor(t, func(name string) string { return r.one(t, name) })
 		_, err := fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
 		return err == nil
