@@ -19,6 +19,7 @@ ARGS      ?=
 .NOTPARALLEL:
 .PHONY: help build test properties check bench bench-go bench-nginx fuzz demo docs docs-check lint fmt vet cover clean
 .PHONY: image image-test sbom protocols upstreams manifests chart-test dashboards dashboards-pictures e2e-kubernetes guards suites list-suites
+.PHONY: faults soak soak-short
 
 # Show this list.
 help:
@@ -70,7 +71,7 @@ e2e-kubernetes:
 guards:
 	deploy/tests/guards/run.sh
 
-SUITES := image-test chart-test dashboards protocols upstreams guards e2e-kubernetes
+SUITES := image-test chart-test dashboards protocols upstreams faults soak-short guards e2e-kubernetes
 
 # Run the long suites, as CI does after check.
 suites: $(SUITES)
@@ -86,6 +87,21 @@ protocols: build
 # Send every path trick through the binary to nginx, Jetty and Tomcat (half a minute).
 upstreams: build
 	deploy/tests/upstreams/run.sh
+
+FAULTFLAGS ?= -rolling 1m -flood 15s
+SOAK_TIME  ?= 20m
+
+# Break the network, flood, restart, rotate under load; FAULTFLAGS= for the full length.
+faults: build
+	deploy/tests/faults/run.sh -skip '^TestSoak$$' $(FAULTFLAGS)
+
+# Load and random faults for SOAK_TIME (default 20m): nothing may grow.
+soak: build
+	deploy/tests/faults/run.sh -run '^TestSoak$$' -soak $(SOAK_TIME) -timeout 0
+
+# Soak for two minutes.
+soak-short: SOAK_TIME = 2m
+soak-short: soak
 
 # Run all tests with the race detector; TESTFLAGS adds flags.
 test:
