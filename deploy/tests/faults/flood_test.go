@@ -66,20 +66,21 @@ func TestFlood(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			const limit = 64
 			p := newPlain(t, env{"MAX_INTROSPECTIONS": strconv.Itoa(limit)})
-			p.as.delay = delay
 			good := p.as.grantAll("good-", 100)
-			p.know(t, good)
 			p.warm(t)
+			before := p.usage(t)
+			p.know(t, good)
+			p.as.delay.Store(int64(delay))
 			hits := func() float64 { return p.metric(t, "introspection_sidecar_cache_lookups_total", `result="hit"`) }
-			before, hitsBefore, cpuBefore := p.usage(t), hits(), p.cpu(t)
+			hitsBefore, cpuBefore := hits(), p.cpu(t)
 
 			endGood := load{
 				address: p.data, workers: 4, rate: 100, fault: forPatient,
-				request: func(n int) request { return read(n, good[n%len(good)]) },
+				request: func(n int) request { return read(good[n%len(good)]) },
 			}.start()
 			endJunk := load{
 				address: p.data, workers: floodWorkers, rate: *floodRate, fault: junk,
-				request: func(n int) request { return read(n, "junk-"+strconv.Itoa(n)) },
+				request: func(n int) request { return read("junk-" + strconv.Itoa(n)) },
 			}.start()
 			first := p.most(t, *floodTime/2)
 			second := p.most(t, *floodTime/2)
@@ -88,8 +89,8 @@ func TestFlood(t *testing.T) {
 
 			junk.none(t, "junk")
 			kept.none(t, "good tokens")
-			if shed := junk.statuses[http.StatusServiceUnavailable]; (shed > 0) != (delay >= time.Second) {
-				t.Errorf("%d were shed", shed)
+			if delay >= time.Second && junk.statuses[http.StatusServiceUnavailable] == 0 {
+				t.Error("nothing was shed")
 			}
 			ratio := (hits() - hitsBefore) / float64(kept.requests)
 			if ratio < 0.99 {
@@ -100,7 +101,7 @@ func TestFlood(t *testing.T) {
 			}
 			// The first half fills what is bounded: inactive verdicts, buffers of
 			// connections, the heap up to its next collection.
-			if first > before.resident+64 || second > first+16 {
+			if first > before.resident+64 || second > first+32 {
 				t.Errorf("memory grew from %.1f to %.1f, then to %.1f MiB", before.resident, first, second)
 			}
 			t.Logf("junk: %v, %.0f a second, %.0f µs of CPU per request", junk,
@@ -127,7 +128,7 @@ func (s *sidecar) most(t *testing.T, d time.Duration) (mib float64) {
 func TestCostOfRefusals(t *testing.T) {
 	const requests = 10_000
 	p := newPlain(t, env{"CACHE_INACTIVE_AGE": "1h"})
-	p.as.delay = 0
+	p.as.delay.Store(0)
 	p.warm(t)
 	good := p.as.grant("good")
 	long := strings.Repeat("x", 8193)
@@ -147,7 +148,7 @@ func TestCostOfRefusals(t *testing.T) {
 		before, asked := p.cpu(t), p.as.Introspections()
 		c := &client{address: p.data}
 		for n := range requests {
-			if a, err := c.do(read(n, row.token(n))); err != nil || a.status != row.status {
+			if a, err := c.do(read(row.token(n))); err != nil || a.status != row.status {
 				t.Fatalf("%s: %v %v", row.name, a, err)
 			}
 		}

@@ -42,7 +42,7 @@ func everyWay(t *testing.T, test func(t *testing.T, files *secrets)) {
 func (a *authority) unseenTokens(address string) load {
 	return load{
 		address: address, workers: 8, rate: 100, fault: forPatient,
-		request: func(n int) request { return read(n, a.grant("unseen-"+strconv.Itoa(n))) },
+		request: func(n int) request { return read(a.grant("unseen-" + strconv.Itoa(n))) },
 	}
 }
 

@@ -54,7 +54,7 @@ func TestSoak(t *testing.T) {
 		address: s.data, workers: 64, rate: soakRate,
 		request: func(n int) request { return soakRequest(n, good, other) },
 		fault: func(r request, a *answer) string {
-			if times := fhir.forget(r.method, r.n); times > 1 {
+			if times := fhir.forget(r.n); times > 1 {
 				return fmt.Sprintf("arrived %d times", times)
 			}
 			return soakFaulty(r, a)
@@ -74,7 +74,7 @@ func TestSoak(t *testing.T) {
 	}
 	tally := stop()
 	tally.none(t, "soak")
-	if late := fhir.twice("POST"); len(late) > 0 {
+	if late := fhir.twice(); len(late) > 0 {
 		t.Errorf("arrived twice: %v", late)
 	}
 	t.Logf("%v, in %d faults", tally, len(samples))
@@ -85,15 +85,15 @@ func TestSoak(t *testing.T) {
 func soakRequest(n int, good, other []string) request {
 	switch n % 10 {
 	case 0:
-		return read(n, other[n/10%len(other)])
+		return read(other[n/10%len(other)])
 	case 1:
-		return read(n, "junk-"+strconv.Itoa(n/10%soakNames))
+		return read("junk-" + strconv.Itoa(n/10%soakNames))
 	case 2:
-		return read(n, "")
+		return read("")
 	case 3, 4, 5:
 		return create(n, good[n%len(good)])
 	}
-	return read(n, good[n%len(good)])
+	return read(good[n%len(good)])
 }
 
 // soakFaulty tells what is wrong with an answer, or "". Faults of the FHIR server

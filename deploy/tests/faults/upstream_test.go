@@ -55,13 +55,13 @@ func TestFHIRServerFaults(t *testing.T) {
 			token := as.grant("good")
 			before := s.usage(t)
 			stop := mixed(s.data, token).start()
-			eventually(t, patience, "load", func() bool { return fhir.arrived("POST", 21) > 0 })
+			eventually(t, patience, "load", func() bool { return fhir.arrived(21) > 0 })
 
 			line.begin(t, row.fault)
 			const first = 1_000_000 // above the numbers of the load
 			requests := []request{}
 			for n := first; n < first+8; n++ {
-				requests = append(requests, read(n, token), create(n, token))
+				requests = append(requests, read(token), create(n, token))
 			}
 			for i, a := range atOnce(t, s.data, requests) {
 				wrong := isRefusal(a, row.status)
@@ -80,7 +80,7 @@ func TestFHIRServerFaults(t *testing.T) {
 
 			tally := stop()
 			tally.none(t, "requests during the fault")
-			if twice := fhir.twice("POST"); len(twice) > 0 {
+			if twice := fhir.twice(); len(twice) > 0 {
 				t.Errorf("sent twice: %v", twice)
 			}
 			t.Logf("%v, recovered after %v", tally, took.Round(time.Millisecond))
@@ -95,7 +95,7 @@ func mixed(address, token string) load {
 		address: address, workers: 8, rate: 80,
 		request: func(n int) request {
 			if n%2 == 0 {
-				return read(n, token)
+				return read(token)
 			}
 			return create(n, token)
 		},
@@ -135,7 +135,7 @@ func upstreamRecovered(t *testing.T, address, token string) time.Duration {
 	began := time.Now()
 	var failures []string
 	eventually(t, recovery+slack, "recovery", func() bool {
-		requests := []request{look(token), {method: "POST", target: "/fhir/Task", token: token, body: "{}"}}
+		requests := []request{read(token), {method: "POST", target: "/fhir/Task", token: token, body: "{}"}}
 		for i, a := range atOnce(t, address, requests) {
 			if wrong := forPatient(requests[i], a); wrong != "" {
 				failures = append(failures, wrong)

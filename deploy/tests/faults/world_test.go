@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -19,8 +20,9 @@ import (
 type authority struct {
 	*introspectiontest.Server
 	url string
-	// delay is what an introspection takes, so that calls meet each other.
-	delay time.Duration
+	// delay is the time.Duration that an introspection takes, so that calls meet
+	// each other.
+	delay atomic.Int64
 	// closes is a path whose answers end with their connection: a connection that
 	// closes late then matters.
 	closes string
@@ -33,9 +35,10 @@ type authority struct {
 func newAuthority(t *testing.T, cfg introspectiontest.Config) *authority {
 	t.Helper()
 	a := &authority{
-		Server: introspectiontest.New(cfg), delay: 10 * time.Millisecond,
+		Server: introspectiontest.New(cfg),
 		active: map[string]map[context.Context]bool{}, peak: map[string]int{},
 	}
+	a.delay.Store(int64(10 * time.Millisecond))
 	// Large answers, so that a narrow line matters.
 	pad := introspectiontest.Change(func(m map[string]any) { m["padding"] = strings.Repeat("x", 16<<10) })
 	a.SetAnswer(pad)
@@ -56,7 +59,7 @@ func (a *authority) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Transfer-Encoding", "identity")
 	}
 	if r.URL.Path == introspectiontest.IntrospectionPath {
-		time.Sleep(a.delay)
+		time.Sleep(time.Duration(a.delay.Load()))
 	}
 	a.Server.ServeHTTP(w, r)
 }
@@ -117,12 +120,12 @@ type fhirServer struct {
 	closes bool
 
 	mu       sync.Mutex
-	arrivals map[string]int // of requests with a number, by method and number
+	arrivals map[int]int // of requests that create something, by number
 }
 
 func newFHIRServer(t *testing.T) *fhirServer {
 	t.Helper()
-	f := &fhirServer{arrivals: map[string]int{}}
+	f := &fhirServer{arrivals: map[int]int{}}
 	server := httptest.NewServer(f)
 	f.url = server.URL
 	t.Cleanup(func() {
@@ -133,9 +136,9 @@ func newFHIRServer(t *testing.T) *fhirServer {
 }
 
 func (f *fhirServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if n := r.URL.Query().Get("n"); n != "" {
+	if n, err := strconv.Atoi(r.URL.Query().Get("n")); err == nil {
 		f.mu.Lock()
-		f.arrivals[r.Method+" "+n]++
+		f.arrivals[n]++
 		f.mu.Unlock()
 	}
 	if _, err := io.Copy(io.Discard, r.Body); err != nil {
@@ -164,30 +167,29 @@ func stream(w http.ResponseWriter, size int) {
 	}
 }
 
-// arrived is how often a request reached the server.
-func (f *fhirServer) arrived(method string, n int) int {
+// arrived is how often a request that creates something reached the server.
+func (f *fhirServer) arrived(n int) int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.arrivals[method+" "+strconv.Itoa(n)]
+	return f.arrivals[n]
 }
 
 // forget is arrived for a test that makes more requests than one can remember.
-func (f *fhirServer) forget(method string, n int) int {
+func (f *fhirServer) forget(n int) int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	key := method + " " + strconv.Itoa(n)
-	times := f.arrivals[key]
-	delete(f.arrivals, key)
+	times := f.arrivals[n]
+	delete(f.arrivals, n)
 	return times
 }
 
-// twice returns the requests of a method that reached the server more than once.
-func (f *fhirServer) twice(method string) (requests []string) {
+// twice returns the requests that reached the server more than once.
+func (f *fhirServer) twice() (requests []int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for request, count := range f.arrivals {
-		if count > 1 && strings.HasPrefix(request, method+" ") {
-			requests = append(requests, request)
+	for n, times := range f.arrivals {
+		if times > 1 {
+			requests = append(requests, n)
 		}
 	}
 	return requests
@@ -201,15 +203,14 @@ func forPatient(r request, a *answer) string {
 	return ""
 }
 
-// look is a request without a number.
-func look(token string) request { return request{method: "GET", target: "/fhir/Patient", token: token} }
-
-// read and create are the requests of most loads, with a number that the FHIR
-// server knows them by. create must never be repeated.
-func read(n int, token string) request {
-	return request{n: n, method: "GET", target: "/fhir/Patient?n=" + strconv.Itoa(n), token: token}
+// read is the request of most loads. It is safe, so that a sidecar may send it
+// again when a kept connection turns out to be closed.
+func read(token string) request {
+	return request{method: "GET", target: "/fhir/Patient", token: token}
 }
 
+// create is a request that must never be sent again. The FHIR server counts it by
+// its number.
 func create(n int, token string) request {
 	return request{n: n, method: "POST", target: "/fhir/Task?n=" + strconv.Itoa(n), token: token, body: `{"resourceType":"Task"}`}
 }
