@@ -22,6 +22,8 @@ const (
 	slack = 5 * time.Second
 	// recovery is promised within five seconds.
 	recovery = 5 * time.Second
+	// faultTime is how long a fault lasts at least, so that every load meets it.
+	faultTime = 3 * time.Second
 )
 
 // scene is a sidecar that gets its own token by the client credentials grant, and
@@ -133,7 +135,7 @@ func (sc *scene) served(t *testing.T) (stop func()) {
 		t.Helper()
 		tally := end()
 		tally.none(t, "cached tokens")
-		t.Logf("cached tokens: %v", tally)
+		t.Logf("%s: cached tokens: %v", t.Name(), tally)
 		for _, token := range cached {
 			if calls := sc.as.IntrospectionsOf(token); calls != 1 {
 				t.Errorf("%s: %d calls", token, calls)
@@ -194,14 +196,16 @@ func TestIntrospectionEndpointFaults(t *testing.T) {
 			before := sc.usage(t)
 			stop := sc.served(t)
 			sc.introspection.begin(t, f)
+			began := time.Now()
 			requests, slowest := sc.refused(t)
 			more, again := sc.refused(t)
+			time.Sleep(time.Until(began.Add(faultTime)))
 			sc.introspection.end(t)
 			took := sc.recovered(t)
 			sc.passed(t, append(requests, more...))
 			stop()
 			sc.frugal(t)
-			t.Logf("refused within %v, recovered after %v", max(slowest, again).Round(time.Millisecond), took.Round(time.Millisecond))
+			t.Logf("%s: refused within %v, recovered after %v", t.Name(), max(slowest, again).Round(time.Millisecond), took.Round(time.Millisecond))
 			sc.settles(t, before)
 		})
 	}
@@ -254,7 +258,7 @@ func TestTokenEndpointFaults(t *testing.T) {
 			sc.passed(t, requests)
 			stop()
 			sc.frugal(t)
-			t.Logf("%d passed on the own token, refused within %v, recovered after %v",
+			t.Logf("%s: %d passed on the own token, refused within %v, recovered after %v", t.Name(),
 				inTime, slowest.Round(time.Millisecond), took.Round(time.Millisecond))
 			sc.settles(t, before)
 		})

@@ -220,7 +220,7 @@ func (l load) start() (stop func() *tally) {
 
 func (y *tally) add(r request, a *answer, err error, fault func(request, *answer) string) {
 	y.requests++
-	wrong := ""
+	var wrong string
 	if err != nil {
 		wrong = err.Error()
 	} else {

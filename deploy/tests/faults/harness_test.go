@@ -255,7 +255,7 @@ func (s *sidecar) settles(t *testing.T, before usage) {
 		return after.goroutines <= before.goroutines+2 && after.descriptors <= before.descriptors+2 &&
 			after.resident <= before.resident+32
 	})
-	t.Logf("before: %v; after: %v", before, after)
+	t.Logf("%s: before: %v; after: %v", t.Name(), before, after)
 }
 
 // eventually waits until what is asked for holds.

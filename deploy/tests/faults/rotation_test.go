@@ -64,7 +64,7 @@ func TestBearerRotation(t *testing.T) {
 		}
 		tally := stop()
 		tally.none(t, "new token")
-		t.Logf("%d rotations: %v", rotations, tally)
+		t.Logf("%s: %d rotations: %v", t.Name(), rotations, tally)
 	})
 }
 
@@ -127,7 +127,7 @@ func TestClientKeyRotation(t *testing.T) {
 		if forged.Load() > 0 {
 			t.Errorf("%d signatures were refused", forged.Load())
 		}
-		t.Logf("%d rotations: %v", rotations, tally)
+		t.Logf("%s: %d rotations: %v", t.Name(), rotations, tally)
 	})
 }
 
@@ -179,6 +179,6 @@ func TestCertificateRotation(t *testing.T) {
 		kept, brief := stopKept(), stopNew()
 		kept.none(t, "kept connections")
 		brief.none(t, "new connections")
-		t.Logf("%d rotations: %d requests on kept connections, %d on new ones", rotations, kept.requests, brief.requests)
+		t.Logf("%s: %d rotations: %d requests on kept connections, %d on new ones", t.Name(), rotations, kept.requests, brief.requests)
 	})
 }

@@ -15,6 +15,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -148,8 +149,10 @@ func (r *registration) key(kid, jwks string) *ecdsa.PublicKey {
 	for _, key := range set.Keys {
 		x, errX := base64.RawURLEncoding.DecodeString(key.X)
 		y, errY := base64.RawURLEncoding.DecodeString(key.Y)
-		if errX == nil && errY == nil {
-			r.keys[key.Kid] = &ecdsa.PublicKey{Curve: elliptic.P384(), X: new(big.Int).SetBytes(x), Y: new(big.Int).SetBytes(y)}
+		// Uncompressed, as SEC 1 §2.3.3 has it.
+		public, err := ecdsa.ParseUncompressedPublicKey(elliptic.P384(), slices.Concat([]byte{4}, x, y))
+		if errors.Join(errX, errY, err) == nil {
+			r.keys[key.Kid] = public
 		}
 	}
 	return r.keys[kid]

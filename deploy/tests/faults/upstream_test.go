@@ -58,6 +58,7 @@ func TestFHIRServerFaults(t *testing.T) {
 			eventually(t, patience, "load", func() bool { return fhir.arrived(21) > 0 })
 
 			line.begin(t, row.fault)
+			began := time.Now()
 			const first = 1_000_000 // above the numbers of the load
 			requests := []request{}
 			for n := first; n < first+8; n++ {
@@ -75,6 +76,7 @@ func TestFHIRServerFaults(t *testing.T) {
 			if row.name == "bandwidth" {
 				streams(t, s.data, token)
 			}
+			time.Sleep(time.Until(began.Add(faultTime)))
 			line.end(t)
 			took := upstreamRecovered(t, s.data, token)
 
@@ -83,7 +85,7 @@ func TestFHIRServerFaults(t *testing.T) {
 			if twice := fhir.twice(); len(twice) > 0 {
 				t.Errorf("sent twice: %v", twice)
 			}
-			t.Logf("%v, recovered after %v", tally, took.Round(time.Millisecond))
+			t.Logf("%s: %v, recovered after %v", t.Name(), tally, took.Round(time.Millisecond))
 			s.settles(t, before)
 		})
 	}
@@ -145,7 +147,7 @@ func upstreamRecovered(t *testing.T, address, token string) time.Duration {
 		return true
 	})
 	if len(failures) > 0 {
-		t.Logf("while recovering: %s", strings.Join(failures, "; "))
+		t.Logf("%s: while recovering: %s", t.Name(), strings.Join(failures, "; "))
 	}
 	return time.Since(began)
 }

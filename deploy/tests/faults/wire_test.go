@@ -26,6 +26,7 @@ func halfOpen() fault      { return toxic("half-open", "timeout", `{"timeout":0}
 func slowClose(ms int) fault {
 	return toxic("slow close", "slow_close", fmt.Sprintf(`{"delay":%d}`, ms))
 }
+
 func bandwidth(rate int) fault {
 	return toxic("bandwidth", "bandwidth", fmt.Sprintf(`{"rate":%d}`, rate))
 }
