@@ -2,7 +2,7 @@
 # Breaks the network around the sidecar, floods it, restarts it and replaces its
 # files under load. Arguments go to `go test`:
 #
-#   run.sh                                  # everything at full length, ten minutes
+#   run.sh                                  # everything at full length, nine minutes
 #   run.sh -rolling 1m -flood 15s           # shorter
 #   run.sh -run '^TestFlood$' -flood 5m
 set -euo pipefail

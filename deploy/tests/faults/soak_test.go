@@ -141,7 +141,7 @@ func (s *sidecar) sample(t *testing.T, began time.Time) sample {
 }
 
 // judge fails the test when something grows in the second half of the run. A line
-// counts as rising when its slope is more than four standard errors above zero and
+// counts as rising when its slope is more than six standard errors above zero and
 // means more than these in the time that was looked at: so the longer a run, the
 // smaller a leak it finds.
 func judge(t *testing.T, samples []sample) {
@@ -152,8 +152,8 @@ func judge(t *testing.T, samples []sample) {
 		growth float64
 		value  func(sample) float64
 	}{
-		{"goroutines", 8, func(s sample) float64 { return s.goroutines }},
-		{"descriptors", 8, func(s sample) float64 { return s.descriptors }},
+		{"goroutines", 16, func(s sample) float64 { return s.goroutines }},
+		{"descriptors", 16, func(s sample) float64 { return s.descriptors }},
 		{"MiB of memory", 8, func(s sample) float64 { return s.resident }},
 	} {
 		var x, y []float64
@@ -164,7 +164,7 @@ func judge(t *testing.T, samples []sample) {
 		window := x[len(x)-1] - x[0]
 		t.Logf("%s: from %.1f to %.1f, %+.1f an hour, standard error %.1f, over %.1f minutes",
 			row.name, y[0], y[len(y)-1], slope, deviation, 60*window)
-		if slope > 4*deviation && slope*window > row.growth {
+		if slope > 6*deviation && slope*window > row.growth {
 			t.Errorf("%s grow by %.1f an hour", row.name, slope)
 		}
 	}
