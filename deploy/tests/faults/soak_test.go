@@ -140,10 +140,7 @@ func (s *sidecar) sample(t *testing.T, began time.Time) sample {
 	return least
 }
 
-// judge fails the test when something grows in the second half of the run. A line
-// counts as rising when its slope is more than six standard errors above zero and
-// means more than these in the time that was looked at: so the longer a run, the
-// smaller a leak it finds.
+// judge fails the test when something grows in the second half of the run.
 func judge(t *testing.T, samples []sample) {
 	t.Helper()
 	half := samples[len(samples)/2:]
@@ -161,13 +158,20 @@ func judge(t *testing.T, samples []sample) {
 			x, y = append(x, s.at.Hours()), append(y, row.value(s))
 		}
 		slope, deviation := leastSquares(x, y)
-		window := x[len(x)-1] - x[0]
 		t.Logf("%s: from %.1f to %.1f, %+.1f an hour, standard error %.1f, over %.1f minutes",
-			row.name, y[0], y[len(y)-1], slope, deviation, 60*window)
-		if slope > 6*deviation && slope*window > row.growth {
+			row.name, y[0], y[len(y)-1], slope, deviation, 60*(x[len(x)-1]-x[0]))
+		if rises(x, y, row.growth) {
 			t.Errorf("%s grow by %.1f an hour", row.name, slope)
 		}
 	}
+}
+
+// rises reports whether the line through the points goes up clearly: by more than
+// six standard errors, which noise doesn't, and by more than growth from the first
+// to the last. So the longer a run, the smaller a leak it finds.
+func rises(x, y []float64, growth float64) bool {
+	slope, deviation := leastSquares(x, y)
+	return slope > 6*deviation && slope*(x[len(x)-1]-x[0]) > growth
 }
 
 // leastSquares returns the slope of the line through the points that fits best, and
@@ -202,6 +206,26 @@ func TestLeastSquares(t *testing.T) {
 		slope, deviation := leastSquares(row.x, row.y)
 		if math.Abs(slope-row.want[0]) > 1e-9 || math.Abs(deviation-row.want[1]) > 1e-9 {
 			t.Errorf("%s: %v ± %v instead of %v", name, slope, deviation, row.want)
+		}
+	}
+}
+
+func TestRises(t *testing.T) {
+	x := []float64{0, 1, 2, 3, 4, 5}
+	for name, row := range map[string]struct {
+		y    []float64
+		want bool
+	}{
+		"level":               {[]float64{90, 90, 90, 90, 90, 90}, false},
+		"noise":               {[]float64{88, 129, 91, 90, 110, 129}, false},
+		"a busy end":          {[]float64{88, 88, 88, 88, 88, 150}, false},
+		"a little":            {[]float64{88, 89, 90, 91, 92, 93}, false},
+		"four for each fault": {[]float64{88, 92, 96, 100, 104, 108}, true},
+		"about four":          {[]float64{88, 93, 96, 99, 105, 107}, true},
+		"down":                {[]float64{108, 104, 100, 96, 92, 88}, false},
+	} {
+		if got := rises(x, row.y, 16); got != row.want {
+			t.Errorf("%s: %v", name, got)
 		}
 	}
 }
