@@ -32,7 +32,8 @@ const (
 )
 
 // J15: requests of every kind, and one fault after another, for as long as one
-// likes. In the second half of the run goroutines, descriptors and memory are level.
+// likes. In the second half of the run goroutines, descriptors and memory are level,
+// and in the end they are what they were.
 func TestSoak(t *testing.T) {
 	as, fhir := newAuthority(t, introspectiontest.Config{Lifetime: 20 * time.Second}), newFHIRServer(t)
 	introspection, token, upstream := newWire(t, as.url), newWire(t, as.url), newWire(t, fhir.url)
@@ -49,6 +50,8 @@ func TestSoak(t *testing.T) {
 		"CACHE_MAX_ENTRIES": "500",
 	})
 	good, other := as.grantAll("good-", 100), as.grantAll("other-", soakNames)
+	s.warm(t)
+	before := s.usage(t)
 	s.know(t, good)
 	stop := load{
 		address: s.data, workers: 64, rate: soakRate,
@@ -79,6 +82,7 @@ func TestSoak(t *testing.T) {
 	}
 	t.Logf("%v, in %d faults", tally, len(samples))
 	judge(t, samples)
+	s.settles(t, before)
 }
 
 // soakRequest mixes known tokens, tokens that need a call, junk and none.
