@@ -42,8 +42,9 @@ type exchange struct {
 }
 
 // maxSetHeaders is how many headers the proxy itself may set upstream: the
-// context headers, Authorization, the request id and three forwarding headers.
-const maxSetHeaders = len(contextTable) + 5
+// context headers, Authorization, the request id, three forwarding headers and the
+// hop.
+const maxSetHeaders = len(contextTable) + 6
 
 // noVars keeps the router from making a map that no route fills.
 var noVars = map[string]string{}

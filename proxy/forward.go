@@ -158,6 +158,7 @@ func (p *Proxy) rewrite(pr *httputil.ProxyRequest) {
 	hideIdempotencyKey(pr.Out)
 	p.setForwarded(h, x, pr.In)
 	h["X-Request-Id"] = x.one(x.requestID)
+	p.setHop(h, x, pr.In.Header)
 	p.setTrace(h, x)
 	delete(h, "Authorization")
 	if authorization := pr.In.Header["Authorization"]; x.response != nil && !p.config.StripAuthorization {

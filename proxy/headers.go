@@ -78,7 +78,7 @@ var prefixPattern = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9]*(-[A-Za-z0-9]+)*-$`
 // that took one of them in would remove it from every request and response.
 var reservedNames = []string{
 	"accept", "accept-encoding", "access-control-allow-origin", "access-control-request-method", "authorization",
-	"cache-control", "connection", "content-length", "content-type", "cookie", "etag", "expect", "forwarded", "host",
+	"cache-control", "cdn-loop", "connection", "content-length", "content-type", "cookie", "etag", "expect", "forwarded", "host",
 	"if-match", "if-none-exist", "keep-alive", "last-modified", "location", "origin", "prefer", "proxy-authorization",
 	"range", "retry-after", "set-cookie", "te", "trailer", "transfer-encoding", "upgrade", "user-agent", "via", "www-authenticate",
 	"x-correlation-id", "x-forwarded-for", "x-http-method-override", "x-provenance", "x-real-ip", "x-request-id", "x-trace-id",

@@ -190,7 +190,7 @@ func failureText(d decision, err error) string {
 		return failure.Error()
 	case d == introspectionUnavailable || d == credentialRejected:
 		return "no verdict"
-	case errors.Is(err, errSwitch), errors.Is(err, errBroken), errors.Is(err, errStatus):
+	case errors.Is(err, errSwitch), errors.Is(err, errBroken), errors.Is(err, errStatus), errors.Is(err, errLoop):
 		return err.Error()
 	case errors.As(err, &timeout) && timeout.Timeout():
 		return "FHIR server timed out"

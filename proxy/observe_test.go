@@ -250,6 +250,7 @@ func TestFailureText(t *testing.T) {
 		{credentialRejected, introspection.ErrInvalidClient, "no verdict"},
 		{upstreamError, errSwitch, "FHIR server switched protocols"},
 		{upstreamError, errBroken, "FHIR server broke off its answer"},
+		{upstreamError, errLoop, "request came back: SIDECAR_UPSTREAM_URL leads to this sidecar"},
 		{upstreamError, &net.OpError{Op: "dial", Err: syscall.ETIMEDOUT}, "FHIR server timed out"},
 		{upstreamError, &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}, "FHIR server: dial: connection refused"},
 		{upstreamError, fmt.Errorf("%s %w", canary, &net.OpError{Op: "read", Err: syscall.ECONNRESET}), "FHIR server: read: connection reset by peer"},

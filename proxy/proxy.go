@@ -67,6 +67,7 @@ type Proxy struct {
 	routes   *mux.Router
 	reverse  *httputil.ReverseProxy
 	metrics  *metrics
+	hop      string // stands in every request that this process has forwarded
 	draining atomic.Bool
 }
 
@@ -95,6 +96,7 @@ func New(config Config) (*Proxy, error) {
 		family:  family,
 		public:  make(map[string]bool),
 		metrics: newMetrics(config.Registerer, config.Headers, family),
+		hop:     newHop(),
 	}
 	for _, path := range config.PublicPaths {
 		if err := CheckPublicPath(path); err != nil {
@@ -125,6 +127,7 @@ func (p *Proxy) newRoutes() *mux.Router {
 	route(oddHost, p.refuse(&refuseHost))
 	route(unframedBody, p.refuse(&refuseBody))
 	route(unknownExpectation, p.refuse(&refuseExpectation))
+	route(p.cameBack, p.refuse(&refuseLoop))
 	route(p.outsideBase, p.refuse(&refuseNotFound))
 	route(p.publicPath, p.passUnverified(public))
 	route(preflightRequest, p.passUnverified(preflight))

@@ -93,6 +93,10 @@ var (
 		decision: upstreamError, status: http.StatusGatewayTimeout,
 		issue: fhir.IssueTimeout, text: "The FHIR server did not answer in time.",
 	}
+	refuseLoop = refusal{
+		decision: upstreamError, status: http.StatusLoopDetected,
+		issue: fhir.IssueException, text: "The FHIR server's address leads back here.",
+	}
 	refuseBody = refusal{
 		decision: invalidRequest, status: http.StatusBadRequest, closes: true,
 		issue: fhir.IssueInvalid, text: "The request body can't be read.",

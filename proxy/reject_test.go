@@ -58,6 +58,7 @@ func TestRefusals(t *testing.T) {
 		{name: "throttled", why: &refuseUnavailable, failure: throttled},
 		{name: "credential_rejected", why: &refuseCredential, failure: introspection.ErrInvalidClient},
 		{name: "upstream_error", why: &refuseUpstream, failure: errors.New("canary")},
+		{name: "loop", why: &refuseLoop, failure: errLoop},
 		{name: "upstream_timeout", why: &refuseTimeout},
 		{name: "body", why: &refuseBody},
 		{name: "not_found", why: &refuseNotFound},

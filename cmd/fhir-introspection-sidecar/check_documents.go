@@ -44,6 +44,8 @@ func (d *doctor) checkUpstream(ctx context.Context) {
 	case res.StatusCode == http.StatusUnauthorized || res.StatusCode == http.StatusForbidden:
 		d.warn(check, fmt.Sprintf("%s answers with status %d", location, res.StatusCode),
 			diagnosis{"it doesn't show its metadata without a token, so that what it is can't be told", ""})
+	case res.StatusCode == http.StatusLoopDetected:
+		d.fail(check, location+" answers with status 508", diagnosis{"the URL leads to a sidecar whose FHIR server is itself", "SIDECAR_UPSTREAM_URL"})
 	case res.StatusCode >= 500:
 		d.fail(check, fmt.Sprintf("%s answers with status %d", location, res.StatusCode), diagnosis{"the FHIR server is starting, or broken", ""})
 	case ex.location != "":

@@ -406,6 +406,9 @@ func doctorFHIR() []doctorCase {
 		{"FHIR server is broken", introspectiontest.Config{}, func(_ *testing.T, p *patient) {
 			p.fhirAnswers(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) })
 		}, check, "the FHIR server is starting, or broken", ""},
+		{"FHIR server is the sidecar", introspectiontest.Config{}, func(_ *testing.T, p *patient) {
+			p.fhirAnswers(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusLoopDetected) })
+		}, check, "the URL leads to a sidecar whose FHIR server is itself", upstreamSetting},
 		{"FHIR server redirects", introspectiontest.Config{}, func(_ *testing.T, p *patient) {
 			p.fhirAnswers(func(w http.ResponseWriter, r *http.Request) {
 				http.Redirect(w, r, "/login?next="+canary, http.StatusFound)
