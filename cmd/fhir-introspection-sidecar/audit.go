@@ -30,13 +30,12 @@ const auditFlush = 2 * time.Second
 // stop care: when the queue is full a record is dropped and counted, and the
 // sequence numbers show the gap.
 type auditLog struct {
-	sink    io.Writer
+	sink    lineSink
 	file    *os.File // nil: stdout
 	host    string
 	logger  *slog.Logger
 	dropped prometheus.Counter
 	failed  bool // the last write did; logged once
-	torn    bool // and left half a line
 
 	mu       sync.Mutex // gives sequence numbers in the order of the queue
 	sequence uint64
@@ -55,7 +54,7 @@ type auditLine struct {
 func newAuditLog(target string, stdout io.Writer, logger *slog.Logger, registerer prometheus.Registerer) (*auditLog, error) {
 	host, _ := os.Hostname() // in a pod: its name
 	a := &auditLog{
-		sink: stdout, host: host, logger: logger, queue: make(chan auditLine, auditQueue),
+		sink: lineSink{Writer: stdout}, host: host, logger: logger, queue: make(chan auditLine, auditQueue),
 		dropped: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "introspection_sidecar_audit_dropped_total",
 			Help: "Audit records lost because the sink was too slow or failed.",
@@ -67,7 +66,7 @@ func newAuditLog(target string, stdout io.Writer, logger *slog.Logger, registere
 		if err != nil {
 			return nil, &introspection.FieldError{Field: "AuditLog", Err: errors.New("can't be opened: " + sinkFault(err))}
 		}
-		a.file, a.sink = file, file
+		a.file, a.sink.Writer = file, file
 	}
 	registerer.MustRegister(a.dropped)
 	return a, nil
@@ -85,14 +84,28 @@ func (a *auditLog) add(record proxy.AuditRecord) {
 	}
 }
 
-// run writes until ctx ends and then what is left in the queue.
+// run writes until ctx ends and then what is left in the queue, as far as the
+// sink takes it in time.
 func (a *auditLog) run(ctx context.Context) error {
-	stop := context.AfterFunc(ctx, func() {
-		if a.file != nil {
-			_ = a.file.SetWriteDeadline(time.Now().Add(auditFlush)) // only what can block has one
-		}
-	})
-	defer stop()
+	written := make(chan struct{})
+	go func() {
+		defer close(written)
+		a.writeUntil(ctx)
+	}()
+	<-ctx.Done()
+	if a.file != nil {
+		_ = a.file.SetWriteDeadline(time.Now().Add(auditFlush)) // only what can block has one
+		<-written
+		return a.file.Close()
+	}
+	select {
+	case <-written:
+	case <-time.After(auditFlush): // a deadline on stdout would be one for all that share it
+	}
+	return nil
+}
+
+func (a *auditLog) writeUntil(ctx context.Context) {
 	for {
 		select {
 		case line := <-a.queue:
@@ -103,19 +116,17 @@ func (a *auditLog) run(ctx context.Context) error {
 				case line := <-a.queue:
 					a.write(line)
 				default:
-					return a.close()
+					return
 				}
 			}
 		}
 	}
 }
 
-// write makes one Write of a record. The operating system keeps the writes of
-// one file apart, so that on stdout no line of the technical log gets into it.
 func (a *auditLog) write(line auditLine) {
 	encoded, err := json.Marshal(line)
 	if err == nil {
-		err = a.writeLine(append(encoded, '\n'))
+		err = a.sink.writeLine(append(encoded, '\n'))
 	}
 	if err != nil {
 		a.dropped.Inc()
@@ -126,16 +137,6 @@ func (a *auditLog) write(line auditLine) {
 	a.failed = err != nil
 }
 
-// writeLine ends half a line that a full disk left behind before it begins its own.
-func (a *auditLog) writeLine(line []byte) error {
-	if a.torn {
-		line = append([]byte{'\n'}, line...)
-	}
-	n, err := a.sink.Write(line)
-	a.torn = err != nil && (a.torn || n > 0)
-	return err
-}
-
 // sinkFault says what is wrong with the sink without its path.
 func sinkFault(err error) string {
 	var path *fs.PathError
@@ -143,11 +144,4 @@ func sinkFault(err error) string {
 		err = path.Err
 	}
 	return err.Error()
-}
-
-func (a *auditLog) close() error {
-	if a.file == nil {
-		return nil
-	}
-	return a.file.Close()
 }

@@ -106,7 +106,7 @@ func TestBlackboxAuditAtTheEnd(t *testing.T) {
 	}
 }
 
-// A sink that nobody empties holds up no request, and not the end either.
+// J13: a sink that nobody empties holds up no request, and not the end either.
 func TestBlackboxAuditStuck(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "fifo")

@@ -85,6 +85,12 @@ type child struct {
 // spawn starts the program without waiting for anything.
 func spawn(t *testing.T, e env, extra []string, args ...string) *child {
 	t.Helper()
+	return spawnPrepared(t, e, extra, func(*exec.Cmd) {}, args...)
+}
+
+// spawnPrepared lets the test change the command before it starts.
+func spawnPrepared(t *testing.T, e env, extra []string, prepare func(*exec.Cmd), args ...string) *child {
+	t.Helper()
 	c := &child{cmd: exec.Command(program, args...), done: make(chan struct{})}
 	c.cmd.Env = append([]string{"GORACE=atexit_sleep_ms=0", "PATH=" + os.Getenv("PATH"), "GOCOVERDIR=" + os.Getenv("GOCOVERDIR")}, extra...)
 	for name, value := range e {
@@ -93,6 +99,7 @@ func spawn(t *testing.T, e env, extra []string, args ...string) *child {
 		}
 	}
 	c.cmd.Stdout, c.cmd.Stderr = &c.stdout, &c.stderr
+	prepare(c.cmd)
 	if err := c.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

@@ -79,7 +79,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 func serveCommand(ctx context.Context, stdout, stderr io.Writer) int {
 	c, unread := loadConfig()
 	s := c.validate(unread)
-	logger := slog.New(slog.NewJSONHandler(stdout, &slog.HandlerOptions{Level: s.level}))
+	lines := newLogWriter(stdout)
+	defer lines.close()
+	logger := slog.New(slog.NewJSONHandler(lines, &slog.HandlerOptions{Level: s.level}))
 	built, faults := build(s, logger, stdout, nil)
 	if len(faults) > 0 {
 		for _, f := range faults {
