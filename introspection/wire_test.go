@@ -438,7 +438,7 @@ func TestTokenIsSentOnceOverHTTP2(t *testing.T) {
 	}
 }
 
-// TestRedirectsAreNotFollowed is G25: the token goes to nobody else.
+// TestRedirectsAreNotFollowed is G25 and L06: the token goes to nobody else.
 func TestRedirectsAreNotFollowed(t *testing.T) {
 	noLeaks(t)
 	elsewhere := newWire(t, nil, func(w *wire, conn net.Conn, in *bufio.Reader) {

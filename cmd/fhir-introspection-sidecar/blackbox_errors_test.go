@@ -174,7 +174,7 @@ func TestBlackboxLogs(t *testing.T) {
 		t.Error("token_ref can be joined across processes")
 	}
 	// At info, allowed requests leave no line.
-	quiet := start(t, nil)
+	quiet := start(t, env{"LOG_LEVEL": "info"})
 	quiet.ask(t, "GET /fhir/Patient", good)
 	quiet.ask(t, "GET /fhir/Patient")
 	eventually(t, "the refusal", func() bool { return len(quiet.logs("request")) > 0 })

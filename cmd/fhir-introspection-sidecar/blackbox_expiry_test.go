@@ -138,7 +138,9 @@ func TestBlackboxExpiryRestart(t *testing.T) {
 			t.Errorf("run %d: %d introspections of a good token, %d of another", run, n, junk)
 		}
 		for _, file := range c.filesWritten(t) {
-			t.Errorf("run %d writes %s", run, file)
+			if file != c.dialed { // the test's own, see recordDials
+				t.Errorf("run %d writes %s", run, file)
+			}
 		}
 		if run == 2 {
 			c.anyExit = true

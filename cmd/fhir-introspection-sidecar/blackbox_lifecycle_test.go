@@ -1,12 +1,9 @@
 package main
 
 import (
-	"encoding/base64"
-	"encoding/hex"
 	"fmt"
 	"io"
 	"net"
-	"net/url"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -202,7 +199,8 @@ func TestBlackboxHeaderLimits(t *testing.T) {
 	}
 }
 
-// L01: no secret, token or patient data comes out anywhere, in whatever coding.
+// L01: no secret, token or patient data comes out anywhere, in whatever coding, and
+// errors of libraries (L03) are told in words of ours.
 func TestBlackboxLeak(t *testing.T) {
 	t.Parallel()
 	as := introspectiontest.NewServerWith(t, introspectiontest.Config{Bearer: "CANARYownbearer"})
@@ -242,38 +240,16 @@ func TestBlackboxLeak(t *testing.T) {
 	} {
 		collect(w.send(t, raw))
 	}
-	sinks := map[string]string{"stdout": w.stdout.String(), "metrics": w.get(t, "/metrics").body, "readyz": w.get(t, "/readyz").body}
-	for i, a := range answers {
-		if a.status != 200 {
-			sinks[fmt.Sprint("answer ", i)] = fmt.Sprint(a.header, a.body)
-		}
-	}
 	w.terminate(t)
-	sinks["stdout"], sinks["stderr"] = w.stdout.String(), w.stderr.String()
 	if len(w.logs("request")) < 20 {
 		t.Error("nothing was logged, so nothing is proved")
 	}
-	for sink, text := range sinks {
-		lower := strings.ToLower(text)
-		for _, c := range append(canaries, "CANARY") {
-			forms := []string{c, url.QueryEscape(c), hex.EncodeToString([]byte(c))}
-			for shift := range 3 { // base64 of it, wherever it begins
-				encoded := base64.StdEncoding.EncodeToString([]byte(strings.Repeat("x", shift) + c))
-				forms = append(forms, encoded[4:len(encoded)-4])
-			}
-			if len(c) < 10 {
-				forms = forms[:3]
-			}
-			for _, form := range forms {
-				if strings.Contains(lower, strings.ToLower(form)) {
-					t.Errorf("%s has %s (as %s): %.300s", sink, c, form, around(text, form))
-				}
-			}
+	w.watch.keep(append(canaries, "CANARY")...) // the harness looks for them everywhere
+	f := newFinder()
+	f.look("CANARY")
+	for _, a := range answers { // net/http's own refusals too
+		if found := f.find(fmt.Sprint(a.header, a.body)); a.status != 200 && len(found) > 0 {
+			t.Errorf("client got %s", found)
 		}
 	}
-}
-
-func around(text, part string) string {
-	i := max(0, strings.Index(strings.ToLower(text), strings.ToLower(part)))
-	return text[max(0, i-100):min(len(text), i+200)]
 }

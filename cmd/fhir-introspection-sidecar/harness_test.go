@@ -36,7 +36,12 @@ import (
 
 const program = "fhir-introspection-sidecar"
 
-func TestMain(m *testing.M) { testscript.Main(m, map[string]func(){program: main}) }
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){program: func() {
+		recordDials(os.Getenv(dialFile))
+		main()
+	}})
+}
 
 // patience is how long anything may take before a test gives up on it.
 const patience = 15 * time.Second
@@ -80,6 +85,9 @@ type child struct {
 	code           int
 	data, admin    string // addresses
 	anyExit        bool   // its end is none of the test's business
+	dialed         string // file of the dial recorder
+	watch          *leakWatch
+	leaky          bool // the test has planted a leak
 }
 
 // spawn starts the program without waiting for anything.
@@ -91,13 +99,17 @@ func spawn(t *testing.T, e env, extra []string, args ...string) *child {
 // spawnPrepared lets the test change the command before it starts.
 func spawnPrepared(t *testing.T, e env, extra []string, prepare func(*exec.Cmd), args ...string) *child {
 	t.Helper()
-	c := &child{cmd: exec.Command(program, args...), done: make(chan struct{})}
-	c.cmd.Env = append([]string{"GORACE=atexit_sleep_ms=0", "PATH=" + os.Getenv("PATH"), "GOCOVERDIR=" + os.Getenv("GOCOVERDIR")}, extra...)
+	c := &child{cmd: exec.Command(program, args...), done: make(chan struct{}), dialed: dialRecord(t)}
+	c.cmd.Env = append([]string{dialFile + "=" + c.dialed, "GORACE=atexit_sleep_ms=0", "PATH=" + os.Getenv("PATH"), "GOCOVERDIR=" + os.Getenv("GOCOVERDIR")}, extra...)
+	if _, set := e["LOG_LEVEL"]; !set {
+		c.cmd.Env = append(c.cmd.Env, "SIDECAR_LOG_LEVEL=debug") // the more is said, the more can leak
+	}
 	for name, value := range e {
 		if value != "" {
 			c.cmd.Env = append(c.cmd.Env, "SIDECAR_"+name+"="+value)
 		}
 	}
+	c.watch = newLeakWatch(c.cmd.Env)
 	c.cmd.Stdout, c.cmd.Stderr = &c.stdout, &c.stderr
 	prepare(c.cmd)
 	if err := c.cmd.Start(); err != nil {
@@ -116,11 +128,32 @@ func spawnPrepared(t *testing.T, e env, extra []string, prepare func(*exec.Cmd),
 		if text := c.stderr.String(); strings.Contains(text, "DATA RACE") || !c.anyExit && strings.Contains(text, "goroutine ") {
 			t.Errorf("stderr: %s", text)
 		}
+		if stray := c.strayDials(); len(stray) > 0 {
+			t.Errorf("connected to what no setting names: %q", stray)
+		}
+		c.watch.end()
+		if found := c.leaks(); len(found) > 0 && !c.leaky {
+			t.Errorf("%d leaks:\n%s", len(found), strings.Join(found, "\n"))
+		}
 	})
 	return c
 }
 
-func (c *child) signal(s os.Signal) { _ = c.cmd.Process.Signal(s) }
+func (c *child) signal(s os.Signal) {
+	c.scrape()
+	_ = c.cmd.Process.Signal(s)
+}
+
+// scrape looks at the admin listener a last time, if there still is one.
+func (c *child) scrape() {
+	for _, path := range []string{"/metrics", "/readyz"} {
+		if n, err := net.Dial("tcp", c.admin); err == nil {
+			_ = n.SetDeadline(time.Now().Add(time.Second))
+			_, _ = (&conn{n, bufio.NewReader(n)}).do("GET " + path + " HTTP/1.1\r\nHost: admin.test\r\nConnection: close\r\n\r\n")
+			_ = n.Close()
+		}
+	}
+}
 
 // wait returns the exit code.
 func (c *child) wait(t *testing.T) int {
@@ -193,6 +226,7 @@ func startWith(t *testing.T, as *introspectiontest.Server, e env, extra ...strin
 	}
 	maps.Copy(all, e)
 	w.child = spawn(t, all, extra)
+	w.watch.sources = append(w.watch.sources, as.Secrets)
 	w.awaitServing(t)
 	return w
 }
@@ -203,6 +237,8 @@ func (c *child) awaitServing(t *testing.T) {
 		for _, line := range c.logs("serving") {
 			c.data, _ = line["listen_address"].(string)
 			c.admin, _ = line["admin_address"].(string)
+			c.watch.listens(c.data, "refusals")
+			c.watch.listens(c.admin, "admin listener")
 		}
 		select {
 		case <-c.done:
@@ -318,6 +354,7 @@ func dialPlain(address string) (*conn, error) {
 
 // do writes the bytes and reads one response.
 func (c *conn) do(raw string) (*answer, error) {
+	listenerAt(c.RemoteAddr()).sent(raw)
 	// The answer may come, and the connection close, before all is written.
 	_, writeErr := io.WriteString(c, raw)
 	method, _, _ := strings.Cut(raw, " ")
@@ -338,7 +375,9 @@ func (c *conn) answer(method string) (*answer, error) {
 	}
 	body, err := io.ReadAll(res.Body)
 	_ = res.Body.Close()
-	return &answer{res.StatusCode, res.Header, string(body), res.Close}, err
+	a := &answer{res.StatusCode, res.Header, string(body), res.Close}
+	listenerAt(c.RemoteAddr()).answered(a)
+	return a, err
 }
 
 // exchange sends the bytes over a new connection and reads one response.

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -357,5 +358,23 @@ func TestConcurrentUse(t *testing.T) {
 	wg.Wait()
 	if n := as.IntrospectionsOf("t"); n != 32 {
 		t.Errorf("counted %d, want 32", n)
+	}
+}
+
+func TestSecrets(t *testing.T) {
+	as := introspectiontest.NewServer(t)
+	as.AddToken("known", map[string]any{
+		"sub": "a-person", "exp": 4102444800, "iss": "https://as.example", "fhirContext": []any{"Task/1", map[string]any{"reference": "Task/2"}},
+	})
+	as.AcceptBearers("another-bearer", introspectiontest.DefaultBearer)
+	ask(t, as, "asked-about")
+	got := as.Secrets()
+	for _, want := range []string{"another-bearer", introspectiontest.DefaultClientSecret, "known", "asked-about", "a-person", "Task/1", "Task/2"} {
+		if !slices.Contains(got, want) {
+			t.Errorf("%q is missing in %q", want, got)
+		}
+	}
+	if slices.Contains(got, "https://as.example") {
+		t.Errorf("the issuer is in %q", got)
 	}
 }
