@@ -218,6 +218,17 @@ func start(t *testing.T, e env) *world {
 // startWith takes further variables, each as name=value.
 func startWith(t *testing.T, as *introspectiontest.Server, e env, extra ...string) *world {
 	t.Helper()
+	return startIn(t, as, e, extra, func(*exec.Cmd) {})
+}
+
+// startPrepared lets the test change the command before it starts.
+func startPrepared(t *testing.T, e env, prepare func(*exec.Cmd)) *world {
+	t.Helper()
+	return startIn(t, introspectiontest.NewServer(t), e, nil, prepare)
+}
+
+func startIn(t *testing.T, as *introspectiontest.Server, e env, extra []string, prepare func(*exec.Cmd)) *world {
+	t.Helper()
 	w := &world{as: as, up: newUpstream(t), file: writeFile(t, "bearer", introspectiontest.DefaultBearer+"\n")}
 	as.AddToken("good", as.Claims())
 	all := env{
@@ -225,7 +236,7 @@ func startWith(t *testing.T, as *introspectiontest.Server, e env, extra ...strin
 		"INTROSPECTION_ENDPOINT": as.URL + introspectiontest.IntrospectionPath, "BEARER_TOKEN_FILE": w.file, "SHUTDOWN_TIMEOUT": "2s",
 	}
 	maps.Copy(all, e)
-	w.child = spawn(t, all, extra)
+	w.child = spawnPrepared(t, all, extra, prepare)
 	w.watch.sources = append(w.watch.sources, as.Secrets)
 	w.awaitServing(t)
 	return w

@@ -1,0 +1,78 @@
+package main
+
+import (
+	"net"
+	"sync"
+)
+
+// ownDescriptors are kept for probes, scrapes, files and calls to the authorization
+// server.
+const ownDescriptors = 32
+
+// clientPlaces is how many connections clients may have, so that a flood of them
+// doesn't take the descriptors that probes need: a kubelet that gets no answer
+// would end the process, and the flood find the next one. A request needs a second
+// descriptor, for the FHIR server.
+func clientPlaces(descriptors uint64) int {
+	const most = 1 << 20
+	if descriptors <= ownDescriptors+2 {
+		return 1
+	}
+	return int(min((descriptors-ownDescriptors)/2, most))
+}
+
+// limitedListener accepts while it has places. Who comes later waits in the
+// kernel's queue.
+type limitedListener struct {
+	net.Listener
+	places chan struct{}
+	closed chan struct{}
+	close  func() error
+}
+
+func limit(ln net.Listener, places int) *limitedListener {
+	l := &limitedListener{Listener: ln, places: make(chan struct{}, places), closed: make(chan struct{})}
+	l.close = sync.OnceValue(func() error {
+		close(l.closed)
+		return ln.Close()
+	})
+	return l
+}
+
+// Accept implements net.Listener.
+func (l *limitedListener) Accept() (net.Conn, error) {
+	select {
+	case l.places <- struct{}{}:
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+	leave := sync.OnceFunc(func() { <-l.places })
+	c, err := l.Listener.Accept()
+	if err != nil {
+		leave()
+		return nil, err
+	}
+	tcp, ok := c.(*net.TCPConn)
+	if !ok {
+		leave()
+		return c, nil
+	}
+	return &placedConn{tcp, leave}, nil
+}
+
+// Close implements net.Listener.
+func (l *limitedListener) Close() error { return l.close() }
+
+// placedConn gives its place back. It stays a TCP connection, because net/http
+// closes one for writing first, lest a reset destroys the last answer.
+type placedConn struct {
+	*net.TCPConn
+	leave func()
+}
+
+// Close implements net.Conn.
+func (c *placedConn) Close() error {
+	err := c.TCPConn.Close()
+	c.leave()
+	return err
+}
