@@ -162,10 +162,12 @@ func (d *decoder) list(c Claim, name, separator string) {
 	values, err := texts(d.top[name])
 	d.fail(name, err)
 	d.values[c] = strings.Join(values, separator)
-	if c == Scope { // RFC 6749 §3.3: one blank between them
-		d.values[c] = strings.Join(strings.Fields(d.values[c]), " ")
+	if c == Scope { // RFC 6749 §3.3: one blank between them, which is no other space
+		d.values[c] = strings.Join(strings.FieldsFunc(d.values[c], isBlank), " ")
 	}
 }
+
+func isBlank(r rune) bool { return r == ' ' }
 
 // id reads a reference to a resource of one type as its bare id. Anything that
 // names no resource of that type is unusable, because the FHIR server would

@@ -71,7 +71,7 @@ func (p *Policy) issuerAllowed(r *introspection.Response) bool {
 func hasAllScopes(granted string, required []string) bool {
 	for _, scope := range required {
 		found := false
-		for have := range strings.FieldsSeq(granted) {
+		for have := range strings.SplitSeq(granted, " ") {
 			found = found || have == scope
 		}
 		if !found {
@@ -88,7 +88,7 @@ func lostPatient(r *introspection.Response) bool {
 	if !r.Unusable(introspection.Patient) {
 		return false
 	}
-	for scope := range strings.FieldsSeq(r.Text(introspection.Scope)) {
+	for scope := range strings.SplitSeq(r.Text(introspection.Scope), " ") {
 		if strings.HasPrefix(scope, "patient/") {
 			return true
 		}

@@ -119,9 +119,17 @@ func TestBlackboxAnswers(t *testing.T) {
 		{"typ refresh+jwt", `{"active":true,"typ":"refresh+jwt"}`, 401},
 		{"typ at+jwt", `{"active":true,"typ":"at+jwt"}`, 200},
 		{"typ JWT", `{"active":true,"typ":"JWT"}`, 200},
-		{"nbf ahead", fmt.Sprintf(`{"active":true,"nbf":%d}`, now+600), 401},
-		{"iat ahead", fmt.Sprintf(`{"active":true,"iat":%d}`, now+600), 401},
-		{"nbf within skew", fmt.Sprintf(`{"active":true,"nbf":%d}`, now+2), 200},
+		{"K06 nbf ahead", fmt.Sprintf(`{"active":true,"nbf":%d}`, now+600), 401},
+		{"K06 iat ahead", fmt.Sprintf(`{"active":true,"iat":%d}`, now+600), 401},
+		{"K06 nbf in milliseconds", fmt.Sprintf(`{"active":true,"nbf":%d}`, now*1000), 503},
+		{"K06 nbf of year 9999", `{"active":true,"nbf":253402300799}`, 401},
+		{"K06 nbf beyond int64", `{"active":true,"iat":1e300}`, 401},
+		{"K08 sub of a megabyte", `{"active":true,"sub":"` + strings.Repeat("s", 1_000_000) + `"}`, 503},
+		{"K08 sub of 100 KiB", `{"active":true,"sub":"` + strings.Repeat("s", 100<<10) + `"}`, 200},
+		{"K09 claims below another member", `{"token_introspection":{"active":true}}`, 503},
+		{"K09 a JWT that says JSON", jws(map[string]any{"alg": "none", "typ": "token-introspection+jwt"}, map[string]any{"active": true, "token_introspection": map[string]any{"active": true}}), 503},
+		{"K09 a JWT as a JSON string", `"` + jws(map[string]any{"alg": "ES256"}, map[string]any{"active": true}) + `"`, 503},
+		{"K06 nbf within skew", fmt.Sprintf(`{"active":true,"nbf":%d}`, now+2), 200},
 		{"fhirContext twice within", `{"active":true,"fhirContext":[{"reference":"Task/1","reference":"Task/2"}]}`, 503},
 	} {
 		t.Run(c.id, func(t *testing.T) {
@@ -170,6 +178,10 @@ func TestBlackboxAnswers(t *testing.T) {
 		{"G17 gzip that is none", strings.Replace(jsonAnswer(`{"active":true}`), "\r\n\r\n", "\r\nContent-Encoding: gzip\r\n\r\n", 1), 503},
 		{"G17 text/html", strings.Replace(jsonAnswer(`{"active":true}`), "application/json", "text/html", 1), 503},
 		{"G17 jwt", strings.Replace(jsonAnswer(`{"active":true}`), "application/json", "application/jwt", 1), 503},
+		{"K09 signed answer", signedAnswer(map[string]any{"alg": "ES256", "typ": "token-introspection+jwt"}), 503},
+		{"K09 unsigned answer", signedAnswer(map[string]any{"alg": "none", "typ": "token-introspection+jwt"}), 503},
+		{"K09 another typ", signedAnswer(map[string]any{"alg": "HS256", "typ": "JWT"}), 503},
+		{"K09 JSON that says JWT", strings.Replace(jsonAnswer(`{"active":true}`), "application/json", "application/token-introspection+jwt", 1), 503},
 		{"G17 +json", strings.Replace(jsonAnswer(`{"active":true}`), "application/json", "application/token-introspection+json", 1), 200},
 		{"G17 two types", strings.Replace(jsonAnswer(`{"active":true}`), "\r\n\r\n", "\r\nContent-Type: text/html\r\n\r\n", 1), 200},
 		{"G21 G22 500 active", status("500 Error"), 503},
@@ -213,6 +225,12 @@ func TestBlackboxAnswers(t *testing.T) {
 			t.Errorf("%v introspections with result %s", n, result)
 		}
 	}
+}
+
+// signedAnswer is what RFC 9701 has for clients that ask for it, which we don't.
+func signedAnswer(header map[string]any) string {
+	body := jws(header, map[string]any{"active": true, "iss": "https://as.example", "token_introspection": map[string]any{"active": true}})
+	return strings.Replace(jsonAnswer(body), "application/json", "application/token-introspection+jwt", 1)
 }
 
 // G20: what the authorization server asks for, the client is asked for, if it is
@@ -314,11 +332,14 @@ func TestBlackboxRequired(t *testing.T) {
 		{"K02 aud list", func(m map[string]any) { m["aud"] = []string{"x", "https://fhir.example"} }, 200},
 		{"K02 aud prefix", func(m map[string]any) { m["aud"] = "https://fhir.example/" }, 401},
 		{"K02 aud case", func(m map[string]any) { m["aud"] = "OTHER" }, 401},
+		{"K04 iss punycode", func(m map[string]any) { m["iss"] = "https://xn--as-xyz.example/" }, 401},
 		{"K04 iss slash", func(m map[string]any) { m["iss"] = "https://as.example" }, 401},
 		{"K04 iss absent", func(m map[string]any) { delete(m, "iss") }, 401},
 		{"K04 iss case", func(m map[string]any) { m["iss"] = "https://AS.example/" }, 401},
 		{"K07 scope absent", func(m map[string]any) { delete(m, "scope") }, 403},
 		{"K07 scope part", func(m map[string]any) { m["scope"] = "a bb" }, 403},
+		{"K07 scope with another blank", func(m map[string]any) { m["scope"] = "a\u00a0b" }, 403},
+		{"K07 scope in one item", func(m map[string]any) { m["scope"] = []string{"c", "a b"} }, 200},
 		{"K07 scope list", func(m map[string]any) { m["scope"] = []string{"b", "a"} }, 200},
 		{"type absent", func(m map[string]any) { delete(m, "token_type") }, 401},
 		{"type other", func(m map[string]any) { m["token_type"] = "mac" }, 401},

@@ -60,7 +60,7 @@ func TestBlackboxSpoofTrustedProxies(t *testing.T) {
 	w.ask(t, "GET /fhir/Patient", "X-Forwarded-Uri: /fhir/metadata", "X-Forwarded-For: 127.0.0.1").refused(t, 401, "login", "none")
 }
 
-// B20: claims reach the FHIR server by a reversible rule, or not at all.
+// B20, K08: claims reach the FHIR server by a reversible rule, or not at all.
 func TestBlackboxContextForms(t *testing.T) {
 	t.Parallel()
 	w := start(t, env{"HEADERS": "patient,encounter,user,fhirContext,intent,tenant,sub,iss,client_id,scope,exp,username,aud,jti,resource,definition"})

@@ -55,7 +55,7 @@ const (
 // in the launch context there is nothing that they could apply to.
 func Granted(scopes, resourceType string, withPatient bool) Permission {
 	var granted Permission
-	for scope := range strings.FieldsSeq(scopes) {
+	for scope := range strings.SplitSeq(scopes, " ") {
 		context, scopeType, permission := parse(scope)
 		if context == Patient && !withPatient {
 			continue
@@ -70,7 +70,7 @@ func Granted(scopes, resourceType string, withPatient bool) Permission {
 // ContextOf returns the context of the first resource scope, and User when
 // there is none.
 func ContextOf(scopes string) Context {
-	for scope := range strings.FieldsSeq(scopes) {
+	for scope := range strings.SplitSeq(scopes, " ") {
 		if context, _, permission := parse(scope); permission != 0 {
 			return context
 		}
