@@ -184,7 +184,8 @@ type step struct {
 }
 
 // TestAge is how long each answer is believed. The source answers as the
-// client does: what has expired by the wall clock is inactive.
+// client does: what has expired by the wall clock is inactive. Steps of the wall
+// clock (J14) never make a verdict live longer.
 func TestAge(t *testing.T) {
 	const s, day = time.Second, 24 * time.Hour
 	at := func(after time.Duration) string {
@@ -222,6 +223,9 @@ func TestAge(t *testing.T) {
 		{"wall clock set back", at(2 * s), nil, []step{{want: Miss}, {set: -time.Hour, want: Hit}, {pass: 2*s - 1, want: Hit}, {pass: 1, want: Expired}}},
 		{"wall clock set back, MaxAge", at(day), func(c *Config) { c.MaxAge = 60 * s }, []step{{want: Miss}, {set: -time.Hour, pass: 60*s - 1, want: Hit}, {pass: 1, want: Expired}}},
 		{"wall clock set back, no exp", noExp, nil, []step{{want: Miss}, {set: -time.Hour, pass: 30 * s, want: Expired}}},
+		{"wall clock set back by a day", at(day), nil, []step{{want: Miss}, {set: -day, want: Hit}, {pass: day - 1, want: Hit}, {pass: 1, want: Expired}}},
+		{"wall clock set forward by a day", at(day + s), nil, []step{{want: Miss}, {set: day, want: Hit}, {pass: s, want: Expired}}},
+		{"leap second", at(2 * s), nil, []step{{want: Miss}, {set: -s, pass: s, want: Hit}, {pass: s, want: Expired}}},
 		// F08: by its age this token has another hour.
 		{"wall clock set forward", at(time.Hour), nil, []step{{want: Miss}, {set: time.Hour - 1, want: Hit}, {set: 1, want: Expired}, {want: InactiveHit}}},
 		{"wall clock forward and back", at(time.Hour), nil, []step{{want: Miss}, {set: 2 * time.Hour, want: Expired}, {set: -2 * time.Hour, want: InactiveHit}, {pass: 5 * s, want: Miss}, {want: Hit}}},

@@ -936,6 +936,7 @@ func TestFailure(t *testing.T) {
 
 // TestNothingSecretInErrorsAndLogs: whatever goes wrong, with a secret in the
 // token, the credential, the endpoint, the answer's header and its body.
+// L03 for the authorization server.
 func TestNothingSecretInErrorsAndLogs(t *testing.T) {
 	var log logBuffer
 	for _, respond := range []roundTrip{

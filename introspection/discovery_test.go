@@ -73,6 +73,7 @@ const (
 	oauthPath  = "/.well-known/oauth-authorization-server"
 )
 
+// TestDiscoveryOrder: M02: https or loopback, no user information.
 func TestDiscoveryOrder(t *testing.T) {
 	tests := []struct {
 		name       string
@@ -178,6 +179,7 @@ func TestDiscoveryKeepsLastGoodAndPinned(t *testing.T) {
 	}
 }
 
+// TestDiscoveryAllowedHosts: M02: nothing else than the host in the settings.
 func TestDiscoveryAllowedHosts(t *testing.T) {
 	if _, err := introspection.NewDiscovery(introspection.DiscoveryConfig{FHIRBase: "http://127.0.0.1/fhir"}); err == nil {
 		t.Error("endpoints from the FHIR server are believed without a list of hosts")
@@ -203,6 +205,7 @@ func TestDiscoveryAllowedHosts(t *testing.T) {
 
 // A CapabilityStatement of megabytes is read without being kept, and hostile
 // ones end with an error.
+// M05.
 func TestDiscoveryCapabilityStatementSizes(t *testing.T) {
 	as := newSite(t, nil)
 	big := strings.Replace(capability(as.URL+"/introspect"), `"rest":[`,

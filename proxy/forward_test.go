@@ -673,6 +673,7 @@ func TestClientTakesNoBody(t *testing.T) {
 	}
 }
 
+// TestUpstreamFaults: an answer that breaks off is no bug of ours (J05).
 func TestUpstreamFaults(t *testing.T) {
 	const broken = "broken body"
 	for name, tt := range map[string]struct {
@@ -704,6 +705,9 @@ func TestUpstreamFaults(t *testing.T) {
 			}
 			if tt.status == 401 && a.Header.Get("WWW-Authenticate") != "Basic realm=x" {
 				t.Errorf("header %v", a.Header)
+			}
+			if strings.Contains(s.log.String(), `"msg":"panic"`) {
+				t.Errorf("logged as a bug: %s", s.log)
 			}
 			d := allowed
 			if tt.status == 502 || tt.failure == broken {

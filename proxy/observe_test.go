@@ -237,6 +237,7 @@ func TestLogLevels(t *testing.T) {
 	}
 }
 
+// TestFailureText: L03: errors of net/http are told in words of ours.
 func TestFailureText(t *testing.T) {
 	dial := &net.OpError{Op: "dial", Err: errors.New(canary)}
 	for _, tt := range []struct {

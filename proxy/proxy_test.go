@@ -227,6 +227,8 @@ func TestCORS(t *testing.T) {
 	}
 }
 
+// J05: a panic in a handler is one 500, without what it says, and the next request
+// is served.
 func TestPanic(t *testing.T) {
 	s := newStack(t)
 	s.verdicts.during = panics
@@ -238,6 +240,24 @@ func TestPanic(t *testing.T) {
 		t.Errorf("log: %s", text)
 	}
 	s.verdicts.during = nil
+	if a := s.do(get("/fhir/Patient", bearerTOK)); a.StatusCode != 200 {
+		t.Errorf("next request: status %d", a.StatusCode)
+	}
+}
+
+// J05: so it is in Rewrite, where the claims become headers.
+func TestPanicInRewrite(t *testing.T) {
+	s := newStack(t)
+	headers := s.proxy.config.Headers
+	s.proxy.config.Headers = append(headers[:len(headers):len(headers)], ContextHeader{Suffix: "X", Claim: 200}) // no such claim
+	if a := s.do(get("/fhir/Patient", bearerTOK)); a.StatusCode != 500 || s.counted(internalError, 500) != 1 {
+		t.Errorf("status %d", a.StatusCode)
+	}
+	s.upstream.untouched()
+	if text := s.log.String(); !strings.Contains(text, `"msg":"panic"`) || strings.Contains(text, "TOK") || strings.Contains(text, "Practitioner/123") {
+		t.Errorf("log: %s", text)
+	}
+	s.proxy.config.Headers = headers
 	if a := s.do(get("/fhir/Patient", bearerTOK)); a.StatusCode != 200 {
 		t.Errorf("next request: status %d", a.StatusCode)
 	}
@@ -260,7 +280,7 @@ type roundTrip func(*http.Request) (*http.Response, error)
 
 func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-// TestPanicAfterAnswerBegan finds that such an answer can't be taken for a
+// TestPanicAfterAnswerBegan (J05) finds that such an answer can't be taken for a
 // complete one.
 func TestPanicAfterAnswerBegan(t *testing.T) {
 	s := newStack(t)

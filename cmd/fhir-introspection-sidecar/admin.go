@@ -44,7 +44,7 @@ func (sc *sidecar) adminServer() *http.Server {
 	get.HandleFunc("/jwks.json", sc.jwks)
 	get.HandleFunc("/livez", livez)
 	get.HandleFunc("/readyz", sc.readyz)
-	get.Handle("/metrics", promhttp.HandlerFor(sc.registry, promhttp.HandlerOpts{}))
+	get.Handle("/metrics", promhttp.HandlerFor(sc.registry, promhttp.HandlerOpts{MaxRequestsInFlight: maxScrapes}))
 	return &http.Server{
 		Handler:           sc.counted(router),
 		ReadHeaderTimeout: readHeaderTimeout,

@@ -141,6 +141,7 @@ func TestAuditThousandRequests(t *testing.T) {
 
 // TestAuditOneWrite: a record is one Write, so that nothing gets into its line
 // on a stream that others write to.
+// Nothing in it ends the line (L09).
 func TestAuditOneWrite(t *testing.T) {
 	var text bytes.Buffer
 	writes := 0

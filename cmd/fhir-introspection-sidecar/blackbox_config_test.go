@@ -16,6 +16,7 @@ func leastEnv(t *testing.T) env {
 
 // Each fault ends the program with 2 and a line that names the variable and
 // doesn't repeat the value.
+// URLs that are none are M09; a secret in the environment is a fault (L18).
 func TestBlackboxConfigFaults(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ variable, value string }{

@@ -273,6 +273,7 @@ func grantWith(pairs ...string) []string {
 	}, pairs...)
 }
 
+// TestSettings: M09: an address that is none ends the start.
 func TestSettings(t *testing.T) {
 	for _, tt := range settingTests {
 		t.Run(strings.TrimPrefix(tt.variable, envPrefix+"_")+"="+tt.value, func(t *testing.T) {

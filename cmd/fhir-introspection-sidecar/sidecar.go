@@ -34,6 +34,10 @@ const (
 	// adminTimeout bounds everything on the admin listener.
 	adminTimeout = 30 * time.Second
 
+	// maxScrapes is the number of scrapes at the same time. Beyond it they get 503:
+	// each one takes memory for the whole page.
+	maxScrapes = 10
+
 	// gcBallast spares about a tenth of the CPU per request (docs/performance.md).
 	gcBallast = 16 << 20
 

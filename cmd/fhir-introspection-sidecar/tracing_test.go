@@ -62,6 +62,7 @@ func TestTracesEndpoint(t *testing.T) {
 }
 
 // TestTracingFault: of a collector's words none is told.
+// L03 for the SDK.
 func TestTracingFault(t *testing.T) {
 	const canary = "http://user:canary@host"
 	export := func(err error) error { return fmt.Errorf("traces export: %w", err) }
