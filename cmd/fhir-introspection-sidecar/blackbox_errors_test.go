@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -180,6 +181,62 @@ func TestBlackboxLogs(t *testing.T) {
 	eventually(t, "the refusal", func() bool { return len(quiet.logs("request")) > 0 })
 	if n := len(quiet.logs("request")); n != 1 {
 		t.Errorf("%d lines", n)
+	}
+}
+
+// Section 9: at each level, the lines of that level and above, and on each the same
+// members. Only what is nobody's refusal says why.
+func TestBlackboxLogFields(t *testing.T) {
+	t.Parallel()
+	want := strings.Fields("cache correlation_id decision duration_ms interaction level method msg request_id status time token_ref trace_id")
+	for level, decisions := range map[string][]string{
+		"debug": {"allowed", "public", "no_token", "introspection_unavailable", "credential_rejected"},
+		"info":  {"no_token", "introspection_unavailable", "credential_rejected"},
+		"warn":  {"introspection_unavailable", "credential_rejected"},
+		"error": {"credential_rejected"},
+	} {
+		w := start(t, nil) // tells its addresses; the sidecar that is tried may not say any
+		other := leastEnv(t)
+		for _, variable := range w.cmd.Env {
+			if name, value, _ := strings.Cut(variable, "="); strings.HasPrefix(name, "SIDECAR_") {
+				other[strings.TrimPrefix(name, "SIDECAR_")] = value
+			}
+		}
+		// The same ports at an address that no other test uses: they stay free.
+		data, admin := strings.Replace(w.data, "127.0.0.1", "127.77.0.1", 1), strings.Replace(w.admin, "127.0.0.1", "127.77.0.1", 1)
+		other["LOG_LEVEL"], other["LISTEN_ADDRESS"], other["ADMIN_ADDRESS"] = level, data, admin
+		c := spawn(t, other, nil)
+		c.data, c.admin = data, admin
+		eventually(t, "it serves", func() bool {
+			a, err := exchangePlain(c.admin, request("GET /readyz", "Connection: close"))
+			return err == nil && a.status == 200
+		})
+		w.as.SetAnswerFor("down", introspectiontest.Respond(500, nil, ""))
+		w.as.SetAnswerFor("rejected", introspectiontest.Respond(401, nil, ""))
+		for _, header := range []string{good, "X-None: 1", bearer("down"), bearer("rejected")} {
+			c.ask(t, "GET /fhir/Patient/1", header)
+		}
+		c.ask(t, "GET /fhir/metadata")
+		if code := c.terminate(t); code != 0 {
+			t.Errorf("exit code %d", code)
+		}
+		var got []string
+		for _, line := range c.logs("request") {
+			got = append(got, fmt.Sprint(line["decision"]))
+			unavailable := line["level"] == "WARN" || line["level"] == "ERROR"
+			if _, told := line["error"]; told != unavailable {
+				t.Errorf("says why: %t, in %v", told, line)
+			}
+			delete(line, "error")
+			if keys := slices.Sorted(maps.Keys(line)); !slices.Equal(keys, want) {
+				t.Errorf("members %q, want %q", keys, want)
+			}
+		}
+		slices.Sort(got)
+		slices.Sort(decisions)
+		if !slices.Equal(got, decisions) {
+			t.Errorf("%s: lines for %q, want %q", level, got, decisions)
+		}
 	}
 }
 
