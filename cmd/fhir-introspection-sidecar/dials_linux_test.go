@@ -32,9 +32,9 @@ const (
 )
 
 type instruction struct {
-	code    uint16
-	yes, no uint8
-	value   uint32
+	code  uint16
+	_, no uint8
+	value uint32
 }
 
 type notification struct {

@@ -9,17 +9,14 @@ import (
 // server.
 const ownDescriptors = 32
 
+// manyDescriptors stand for no limit.
+const manyDescriptors = 1 << 21
+
 // clientPlaces is how many connections clients may have, so that a flood of them
 // doesn't take the descriptors that probes need: a kubelet that gets no answer
 // would end the process, and the flood find the next one. A request needs a second
 // descriptor, for the FHIR server.
-func clientPlaces(descriptors uint64) int {
-	const most = 1 << 20
-	if descriptors <= ownDescriptors+2 {
-		return 1
-	}
-	return int(min((descriptors-ownDescriptors)/2, most))
-}
+func clientPlaces(descriptors int) int { return max(1, (descriptors-ownDescriptors)/2) }
 
 // limitedListener accepts while it has places. Who comes later waits in the
 // kernel's queue.

@@ -3,4 +3,4 @@
 package main
 
 // descriptorLimit is no limit here.
-func descriptorLimit() uint64 { return 1 << 32 }
+func descriptorLimit() int { return manyDescriptors }

@@ -6,10 +6,10 @@ import "syscall"
 
 // descriptorLimit is how many files and connections the process may have open. The
 // Go runtime has raised it to what is allowed.
-func descriptorLimit() uint64 {
+func descriptorLimit() int {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
-		return 1 << 20
+		return manyDescriptors
 	}
-	return uint64(limit.Cur)
+	return int(min(limit.Cur, manyDescriptors))
 }
