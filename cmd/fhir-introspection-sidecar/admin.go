@@ -74,7 +74,29 @@ func livez(w http.ResponseWriter, _ *http.Request) {
 
 // readyz says whether new requests should come here.
 func (sc *sidecar) readyz(w http.ResponseWriter, _ *http.Request) {
-	var reasons []string
+	if reasons := sc.unready(); len(reasons) > 0 {
+		writeStatus(w, http.StatusServiceUnavailable, map[string]any{"status": "not ready", "reasons": reasons})
+		return
+	}
+	writeStatus(w, http.StatusOK, map[string]any{"status": "ok"})
+}
+
+// readyGauge is /readyz for those who only see metrics: a sidecar that isn't ready
+// gets no requests, so that no other series tells.
+func (sc *sidecar) readyGauge() prometheus.Collector {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "introspection_sidecar_ready",
+		Help: "1 while /readyz is green, else 0.",
+	}, func() float64 {
+		if len(sc.unready()) > 0 {
+			return 0
+		}
+		return 1
+	})
+}
+
+// unready are the reasons not to send requests here.
+func (sc *sidecar) unready() (reasons []string) {
 	if sc.draining.Load() {
 		reasons = append(reasons, "draining")
 	}
@@ -84,11 +106,7 @@ func (sc *sidecar) readyz(w http.ResponseWriter, _ *http.Request) {
 			reasons = append(reasons, strings.Split(fault.Error(), "\n")...) // one for each document
 		}
 	}
-	if len(reasons) > 0 {
-		writeStatus(w, http.StatusServiceUnavailable, map[string]any{"status": "not ready", "reasons": reasons})
-		return
-	}
-	writeStatus(w, http.StatusOK, map[string]any{"status": "ok"})
+	return reasons
 }
 
 // discoveryFault says why an endpoint isn't known.

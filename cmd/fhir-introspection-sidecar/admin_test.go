@@ -82,6 +82,13 @@ func expectReady(t *testing.T, sc *sidecar, reasons ...any) {
 	if w := sc.admin(http.MethodGet, "/livez"); w.Code != http.StatusOK {
 		t.Errorf("/livez: %d, whatever readiness is", w.Code)
 	}
+	line := "\nintrospection_sidecar_ready 1\n"
+	if len(reasons) > 0 {
+		line = "\nintrospection_sidecar_ready 0\n"
+	}
+	if w := sc.admin(http.MethodGet, "/metrics"); !strings.Contains(w.Body.String(), line) {
+		t.Errorf("/metrics doesn't have %q", strings.TrimSpace(line))
+	}
 }
 
 func TestAdminReadiness(t *testing.T) {

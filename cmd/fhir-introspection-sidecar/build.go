@@ -39,6 +39,7 @@ func build(s *settings, logger *slog.Logger, stdout io.Writer, tap *wiretap) (*s
 	if len(faults) > 0 {
 		return nil, faults
 	}
+	sc.registry.MustRegister(sc.readyGauge())
 	return sc, nil
 }
 

@@ -34,6 +34,7 @@ var metricLabels = map[string][]string{
 	"introspection_sidecar_omitted_headers_total":               {"header", "reason"},
 	"introspection_sidecar_audit_dropped_total":                 {},
 	"introspection_sidecar_discovery_disagreements_total":       {},
+	"introspection_sidecar_ready":                               {},
 	"introspection_sidecar_build_info":                          {"version", "commit", "goversion"},
 }
 
