@@ -5,11 +5,15 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
+	monitoringv1 "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/pod-security-admission/api"
 	"k8s.io/pod-security-admission/policy"
 )
@@ -107,14 +111,20 @@ func TestFHIRPortStaysInside(t *testing.T) {
 			}
 		}
 		data := strings.TrimPrefix(environ["SIDECAR_LISTEN_ADDRESS"], ":")
+		admin := strings.TrimPrefix(environ["SIDECAR_ADMIN_ADDRESS"], ":")
 		services := 0
 		objects(t, manifests, func(kind string, document []byte) {
 			switch kind {
 			case "Service":
-				services++
-				for _, p := range decode[corev1.Service](t, document).Spec.Ports {
-					if p.TargetPort.String() != data {
-						t.Errorf("%s: Service leads to %s, want the sidecar's %s", shape, p.TargetPort.String(), data)
+				service, port := decode[corev1.Service](t, document), data
+				if service.Labels["app.kubernetes.io/component"] == "metrics" {
+					port = admin
+				} else {
+					services++
+				}
+				for _, p := range service.Spec.Ports {
+					if p.TargetPort.String() != port {
+						t.Errorf("%s: Service %s leads to %s, want the sidecar's %s", shape, service.Name, p.TargetPort.String(), port)
 					}
 				}
 			case "NetworkPolicy":
@@ -134,6 +144,61 @@ func TestFHIRPortStaysInside(t *testing.T) {
 			t.Errorf("%s: %d Services", shape, services)
 		}
 	}
+}
+
+// TestMonitoring: what is for the Prometheus operator has its types, and what is
+// selected is there.
+func TestMonitoring(t *testing.T) {
+	seen := map[string]int{}
+	for shape, manifests := range shapes(t) {
+		container := sidecar(t, manifests)
+		hasPort := func(name string) bool {
+			return slices.ContainsFunc(container.Ports, func(p corev1.ContainerPort) bool { return p.Name == name })
+		}
+		objects(t, manifests, func(kind string, document []byte) {
+			seen[kind]++
+			switch kind {
+			case "PodMonitor":
+				monitor := decode[monitoringv1.PodMonitor](t, document)
+				for _, p := range pods(t, manifests) {
+					if selected := matches(monitor.Spec.Selector, p.meta.Labels); selected != (p.meta.Annotations["helm.sh/hook"] == "") {
+						t.Errorf("%s: PodMonitor selects %s: %t", shape, p.name, selected)
+					}
+				}
+				if port := monitor.Spec.PodMetricsEndpoints[0].Port; port == nil || !hasPort(*port) {
+					t.Errorf("%s: PodMonitor names a port that isn't there", shape)
+				}
+			case "ServiceMonitor":
+				monitor := decode[monitoringv1.ServiceMonitor](t, document)
+				var selected []string
+				objects(t, manifests, func(kind string, document []byte) {
+					if kind != "Service" {
+						return
+					}
+					if service := decode[corev1.Service](t, document); matches(monitor.Spec.Selector, service.Labels) {
+						selected = append(selected, service.Spec.Ports[0].Name)
+					}
+				})
+				if !slices.Equal(selected, []string{monitor.Spec.Endpoints[0].Port}) {
+					t.Errorf("%s: ServiceMonitor wants port %s, and selects Services with %v", shape, monitor.Spec.Endpoints[0].Port, selected)
+				}
+			case "PrometheusRule":
+				if groups := decode[monitoringv1.PrometheusRule](t, document).Spec.Groups; len(groups) != 2 {
+					t.Errorf("%s: PrometheusRule has %d groups", shape, len(groups))
+				}
+			}
+		})
+	}
+	for _, kind := range []string{"PodMonitor", "ServiceMonitor", "PrometheusRule"} {
+		if seen[kind] == 0 {
+			t.Errorf("no shape has a %s", kind)
+		}
+	}
+}
+
+func matches(selector metav1.LabelSelector, have map[string]string) bool {
+	s, err := metav1.LabelSelectorAsSelector(&selector)
+	return err == nil && s.Matches(labels.Set(have))
 }
 
 // TestStrangersChart: what a FHIR server's chart takes to include the sidecar is

@@ -1,5 +1,6 @@
 // Package charts tests what the chart renders: Pod specs against the Pod Security
-// Standards' own evaluator, ports, and the settings against the real binary.
+// Standards' own evaluator, ports, monitors against the Prometheus operator's types,
+// and the settings against the real binary. The compose file is tested here too.
 package charts
 
 import (

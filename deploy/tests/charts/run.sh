@@ -6,6 +6,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 root=$(cd ../../.. && pwd)
 chart=$root/charts/fhir-introspection-sidecar
 kubernetes=1.37.2
+oldest=$(sed -n 's/^kubeVersion: ">=\([0-9]*\.[0-9]*\)\..*/\1/p' "$chart/Chart.yaml")
 
 command -v openssl >/dev/null || {
 	apt-get update -qq
@@ -26,6 +27,22 @@ cp -r "$chart/ci/example-fhir-server" "$example"
 mkdir -p "$example/charts"
 cp -r "$chart" "$example/charts/"
 
+# validated DETAIL... checks what was rendered, and leaves the folder empty. What the
+# Prometheus operator defines is not part of Kubernetes: go test looks at that.
+validated() {
+	local rendered
+	for rendered in "$work"/*.yaml; do
+		awk 'BEGIN {RS = "---\n"} !/\napiVersion: monitoring.coreos.com/ && /kind:/ {printf "---\n%s", $0}' "$rendered" >"$rendered.core"
+		mv "$rendered.core" "$rendered"
+	done
+	echo "$(cat "$work"/*.yaml | grep -c '^kind:') objects"
+	"$validate" "$@" "$work"/*.yaml >"$work/log" 2>&1 || {
+		cat "$work/log"
+		exit 1
+	}
+	rm "$work"/*.yaml
+}
+
 for helm in "$helm3" "$helm4"; do
 	echo "==> ${helm##*/}: lint, template"
 	for values in "$chart"/ci/*.yaml; do
@@ -36,17 +53,13 @@ for helm in "$helm3" "$helm4"; do
 	"$helm" lint --strict --quiet --kube-version $kubernetes "$example"
 	"$helm" template release "$example" --kube-version $kubernetes >"$work/example.yaml"
 
-	# What the Prometheus operator defines is not part of Kubernetes.
-	for rendered in "$work"/*.yaml; do
-		awk 'BEGIN {RS = "---\n"} !/\napiVersion: monitoring.coreos.com/ && /kind:/ {printf "---\n%s", $0}' "$rendered" >"$rendered.core"
-		mv "$rendered.core" "$rendered"
-	done
-	echo "==> kubectl-validate, Kubernetes $kubernetes: $(cat "$work"/*.yaml | grep -c '^kind:') objects"
-	"$validate" --version 1.30 --local-schemas "$schemas" "$work"/*.yaml >"$work/log" 2>&1 || {
-		cat "$work/log"
-		exit 1
-	}
+	echo "==> kubectl-validate, Kubernetes $kubernetes"
+	validated --version 1.30 --local-schemas "$schemas"
 done
+
+echo "==> kubectl-validate, Kubernetes $oldest, the oldest that the chart takes"
+"$helm3" template release "$chart" --kube-version $oldest -f "$chart/ci/ordinary-container-values.yaml" >"$work/oldest.yaml"
+validated --version $oldest
 
 echo "==> deploy/kubernetes is what the chart gives"
 mkdir "$work/manifests"

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"regexp"
@@ -18,6 +19,7 @@ import (
 const (
 	dashboardFile = "../../grafana/dashboard.json"
 	rulesFile     = "../../prometheus/rules.yaml"
+	ruleTestsFile = "../../prometheus/rules_test.yaml"
 	runbooks      = "../../../docs/runbooks/"
 )
 
@@ -148,7 +150,7 @@ func TestExpressionsNameRealSeries(t *testing.T) {
 
 func (e exported) check(t *testing.T, name string, n *parser.VectorSelector) {
 	known, ok := e[n.Name]
-	if !ok && !onlyOnUse[n.Name] {
+	if !ok {
 		t.Errorf("%s names %s, which is not exported", name, n.Name)
 		return
 	}
@@ -169,8 +171,36 @@ func (e exported) check(t *testing.T, name string, n *parser.VectorSelector) {
 	}
 }
 
-// onlyOnUse are series that exist once something happened; the live test sees them.
-var onlyOnUse = map[string]bool{}
+// TestColours: every word that a legend can have is given a colour, and no other.
+func TestColours(t *testing.T) {
+	w := newWorld(t)
+	series := exported{}
+	for _, p := range w.pods {
+		series.read(t, p.admin)
+	}
+	for _, label := range []string{"result", "decision", "code", "verdict", "reason"} {
+		exports := map[string]bool{}
+		for name, labels := range series {
+			// The reasons for which a header is left out are in no colour.
+			for _, value := range labels[label] {
+				exports[value] = exports[value] || !strings.Contains(name, "omitted_headers")
+			}
+		}
+		named := map[string]bool{}
+		for legend, words := range colours {
+			position := slices.Index(strings.Fields(legend), "{{"+label+"}}")
+			for word := range words {
+				if position >= 0 {
+					named[strings.Fields(word)[position]] = true
+				}
+			}
+		}
+		maps.DeleteFunc(exports, func(_ string, shown bool) bool { return !shown })
+		if !maps.Equal(named, exports) {
+			t.Errorf("%s: colours for %v, exported %v", label, slices.Sorted(maps.Keys(named)), slices.Sorted(maps.Keys(exports)))
+		}
+	}
+}
 
 func (e exported) anyHas(expr parser.Expr, label string) (found bool) {
 	parser.Inspect(expr, func(node parser.Node, _ []parser.Node) error {
@@ -208,6 +238,37 @@ func TestRunbooks(t *testing.T) {
 	for page, isAlert := range pages {
 		if isAlert {
 			t.Errorf("%s is about no alert", page)
+		}
+	}
+}
+
+// TestAlertsAreTested: for each alert promtool sees it fire, and stay quiet.
+func TestAlertsAreTested(t *testing.T) {
+	content, err := os.ReadFile(ruleTestsFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var file struct {
+		Tests []struct {
+			Cases []struct {
+				Alert  string `yaml:"alertname"`
+				Alerts []any  `yaml:"exp_alerts"`
+			} `yaml:"alert_rule_test"`
+		}
+	}
+	if err := yaml.Unmarshal(content, &file); err != nil {
+		t.Fatal(err)
+	}
+	fires, quiet := map[string]bool{}, map[string]bool{}
+	for _, test := range file.Tests {
+		for _, c := range test.Cases {
+			fires[c.Alert] = fires[c.Alert] || len(c.Alerts) > 0
+			quiet[c.Alert] = quiet[c.Alert] || len(c.Alerts) == 0
+		}
+	}
+	for _, r := range rules(t) {
+		if r.Alert != "" && !(fires[r.Alert] && quiet[r.Alert]) {
+			t.Errorf("%s: fires in a test %t, stays quiet in one %t", r.Alert, fires[r.Alert], quiet[r.Alert])
 		}
 	}
 }

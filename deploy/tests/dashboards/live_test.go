@@ -4,16 +4,18 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"math"
 	"net/http"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/introspectiontest"
 )
 
 // TestEveryPanelHasData runs a real Prometheus on the real binary under load, and
@@ -23,7 +25,7 @@ func TestEveryPanelHasData(t *testing.T) {
 		t.Skip("takes half a minute")
 	}
 	w := newWorld(t)
-	w.tokens()
+	w.addTokens()
 	prometheus := startPrometheus(t, w)
 	ctx, cancel := context.WithCancel(t.Context())
 	var load sync.WaitGroup
@@ -32,42 +34,52 @@ func TestEveryPanelHasData(t *testing.T) {
 	}
 	t.Cleanup(load.Wait)
 	t.Cleanup(cancel)
-
-	missing := ""
-	defer func() {
-		if t.Failed() {
-			t.Log("last seen empty: ", missing)
-		}
-	}()
+	folder := os.Getenv("SCREENSHOTS")
+	if folder != "" {
+		w.incident(t)
+	}
 	for _, r := range rows {
 		for _, p := range r.panels {
 			for _, q := range p.queries {
-				missing = p.title + ": " + variables.Replace(expression(q))
-				eventually(t, 60*time.Second, "data for "+missing, func() bool { return hasNumber(prometheus.query(t, expression(q))) })
+				eventually(t, 3*time.Minute, "data for "+p.title+": "+variables.Replace(expression(q)), func() bool {
+					// A line at zero shows that the series is there, not that it means anything.
+					return has(prometheus.query(t, expression(q)), func(v float64) bool { return v > 0 || p.rare && v == 0 })
+				})
 			}
 		}
 	}
 	for _, r := range rules(t) {
 		if r.Record != "" {
-			missing = r.Record
-			eventually(t, 30*time.Second, "a value of "+r.Record, func() bool { return hasNumber(prometheus.query(t, r.Record)) })
+			eventually(t, time.Minute, "a value of "+r.Record, func() bool {
+				return has(prometheus.query(t, r.Record), func(v float64) bool { return v > 0 })
+			})
 		}
 	}
-	if folder := os.Getenv("SCREENSHOTS"); folder != "" {
-		time.Sleep(60 * time.Second) // for lines to have a shape
+	if folder != "" {
 		prometheus.draw(t, folder)
 	}
 }
 
-func hasNumber(series []series) bool {
-	for _, s := range series {
-		for _, v := range s.values {
-			if !math.IsNaN(v) {
-				return true
-			}
-		}
+func has(found []series, ok func(float64) bool) bool {
+	return slices.ContainsFunc(found, func(s series) bool { return slices.ContainsFunc(s.values, ok) })
+}
+
+// incident is what the pictures tell of: after a while of calm the authorization
+// server refuses the sidecars' credential, then it fails altogether, then all is well.
+func (w *world) incident(t *testing.T) {
+	t.Helper()
+	for _, step := range []struct {
+		answer introspectiontest.Answer
+		lasts  time.Duration
+	}{
+		{nil, pictured/2 + 15*time.Second},
+		{introspectiontest.Respond(http.StatusUnauthorized, nil, ""), pictured / 8},
+		{introspectiontest.Respond(http.StatusServiceUnavailable, nil, ""), pictured / 8},
+		{nil, pictured / 4},
+	} {
+		w.authority.SetAnswer(step.answer)
+		time.Sleep(step.lasts)
 	}
-	return false
 }
 
 // prometheus is a running server.

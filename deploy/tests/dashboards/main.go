@@ -8,7 +8,9 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 )
 
@@ -30,11 +32,12 @@ func dashboard() object {
 		id++
 		panels = append(panels, object{"id": id, "type": "row", "title": r.title, "collapsed": false, "panels": []any{}, "gridPos": grid(0, y, 24, 1)})
 		y++
+		columns := r.columns()
 		for i, p := range r.panels {
 			id++
-			panels = append(panels, p.model(id, i%3*8, y+i/3*8))
+			panels = append(panels, p.model(id, grid(i%columns*24/columns, y+i/columns*8, 24/columns, 8)))
 		}
-		y += (len(r.panels) + 2) / 3 * 8
+		y += (len(r.panels) + columns - 1) / columns * 8
 	}
 	return object{
 		"uid": "fhir-introspection-sidecar", "title": "FHIR introspection sidecar",
@@ -51,6 +54,14 @@ func dashboard() object {
 	}
 }
 
+// columns is how many panels stand side by side.
+func (r row) columns() int {
+	if len(r.panels)%4 == 0 {
+		return 4
+	}
+	return 3
+}
+
 func grid(x, y, w, h int) object { return object{"x": x, "y": y, "w": w, "h": h} }
 
 var source = object{"type": "prometheus", "uid": "$datasource"}
@@ -64,7 +75,7 @@ func variable(name, label, series string) object {
 	}
 }
 
-func (p panel) model(id, x, y int) object {
+func (p panel) model(id int, place object) object {
 	var targets []any
 	for i, q := range p.queries {
 		targets = append(targets, object{
@@ -85,9 +96,23 @@ func (p panel) model(id, x, y int) object {
 	}
 	return object{
 		"id": id, "type": kind, "title": p.title, "description": p.description, "datasource": source,
-		"gridPos": grid(x, y, 8, 8), "targets": targets, "options": options,
-		"fieldConfig": object{"defaults": defaults, "overrides": []any{}},
+		"gridPos": place, "targets": targets, "options": options,
+		"fieldConfig": object{"defaults": defaults, "overrides": p.overrides()},
 	}
+}
+
+// overrides give every word of a legend its colour.
+func (p panel) overrides() []any {
+	all := []any{}
+	for _, q := range p.queries {
+		for _, name := range slices.Sorted(maps.Keys(colours[q.legend])) {
+			all = append(all, object{
+				"matcher":    object{"id": "byName", "options": name},
+				"properties": []any{object{"id": "color", "value": object{"mode": "fixed", "fixedColor": colours[q.legend][name]}}},
+			})
+		}
+	}
+	return all
 }
 
 func (p panel) thresholds() object {

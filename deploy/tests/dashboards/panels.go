@@ -11,6 +11,7 @@ type panel struct {
 	stat               bool   // one number instead of lines
 	stacked            bool
 	warn, alarm        float64 // thresholds, 0 for none; lower is worse when alarm < warn
+	rare               bool    // the live test can't make it happen, and expects zero
 	queries            []query
 }
 
@@ -52,14 +53,14 @@ var rows = []row{
 			{"(" + m + "credential_expiry_timestamp_seconds{S} < Inf) - time()", "{{pod}}"}}},
 		{title: "Own credential: renewals", description: "Token requests and replaced files, by result.", unit: "ops", queries: []query{
 			{"sum by (result) (rate(" + m + "credential_renewals_total{S}[$__rate_interval]))", "{{result}}"}}},
-		{title: "Discovery disagreements", description: "Times that a document named another endpoint than the one in use. Empty unless endpoints are discovered.", unit: "ops", queries: []query{
+		{title: "Discovery disagreements", description: "Times that a document named another endpoint than the one in use. Empty unless endpoints are discovered.", unit: "ops", rare: true, queries: []query{
 			{"sum by (pod) (rate(" + m + "discovery_disagreements_total{S}[$__rate_interval]))", "{{pod}}"}}},
 	}},
 	{"Requests", []panel{
 		{title: "Requests by decision", description: "What became of the requests. allowed, public and preflight were forwarded.", unit: "reqps", stacked: true, queries: []query{
 			{"sum by (decision) (rate(" + m + "requests_total{S}[$__rate_interval]))", "{{decision}}"}}},
 		{title: "Refusals by reason", description: "Requests that the sidecar answered itself.", unit: "reqps", stacked: true, queries: []query{
-			{"sum by (decision) (rate(" + m + `requests_total{S,decision!~"allowed|public|preflight"}[$__rate_interval]) > 0)`, "{{decision}}"}}},
+			{"sum by (decision) (rate(" + m + `requests_total{S,decision!~"allowed|public|preflight|client_closed"}[$__rate_interval]) > 0)`, "{{decision}}"}}},
 		{title: "Errors", description: "Share of requests that failed through nobody's fault but the servers': no verdict, own credential refused, FHIR server broken or slow, a bug.", unit: "percentunit", stat: true, warn: 0.001, alarm: 0.01, queries: []query{
 			{"sum(rate(" + m + `requests_total{S,decision=~"introspection_unavailable|credential_rejected|upstream_error|internal_error"}[$__rate_interval])) / sum(rate(` + m + "requests_total{S}[$__rate_interval]))", "all pods"}}},
 		{title: "Time to answer, allowed requests", description: "From the request's arrival to the end of the answer, the FHIR server included.", unit: "s", queries: []query{
@@ -73,12 +74,20 @@ var rows = []row{
 	{"Trust", []panel{
 		{title: "Spoofed headers removed", description: "Inbound headers that could be read as launch context, under any spelling. Somebody is trying, or a gateway passes them on.", unit: "ops", warn: 0.01, alarm: 1, queries: []query{
 			{"sum by (pod) (rate(" + m + "spoofed_headers_total{S}[$__rate_interval]))", "{{pod}}"}}},
-		{title: "Headers left out", description: "Launch context that the token has and the FHIR server didn't get: not valid, too large, or no room.", unit: "ops", queries: []query{
-			{"sum by (header, reason) (rate(" + m + "omitted_headers_total{S}[$__rate_interval]))", "{{header}} {{reason}}"}}},
-		{title: "Audit records lost", description: "The sink was too slow or failed. Empty unless the audit log is on.", unit: "ops", warn: 0.01, alarm: 1, queries: []query{
+		{title: "Headers left out", description: "Launch context that the token has and the FHIR server didn't get: not valid, too large, or no room. Empty when there was none.", unit: "ops", queries: []query{
+			{"sum by (header, reason) (rate(" + m + "omitted_headers_total{S}[$__rate_interval])) > 0", "{{header}} {{reason}}"}}},
+		{title: "Audit records lost", description: "The sink was too slow or failed. Empty unless the audit log is on.", unit: "ops", warn: 0.01, alarm: 1, rare: true, queries: []query{
 			{"sum by (pod) (rate(" + m + "audit_dropped_total{S}[$__rate_interval]))", "{{pod}}"}}},
 	}},
-	{"Process", []panel{
+	{"Pods", []panel{
+		{title: "Ready", description: "1 while /readyz is green: the endpoint is known, the own credential is at hand and wasn't refused, and the pod isn't draining.", unit: "short", queries: []query{
+			{m + "ready{S}", "{{pod}}"}}},
+		{title: "Versions", description: "Pods by version. Two lines for long are an update that got stuck.", unit: "short", queries: []query{
+			{"count by (version) (" + m + "build_info{S})", "{{version}}"}}},
+		{title: "Uptime", description: "Since the start of the process; a drop is a restart.", unit: "s", queries: []query{
+			{"time() - process_start_time_seconds{S}", "{{pod}}"}}},
+	}},
+	{"Saturation", []panel{
 		{title: "CPU", description: "Cores in use, by pod.", unit: "short", queries: []query{
 			{"rate(process_cpu_seconds_total{S}[$__rate_interval])", "{{pod}}"}}},
 		{title: "Memory", description: "Resident memory, by pod.", unit: "bytes", queries: []query{
@@ -87,9 +96,27 @@ var rows = []row{
 			{"go_goroutines{S}", "{{pod}}"}}},
 		{title: "File descriptors", description: "In use, as a share of the limit.", unit: "percentunit", warn: 0.7, alarm: 0.9, queries: []query{
 			{"process_open_fds{S} / process_max_fds{S}", "{{pod}}"}}},
-		{title: "Versions", description: "Pods by version. Two lines for long are an update that got stuck.", unit: "short", queries: []query{
-			{"count by (version) (" + m + "build_info{S})", "{{version}}"}}},
-		{title: "Uptime", description: "Since the start of the process; a drop is a restart.", unit: "s", queries: []query{
-			{"time() - process_start_time_seconds{S}", "{{pod}}"}}},
 	}},
+}
+
+// colours are those of the words in a legend, the same in every panel: what is well
+// is green or blue, the clients' faults are yellow, the servers' red or orange.
+var colours = map[string]map[string]string{
+	"{{result}}": {
+		"hit": "green", "coalesced": "dark-green", "inactive_hit": "blue", "miss": "orange", "expired": "yellow",
+		"active": "green", "inactive": "blue", "malformed": "purple", "throttled": "orange", "unavailable": "red", "credential_rejected": "dark-red",
+		"ok": "green", "failed": "red",
+	},
+	"{{decision}}": {
+		"allowed": "green", "public": "light-green", "preflight": "dark-green", "client_closed": "light-blue",
+		"no_token": "light-yellow", "invalid_token": "yellow", "insufficient_scope": "dark-yellow", "invalid_request": "blue",
+		"not_found": "light-purple", "bad_path": "purple", "method_not_allowed": "dark-purple",
+		"introspection_unavailable": "red", "credential_rejected": "dark-red", "upstream_error": "orange", "internal_error": "dark-orange",
+	},
+	"{{code}}": {"1xx": "light-blue", "2xx": "green", "3xx": "blue", "4xx": "yellow", "5xx": "red"},
+	"{{verdict}} {{reason}}": {
+		"active capacity": "red", "active expired": "green", "active purged": "purple",
+		"inactive capacity": "orange", "inactive expired": "blue", "inactive purged": "light-purple",
+	},
+	"half": {"half": "green"}, "9 of 10": {"9 of 10": "yellow"}, "99 of 100": {"99 of 100": "orange"},
 }

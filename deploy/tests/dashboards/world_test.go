@@ -11,7 +11,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -22,12 +21,10 @@ import (
 // pod is one running binary.
 type pod struct{ name, data, admin string }
 
-// world is two sidecars before a FHIR server, and an authorization server that is
-// as good or bad as mood says.
+// world is two sidecars before a FHIR server, and an authorization server.
 type world struct {
 	pods      []pod
 	authority *introspectiontest.Server
-	mood      atomic.Pointer[introspectiontest.Answer]
 }
 
 const adminToken = "dashboards-admin"
@@ -40,7 +37,7 @@ func newWorld(t *testing.T) *world {
 	if binary == "" {
 		t.Fatal("SIDECAR_BINARY must name the binary to test; run.sh sets it")
 	}
-	w := &world{authority: introspectiontest.NewServer(t)}
+	w := &world{authority: introspectiontest.NewServerWith(t, introspectiontest.Config{Lifetime: 30 * time.Second})}
 	fhir := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		if strings.HasSuffix(r.URL.Path, "/broken") {
 			panic(http.ErrAbortHandler)
@@ -58,7 +55,7 @@ func newWorld(t *testing.T) *world {
 		}
 	}
 	common := []string{
-		"SIDECAR_UPSTREAM_URL=" + fhir.URL + "/fhir", "SIDECAR_CACHE_MAX_ENTRIES=60", "SIDECAR_SHUTDOWN_TIMEOUT=2s",
+		"SIDECAR_UPSTREAM_URL=" + fhir.URL + "/fhir", "SIDECAR_CACHE_MAX_ENTRIES=60", "SIDECAR_CACHE_MAX_AGE=20s", "SIDECAR_SHUTDOWN_TIMEOUT=2s",
 		"SIDECAR_ISSUER_URL=" + w.authority.URL, "SIDECAR_INTROSPECTION_TIMEOUT=500ms",
 		"SIDECAR_ADMIN_TOKEN_FILE=" + filepath.Join(dir, "admin"), "SIDECAR_AUDIT_LOG=" + filepath.Join(dir, "audit"), "SIDECAR_LOG_LEVEL=error",
 	}
@@ -113,12 +110,12 @@ func eventually(t *testing.T, limit time.Duration, what string, ok func() bool) 
 }
 
 // load sends requests of every kind until ctx ends, so that no series stays at
-// nothing.
+// nothing. Both pods get every kind.
 func (w *world) load(ctx context.Context) {
 	client := &http.Client{Timeout: 3 * time.Second}
 	for n := 0; ctx.Err() == nil; n++ {
-		p := w.pods[n%2]
-		token := fmt.Sprintf("good-%d", n%80)
+		p := w.pods[(n+n/40)%2]
+		token := fmt.Sprintf("good-%d", n%50)
 		path, change := "/fhir/Patient/1", func(*http.Request) {}
 		switch n % 40 {
 		case 3:
@@ -132,7 +129,7 @@ func (w *world) load(ctx context.Context) {
 		case 11:
 			path = "/fhir/metadata"
 		case 13:
-			token = "no-patient"
+			token = "many-scopes"
 		case 15:
 			path = "/elsewhere"
 		case 17:
@@ -142,11 +139,8 @@ func (w *world) load(ctx context.Context) {
 			token = fmt.Sprintf("bad-%d", n)
 		case 21:
 			path = "/fhir/../x"
-		case 31:
-			token = fmt.Sprintf("short-%d", n)
-			claims := w.authority.Claims()
-			claims["exp"] = time.Now().Add(2 * time.Second).Unix()
-			w.authority.AddToken(token, claims)
+		case 23, 33: // more of them than there is room for
+			token = fmt.Sprintf("good-%d", n/10%tokens)
 		}
 		w.send(ctx, client, p, path, token, change)
 		if n%400 == 399 {
@@ -184,12 +178,14 @@ func (w *world) misbehave(n int) {
 	w.authority.SetAnswerFor(fmt.Sprintf("bad-%d", n), answers[n/40%len(answers)])
 }
 
-// tokens adds what load sends.
-func (w *world) tokens() {
-	for n := range 80 {
+// tokens are known to the authorization server: good-0 and so on.
+const tokens = 400
+
+func (w *world) addTokens() {
+	for n := range tokens {
 		w.authority.AddToken(fmt.Sprintf("good-%d", n), w.authority.Claims())
 	}
 	claims := w.authority.Claims()
-	claims["patient"] = "Practitioner/1"
-	w.authority.AddToken("no-patient", claims)
+	claims["scope"] = strings.Repeat("patient/Patient.rs ", 300)
+	w.authority.AddToken("many-scopes", claims)
 }

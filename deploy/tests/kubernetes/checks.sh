@@ -133,6 +133,7 @@ check_requests() {
 	check "$way: the challenge is RFC 6750's" challenge "$base"
 	check "$way: metadata needs no token" answers 200 "$base/metadata"
 	check "$way: a path around the base gets 404" answers 404 -header 'Authorization: Bearer active-1' "$2/other"
+	check "$way: by the Service's full name, its dot at the end included" answers 200 "$2.e2e.svc.cluster.local./fhir/metadata"
 }
 
 challenge() {
@@ -163,12 +164,15 @@ check_isolation() {
 	check "the FHIR server's port can't, around the sidecar" refused "$ip:8080"
 	check "the Service has the sidecar's port only" \
 		test "$(kubectl -n e2e get service fhir-fhir-introspection-sidecar -o jsonpath='{.spec.ports[*].targetPort}')" = 8000
+	check "the sidecar says at its admin port that it is ready" ready_metric "$ip:8001"
 	say "  not shown: that the NetworkPolicy is enforced; this cluster's bridge plug-in doesn't"
 }
 
 refused() {
 	! client dial "$1" 2>"$work/refused" && grep -q "connection refused" "$work/refused"
 }
+
+ready_metric() { client get "http://$1/metrics" | grep -x 'introspection_sidecar_ready 1'; }
 
 # check_order: a native sidecar runs before the FHIR server starts.
 check_order() {
@@ -180,6 +184,30 @@ check_order() {
 		test "$(date -d "$sidecar" +%s)" -le "$(date -d "$server" +%s)"
 	check "check, inside the container, finds nothing wrong" \
 		kubectl -n e2e exec "$pod" -c fhir-introspection-sidecar -- /fhir-introspection-sidecar check
+}
+
+# container_ids NAME STATUSES prints what the runtime calls that container in each pod
+# of the release; STATUSES is containerStatuses or initContainerStatuses.
+container_ids() {
+	kubectl -n e2e get pods -l app.kubernetes.io/instance=fhir,app.kubernetes.io/name=fhir-introspection-sidecar -o json |
+		jq -r --arg name "$1" ".items[].status.$2[] | select(.name == \$name) | .containerID" | sed 's#.*://##'
+}
+
+# ended_at ID prints when a container ended, in nanoseconds.
+ended_at() {
+	local at
+	at=$(grep -F " /tasks/exit " "$work/events.log" | sed 's/^[^{]*//' | jq -r --arg id "$1" 'select(.id == $id) | .exited_at')
+	[[ -n $at ]] && date +%s%N -d "$at"
+}
+
+# ended_in_order SERVERS SIDECARS: each FHIR server ended before the sidecar beside it.
+ended_in_order() {
+	local pair server sidecar
+	while read -r pair; do
+		server=$(ended_at "${pair% *}") && sidecar=$(ended_at "${pair#* }") || return 1
+		echo "FHIR server at $server, sidecar at $sidecar"
+		((server < sidecar)) || return 1
+	done < <(paste -d' ' <(echo "$1") <(echo "$2"))
 }
 
 # measure prints figures for docs/operations/sizing.md.

@@ -120,6 +120,7 @@ start_node() {
 		--use-service-account-credentials --leader-elect=false --bind-address=127.0.0.1
 	launch scheduler "$kube/kube-scheduler" --kubeconfig="$work/kubeconfig" --leader-elect=false --bind-address=127.0.0.1
 	await "containerd" 30 ctr -a "$work/containerd.sock" version
+	launch events ctr -a "$work/containerd.sock" -n k8s.io events
 	launch kubelet "$kube/kubelet" --config="$work/kubelet.yaml" --kubeconfig="$work/kubeconfig" \
 		--root-dir="$work/kubelet" --hostname-override=localhost --node-ip=$node_ip --cert-dir="$work/pki"
 	launch proxy "$kube/kube-proxy" --kubeconfig="$work/kubeconfig" --hostname-override=localhost \
@@ -143,7 +144,7 @@ start_cluster() {
 # that crashed.
 stop_cluster() {
 	local name pid task
-	for name in coredns proxy kubelet scheduler controllers apiserver oldest; do
+	for name in coredns proxy kubelet scheduler controllers apiserver oldest events; do
 		stop_part "$name"
 	done
 	for task in $(ctr -a "$work/containerd.sock" -n k8s.io task ls -q 2>/dev/null); do
