@@ -18,7 +18,7 @@ ARGS      ?=
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help build test properties check bench bench-go bench-nginx fuzz demo docs docs-check lint fmt vet cover clean
-.PHONY: image image-test sbom protocols upstreams manifests chart-test dashboards dashboards-pictures e2e-kubernetes guards suites list-suites
+.PHONY: image image-test release-test sbom protocols upstreams manifests chart-test dashboards dashboards-pictures e2e-kubernetes guards suites list-suites
 .PHONY: faults soak soak-short
 
 # Show this list.
@@ -38,6 +38,10 @@ image:
 # Test the image: its content, reproducibility, a run of it, the SBOM.
 image-test:
 	deploy/tests/image/run.sh
+
+# Build a release's archives, checksums and SBOMs, and look at them. Publishes nothing.
+release-test:
+	deploy/tests/release/run.sh
 
 SBOM ?= bin/sbom.spdx.json
 

@@ -20,7 +20,7 @@ const (
 	gap      = 8               // around panels
 	padding  = 10              // in a panel
 	graph    = 170             // height of a graph, without its axis
-	legend   = 70              // and of what stands below
+	legend   = 56              // and of what stands below
 	margin   = 52              // left of a graph, for the axis
 )
 
@@ -149,8 +149,9 @@ func (p panel) graph(lines []line, width, height float64, to time.Time) string {
 			}
 		}
 	}
-	step, top := ticks(top)
 	scale, suffix := units(p.unit, top)
+	step, top := ticks(top * scale)
+	step, top = step/scale, top/scale // round in what the axis is labelled with
 	floor := height + 8
 	y := func(v float64) float64 { return floor - v/top*height }
 	x := func(at float64) float64 {
@@ -179,23 +180,32 @@ func (p panel) graph(lines []line, width, height float64, to time.Time) string {
 	return b.String() + "</svg>"
 }
 
+// draw leaves a gap where there was nothing.
 func (l line) draw(b *strings.Builder, x, y func(float64) float64, filled bool) {
 	var points []string
-	var from, to float64
+	var from, to float64 // of the points, in seconds
+	flush := func() {
+		if filled && points != nil {
+			fmt.Fprintf(b, `<polygon points="%.1f,%.1f %s %.1f,%.1f" fill="%s"/>`, x(from), y(0), strings.Join(points, " "), x(to), y(0), l.colour)
+		}
+		fmt.Fprintf(b, `<polyline points="%s" fill="none" stroke="%s" stroke-width="1.5"/>`, strings.Join(points, " "), l.colour)
+		points = nil
+	}
 	for i, v := range l.values {
 		if !finite(v) {
 			continue
 		}
-		if points == nil {
-			from = x(l.times[i])
+		at := l.times[i]
+		if points != nil && at-to > 3 {
+			flush()
 		}
-		to = x(l.times[i])
-		points = append(points, fmt.Sprintf("%.1f,%.1f", to, y(v)))
+		if points == nil {
+			from = at
+		}
+		to = at
+		points = append(points, fmt.Sprintf("%.1f,%.1f", x(at), y(v)))
 	}
-	if filled && points != nil {
-		fmt.Fprintf(b, `<polygon points="%.1f,%.1f %s %.1f,%.1f" fill="%s"/>`, from, y(0), strings.Join(points, " "), to, y(0), l.colour)
-	}
-	fmt.Fprintf(b, `<polyline points="%s" fill="none" stroke="%s" stroke-width="1.5"/>`, strings.Join(points, " "), l.colour)
+	flush()
 }
 
 // ticks are a round step of an axis and a multiple of it that is not below top.

@@ -5,11 +5,13 @@
 #   run.sh                    all of it, in half a minute
 #   run.sh -screenshots DIR   also draws every row of the dashboard into DIR
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")"
-
 if [[ ${1:-} == -screenshots ]]; then
 	SCREENSHOTS=$(realpath "${2:?-screenshots needs a folder}")
 	export SCREENSHOTS
+fi
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+if [[ -n ${SCREENSHOTS:-} ]]; then
 	type chromium >/dev/null 2>&1 || {
 		apt-get update -qq
 		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core
