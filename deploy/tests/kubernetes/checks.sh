@@ -1,5 +1,6 @@
 # shellcheck shell=bash
-# What is installed, and what must be true of it. Sourced by run.sh.
+# What is installed, and what must be true of it. Sourced by run.sh, which sets
+# $patience: how long anything may take on a machine that is busy with other things.
 
 chart=$root/charts/fhir-introspection-sidecar
 
@@ -17,7 +18,7 @@ prepare_namespace() {
 	kubectl -n e2e create secret generic introspection --from-literal=token=first >/dev/null
 	kubectl -n e2e create secret generic user --from-literal=token=active-1 >/dev/null
 	kubectl -n e2e apply -f "$here/neighbours.yaml" >/dev/null
-	kubectl -n e2e wait --for=condition=Ready pod/authority pod/client --timeout=60s >/dev/null
+	kubectl -n e2e wait --for=condition=Ready pod/authority pod/client --timeout=$patience >/dev/null
 }
 
 # client runs a command of the workloads inside the cluster.
@@ -28,6 +29,7 @@ write_values() {
 		image: {registry: localhost, repository: fhir-introspection-sidecar, tag: e2e, pullPolicy: Never}
 		settings:
 		  introspectionEndpoint: https://authority.e2e.svc.cluster.local/oauth2/introspect
+		  introspectionTimeout: 30s # for a busy machine
 		  logLevel: debug
 		files:
 		  bearerToken: {secret: introspection, key: token}
@@ -48,7 +50,7 @@ write_values() {
 install_standalone() {
 	write_values
 	check "standalone: helm install --wait, Pod Security restricted" \
-		helm -n e2e install fhir "$chart" -f "$work/values.yaml" --wait --timeout 3m
+		helm -n e2e install fhir "$chart" -f "$work/values.yaml" --wait --timeout $patience
 }
 
 # install_included installs a stranger's chart that includes the named templates.
@@ -58,20 +60,21 @@ install_included() {
 	mkdir -p "$stranger/charts"
 	cp -r "$chart" "$stranger/charts/"
 	check "included: a stranger's chart, helm install --wait" \
-		helm -n e2e install included "$stranger" --wait --timeout 3m \
+		helm -n e2e install included "$stranger" --wait --timeout $patience \
 		--set image=localhost/fhir-server:e2e \
 		--set fhir-introspection-sidecar.image.registry=localhost \
 		--set fhir-introspection-sidecar.image.repository=fhir-introspection-sidecar \
 		--set fhir-introspection-sidecar.image.tag=e2e \
 		--set fhir-introspection-sidecar.image.pullPolicy=Never \
 		--set fhir-introspection-sidecar.settings.introspectionEndpoint=https://authority.e2e.svc.cluster.local/oauth2/introspect \
+		--set fhir-introspection-sidecar.settings.introspectionTimeout=30s \
 		--set fhir-introspection-sidecar.files.ca.configMap=authority-ca \
 		--set fhir-introspection-sidecar.files.ca.key=ca.crt
 }
 
 install_ordinary() {
 	check "ordinary container (for clusters before 1.29): helm install --wait" \
-		helm -n e2e install ordinary "$chart" -f "$work/values.yaml" --set native=false --wait --timeout 3m
+		helm -n e2e install ordinary "$chart" -f "$work/values.yaml" --set native=false --wait --timeout $patience
 }
 
 # install_manifests applies the plain manifests and the kustomize example, with the
@@ -98,15 +101,16 @@ install_manifests() {
 			  - target: {kind: Deployment, name: $name}
 			    patch: |-
 			      - {op: add, path: $container/env/-, value: {name: SIDECAR_CA_FILE, value: /ca/ca.crt}}
+			      - {op: add, path: $container/env/-, value: {name: SIDECAR_INTROSPECTION_TIMEOUT, value: 30s}}
 			      - {op: replace, path: $container/env/$endpoint, value: {name: SIDECAR_INTROSPECTION_ENDPOINT, value: "https://authority.e2e.svc.cluster.local/oauth2/introspect"}}
 			      - {op: add, path: $container/volumeMounts/-, value: {name: ca, mountPath: /ca}}
 			      - {op: add, path: /spec/template/spec/volumes/-, value: {name: ca, configMap: {name: authority-ca}}}
 		EOK
 		"$kustomize" build "$work/overlay-$way" >"$work/$way.yaml"
 		check "manifest, $way: applied" kubectl -n e2e apply -f "$work/$way.yaml"
-		check "manifest, $way: rolled out" kubectl -n e2e rollout status "deployment/$name" --timeout=120s
+		check "manifest, $way: rolled out" kubectl -n e2e rollout status "deployment/$name" --timeout=$patience
 		check_requests "manifest, $way" "http://$name"
-		kubectl -n e2e delete -f "$work/$way.yaml" --wait --timeout=90s >/dev/null
+		kubectl -n e2e delete -f "$work/$way.yaml" --wait --timeout=$patience >/dev/null
 	done
 }
 
@@ -124,7 +128,7 @@ answers() {
 check_requests() {
 	local way=$1 base=$2/fhir
 	# The Service's rules follow the pod's readiness a moment later.
-	await "$way" 20 answers 200 "$base/metadata"
+	await "$way" 120 answers 200 "$base/metadata"
 	check "$way: an active token reads Patients from the FHIR server" \
 		answers 200 -header 'Authorization: Bearer active-1' "$base/Patient"
 	check "$way: the FHIR server gets the launch context, and nothing forged" launch_context "$base"
@@ -234,7 +238,7 @@ serving_after() {
 check_helm_test() { check "helm test: active, junk and no token" helm_test; }
 
 helm_test() {
-	helm -n e2e test fhir --timeout 60s --logs 2>&1 | tee "$work/helm-test.log"
+	helm -n e2e test fhir --timeout $patience --logs 2>&1 | tee "$work/helm-test.log"
 	grep -q 'active-token: status 200, want 200' "$work/helm-test.log" &&
 		grep -q 'junk-token: status 401, want 401' "$work/helm-test.log" &&
 		grep -q 'no-token: status 401, want 401' "$work/helm-test.log"
@@ -243,7 +247,8 @@ helm_test() {
 # check_versions asks the newest and the oldest API server whether they take all
 # manifests.
 check_versions() {
-	local name
+	local name old_apiserver
+	old_apiserver=$("$here/tools.sh" "$oldest" kube-apiserver)/kube-apiserver
 	mkdir -p "$work/rendered"
 	cp "$work/native.yaml" "$work/ordinary.yaml" "$work/kustomize.yaml" "$work/rendered/"
 	render() { "$helm_binary" template "$@" -n e2e --skip-tests; }
@@ -253,7 +258,7 @@ check_versions() {
 	render included "$work/stranger" --kube-version "$oldest" >"$work/rendered/included.yaml"
 	start_apiserver oldest "$old_apiserver" 7443 http://127.0.0.1:2379
 	sed 's/:6443/:7443/' "$work/kubeconfig" >"$work/kubeconfig-oldest"
-	await "the API server $oldest" 60 old_kubectl get --raw /readyz
+	await "the API server $oldest" 300 old_kubectl get --raw /readyz
 	old_kubectl create namespace e2e >/dev/null
 	for name in "$work"/rendered/*.yaml; do
 		check "$newest takes $(basename "$name" .yaml)" kubectl -n e2e apply --dry-run=server --validate=strict -f "$name"

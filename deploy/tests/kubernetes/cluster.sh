@@ -119,7 +119,7 @@ start_node() {
 		--service-account-private-key-file="$work/service-accounts.key" \
 		--use-service-account-credentials --leader-elect=false --bind-address=127.0.0.1
 	launch scheduler "$kube/kube-scheduler" --kubeconfig="$work/kubeconfig" --leader-elect=false --bind-address=127.0.0.1
-	await "containerd" 30 ctr -a "$work/containerd.sock" version
+	await "containerd" 300 ctr -a "$work/containerd.sock" version
 	launch events ctr -a "$work/containerd.sock" -n k8s.io events
 	launch kubelet "$kube/kubelet" --config="$work/kubelet.yaml" --kubeconfig="$work/kubeconfig" \
 		--root-dir="$work/kubelet" --hostname-override=localhost --node-ip=$node_ip --cert-dir="$work/pki"
@@ -134,10 +134,10 @@ start_cluster() {
 	make_network
 	write_configuration
 	start_api
-	await "the API server" 120 kubectl get --raw /readyz
+	await "the API server" 300 kubectl get --raw /readyz
 	start_node
-	await "the default service account" 60 kubectl get serviceaccount default
-	await "the node" 90 kubectl wait --for=condition=Ready node/localhost --timeout=1s
+	await "the default service account" 300 kubectl get serviceaccount default
+	await "the node" 300 kubectl wait --for=condition=Ready node/localhost --timeout=1s
 }
 
 # stop_cluster ends everything that a run with the same $work started, also one

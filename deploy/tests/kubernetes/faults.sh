@@ -28,11 +28,11 @@ nothing_lost() {
 	}
 }
 
-# only_lost: whatever went wrong was a connection or a 502/503 in between, never
-# another answer, and most requests were answered.
+# only_lost PERCENT: whatever went wrong was a connection or a 502/503 in between,
+# never another answer, and so many requests at least were answered.
 only_lost() {
 	(($(count other_status) + $(count wrong_patient) + $(count let_through) == 0 &&
-		$(count ok) * 2 > $(count sent) && $(count sent) > 500)) || {
+		$(count ok) * 100 > $(count sent) * $1 && $(count sent) > 500)) || {
 		cat "$work/tally"
 		return 1
 	}
@@ -52,16 +52,18 @@ restarts() {
 		-o jsonpath='{range .items[*]}{.status.initContainerStatuses[0].restartCount}{"\n"}{end}' | sort -n | tail -1
 }
 
+restarted() { (($(restarts) > 0)); }
+
 # fault_kill: the kubelet starts a killed sidecar again. Until then nothing answers;
 # nothing is let through either.
 fault_kill() {
 	local pid
 	pid=$(sidecar_pids | head -1)
-	check "kill -9 of the sidecar under load" under_load 12 kill -9 "$pid"
+	check "kill -9 of the sidecar under load" under_load 15 kill -9 "$pid"
 	say "  $(cat "$work/tally")"
-	check "  only connections were lost meanwhile" only_lost
-	check "  the kubelet started it again" test "$(restarts)" -ge 1
-	check "  it answers again" await "an answer" 30 answers 200 -header 'Authorization: Bearer active-1' "$base/Patient"
+	check "  only connections were lost meanwhile" only_lost 30
+	check "  the kubelet started it again" await "a restart" 120 restarted
+	check "  it answers again" await "an answer" 120 answers 200 -header 'Authorization: Bearer active-1' "$base/Patient"
 }
 
 # fault_rotation: the Secret with the sidecar's token changes. Both tokens are good
@@ -81,7 +83,7 @@ rotate() {
 	kubectl -n e2e create secret generic introspection --from-literal=token=second --dry-run=client -o yaml |
 		kubectl -n e2e apply -f -
 	# The projected volume follows within the kubelet's sync period.
-	await "the new token in the pod" 25 in_pod_token second
+	await "the new token in the pod" 120 in_pod_token second
 	client get -method DELETE "$1/bearers/first"
 }
 
@@ -94,15 +96,15 @@ in_pod_token() {
 # fault_rolling_update: two replicas get a new image, then the old one back.
 fault_rolling_update() {
 	local servers sidecars
-	helm -n e2e upgrade fhir "$chart" -f "$work/values.yaml" --set replicas=2 --wait --timeout 3m >/dev/null
+	helm -n e2e upgrade fhir "$chart" -f "$work/values.yaml" --set replicas=2 --wait --timeout $patience >/dev/null
 	servers=$(container_ids server containerStatuses)
 	sidecars=$(container_ids fhir-introspection-sidecar initContainerStatuses)
 	check "rolling update of two replicas under load" under_load 60 \
-		helm -n e2e upgrade fhir "$chart" -f "$work/values.yaml" --set replicas=2 --set image.tag=next --wait --timeout 3m
+		helm -n e2e upgrade fhir "$chart" -f "$work/values.yaml" --set replicas=2 --set image.tag=next --wait --timeout $patience
 	say "  $(cat "$work/tally")"
 	check "  nothing was lost" nothing_lost
-	check "  the FHIR servers ended before their sidecars" await "their end" 90 ended_in_order "$servers" "$sidecars"
-	check "rollback under load" under_load 60 helm -n e2e rollback fhir --wait --timeout 3m
+	check "  the FHIR servers ended before their sidecars" await "their end" 120 ended_in_order "$servers" "$sidecars"
+	check "rollback under load" under_load 60 helm -n e2e rollback fhir --wait --timeout $patience
 	say "  $(cat "$work/tally")"
 	check "  nothing was lost" nothing_lost
 }
@@ -112,12 +114,13 @@ fault_rolling_update() {
 # asking.
 fault_out_of_memory() {
 	helm -n e2e upgrade fhir "$chart" -f "$work/values.yaml" --set resources.limits.memory=48Mi --set goMemLimit=off \
-		--set 'env[0].name=GOGC' --set-string 'env[0].value=off' --wait --timeout 3m >/dev/null
+		--set 'env[0].name=GOGC' --set-string 'env[0].value=off' --wait --timeout $patience >/dev/null
 	check "out of memory under load" under_load 20 extra_load
 	say "  $(cat "$work/tally"), restarts of the sidecar: $(restarts)"
-	check "  the kernel ended it" out_of_memory
-	check "  only connections were lost meanwhile" only_lost
-	helm -n e2e upgrade fhir "$chart" -f "$work/values.yaml" --wait --timeout 3m >/dev/null
+	check "  the kernel ended it" await "the news of that" 120 out_of_memory
+	# Each restart is held back longer than the one before.
+	check "  only connections were lost meanwhile" only_lost 10
+	helm -n e2e upgrade fhir "$chart" -f "$work/values.yaml" --wait --timeout $patience >/dev/null
 }
 
 out_of_memory() {

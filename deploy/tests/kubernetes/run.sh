@@ -13,6 +13,7 @@ oldest=1.29.15
 coredns_version=1.15.0
 work=${E2E_DIR:-/tmp/fhir-introspection-sidecar-e2e}
 netns=fis-e2e
+patience=600s
 began=$SECONDS
 passed=0 failed=0
 
@@ -97,7 +98,6 @@ install_packages
 say "tools"
 kube=$("$here/tools.sh" $newest kube-apiserver kube-controller-manager kube-scheduler kubelet kubectl kube-proxy)
 coredns=$("$here/tools.sh" $coredns_version coredns)/coredns
-old_apiserver=$("$here/tools.sh" $oldest kube-apiserver)/kube-apiserver
 helm_binary=$("$root/deploy/tests/tool.sh" helm)
 kustomize=$("$root/deploy/tests/tool.sh" kustomize)
 helm() { KUBECONFIG=$work/kubeconfig in_cluster "$helm_binary" "$@"; }

@@ -17,7 +17,7 @@ import (
 
 func newClient() *http.Client {
 	return &http.Client{
-		Timeout: 20 * time.Second,
+		Timeout: 60 * time.Second,
 		Transport: &http.Transport{
 			// The authorization server's certificate is the sidecar's to check.
 			TLSClientConfig:     &tls.Config{InsecureSkipVerify: true},
@@ -61,7 +61,7 @@ func get(args []string) error {
 
 // dial tells whether a TCP connection can be made.
 func dial(args []string) error {
-	c, err := net.DialTimeout("tcp", args[0], 3*time.Second)
+	c, err := net.DialTimeout("tcp", args[0], 10*time.Second)
 	if err != nil {
 		return err
 	}
