@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -39,6 +40,9 @@ type exchange struct {
 	match         mux.RouteMatch
 	values        [maxSetHeaders]string
 	valuesUsed    int
+	in            http.Request // the client's, with the exchange as its context
+	out           http.Request // the FHIR server's, when it is relayed
+	outURL        url.URL
 }
 
 // maxSetHeaders is how many headers the proxy itself may set upstream: the

@@ -3,7 +3,6 @@ package proxy
 import (
 	"errors"
 	"log/slog"
-	"maps"
 	"net"
 	"net/http"
 	"net/http/httputil"
@@ -93,25 +92,30 @@ func (x *exchange) readPeer(address string, trusted []netip.Prefix) {
 	}
 }
 
-// newReverseProxy returns the part that speaks HTTP with the FHIR server.
-func (p *Proxy) newReverseProxy() *httputil.ReverseProxy {
+// newTransport returns what holds the connections to the FHIR server.
+func (p *Proxy) newTransport() *directTransport {
 	dialer := &net.Dialer{Timeout: upstreamDialTimeout, KeepAlive: 30 * time.Second}
+	return newDirectTransport(p.config.Upstream, &http.Transport{
+		DialContext:            dialer.DialContext,
+		DisableCompression:     true, // or Go would ask for gzip and unpack it
+		MaxIdleConns:           maxIdleUpstream,
+		MaxIdleConnsPerHost:    maxIdleUpstream,
+		IdleConnTimeout:        upstreamIdleTimeout,
+		ResponseHeaderTimeout:  p.config.UpstreamHeaderTimeout,
+		ExpectContinueTimeout:  time.Second,
+		MaxResponseHeaderBytes: maxUpstreamHeader,
+	})
+}
+
+// newReverseProxy returns the part that speaks HTTP with the FHIR server.
+func (p *Proxy) newReverseProxy(transport http.RoundTripper) *httputil.ReverseProxy {
 	return &httputil.ReverseProxy{
 		Rewrite:        p.rewrite,
 		ModifyResponse: p.modifyResponse,
 		ErrorHandler:   p.upstreamFailed,
 		BufferPool:     &bufferPool{},
 		ErrorLog:       slog.NewLogLogger(slog.DiscardHandler, slog.LevelInfo), // upstreamFailed tells all
-		Transport: newDirectTransport(p.config.Upstream, &http.Transport{
-			DialContext:            dialer.DialContext,
-			DisableCompression:     true, // or Go would ask for gzip and unpack it
-			MaxIdleConns:           maxIdleUpstream,
-			MaxIdleConnsPerHost:    maxIdleUpstream,
-			IdleConnTimeout:        upstreamIdleTimeout,
-			ResponseHeaderTimeout:  p.config.UpstreamHeaderTimeout,
-			ExpectContinueTimeout:  time.Second,
-			MaxResponseHeaderBytes: maxUpstreamHeader,
-		}),
+		Transport:      transport,
 	}
 }
 
@@ -128,7 +132,11 @@ func (p *Proxy) forward(x *exchange, r *http.Request) {
 		// net/http holds the answer back until the client has sent its body.
 		_ = http.NewResponseController(x.w).EnableFullDuplex()
 	}
-	p.reverse.ServeHTTP(x, r)
+	if p.relays(r) {
+		p.relay(x, r)
+	} else {
+		p.reverse.ServeHTTP(x, r)
+	}
 	if len(x.Header()) > 0 {
 		p.family.removeTrailers(x.Header())
 	}
@@ -165,10 +173,6 @@ func (p *Proxy) rewrite(pr *httputil.ProxyRequest) {
 		h["Authorization"] = authorization
 	}
 	if x.response != nil {
-		// One map of the right size is cheaper than one that grows twice.
-		h = make(http.Header, len(h)+len(p.config.Headers))
-		maps.Copy(h, pr.Out.Header)
-		pr.Out.Header = h
 		p.setContext(h, x)
 	}
 }

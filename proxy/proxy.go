@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -66,6 +67,8 @@ type Proxy struct {
 	family   family
 	routes   *mux.Router
 	reverse  *httputil.ReverseProxy
+	direct   bool      // GET and HEAD go over directTransport
+	headers  sync.Pool // of http.Header, for relay
 	metrics  *metrics
 	hop      string // stands in every request that this process has forwarded
 	draining atomic.Bool
@@ -104,7 +107,9 @@ func New(config Config) (*Proxy, error) {
 		}
 		p.public[path] = true
 	}
-	p.reverse = p.newReverseProxy()
+	transport := p.newTransport()
+	p.direct = transport.host != ""
+	p.reverse = p.newReverseProxy(transport)
 	p.routes = p.newRoutes()
 	return p, nil
 }
@@ -139,7 +144,8 @@ func (p *Proxy) newRoutes() *mux.Router {
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := p.newExchange(w, r)
 	p.startSpan(x, r.Header)
-	r = r.WithContext(x)
+	x.in = *r.WithContext(x)
+	r = &x.in
 	defer p.finish(x, r)
 	p.strip(x, r)
 	// The last route matches everything.
