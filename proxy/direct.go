@@ -167,26 +167,25 @@ func (t *directTransport) closeOldest(n int) {
 }
 
 // writeRequest writes the bytes that http.Transport would, but doesn't sort the
-// fields, which costs more than writing them.
+// fields, which costs more than writing them. What it has written when it fails
+// must not be sent.
 func writeRequest(w *bytes.Buffer, r *http.Request) error {
-	for name, values := range r.Header {
-		if !isToken(name) {
-			return errors.New("invalid header name")
-		}
-		for _, value := range values {
-			if strings.ContainsFunc(value, isNoValue) {
-				return fmt.Errorf("invalid value of header %s", name)
-			}
-		}
-	}
 	target := r.URL.RequestURI()
 	if !isPlainHost(r.Host) || strings.ContainsFunc(target, isControl) || len(r.Header["User-Agent"]) != 1 {
+		for name, values := range r.Header {
+			if err := checkField(name, values); err != nil {
+				return err
+			}
+		}
 		return r.Write(w) // which knows what to do
 	}
 	for _, s := range [...]string{r.Method, " ", target, " HTTP/1.1\r\nHost: ", r.Host, "\r\n"} {
 		w.WriteString(s)
 	}
 	for name, values := range r.Header {
+		if err := checkField(name, values); err != nil {
+			return err
+		}
 		switch name {
 		case "Host", "Content-Length", "Transfer-Encoding", "Trailer": // say nothing about this request
 			continue
@@ -196,12 +195,28 @@ func writeRequest(w *bytes.Buffer, r *http.Request) error {
 			}
 		}
 		for _, value := range values {
-			for _, s := range [...]string{name, ": ", strings.Trim(value, " \t"), "\r\n"} {
-				w.WriteString(s)
-			}
+			b := append(append(w.AvailableBuffer(), name...), ": "...)
+			w.Write(append(append(b, strings.Trim(value, " \t")...), "\r\n"...))
 		}
 	}
 	w.WriteString("\r\n")
+	return nil
+}
+
+// checkField returns an error for what http.Transport wouldn't send.
+func checkField(name string, values []string) error {
+	if !isToken(name) {
+		return errors.New("invalid header name")
+	}
+	for _, value := range values {
+		for i := range len(value) {
+			if c := value[i]; isControl(rune(c)) && c != '\t' {
+				// It would end the value, or is read differently by different servers
+				// (RFC 9110 §5.5).
+				return fmt.Errorf("invalid value of header %s", name)
+			}
+		}
+	}
 	return nil
 }
 
@@ -216,10 +231,6 @@ func isToken(name string) bool {
 }
 
 func isControl(c rune) bool { return c < ' ' || c == 0x7f }
-
-// isNoValue holds for what would end a value, or is read differently by
-// different servers (RFC 9110 §5.5).
-func isNoValue(c rune) bool { return isControl(c) && c != '\t' }
 
 // isPlainHost reports whether a host needs neither Punycode nor brackets.
 func isPlainHost(host string) bool {
