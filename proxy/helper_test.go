@@ -24,6 +24,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/lane"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files")
@@ -198,8 +199,14 @@ func (o *observed) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	o.Handler.ServeHTTP(w, r)
 }
 
-// newStack starts everything. The FHIR base is /fhir.
+// newStack starts everything, as it is in the program. The FHIR base is /fhir.
 func newStack(t *testing.T, options ...func(*Config)) *stack {
+	t.Helper()
+	return newStackBehind(t, func(l net.Listener, s *http.Server) net.Listener { return lane.New(l, s) }, options...)
+}
+
+// newStackBehind lets front stand before the server.
+func newStackBehind(t *testing.T, front func(net.Listener, *http.Server) net.Listener, options ...func(*Config)) *stack {
 	t.Helper()
 	s := &stack{
 		T: t, upstream: newUpstream(t), verdicts: newVerdicts(t),
@@ -230,9 +237,11 @@ func newStack(t *testing.T, options ...func(*Config)) *stack {
 	}
 	s.served = &observed{Handler: p, done: make(chan struct{}, 1000)}
 	server := &http.Server{
-		Handler: s.served, DisableGeneralOptionsHandler: true,
+		Handler: s.served, DisableGeneralOptionsHandler: true, ReadHeaderTimeout: 2 * deadline, IdleTimeout: 2 * deadline,
 		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelInfo),
 	}
+	s.address = listener.Addr().String()
+	listener = front(listener, server)
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
@@ -240,10 +249,15 @@ func newStack(t *testing.T, options ...func(*Config)) *stack {
 	}()
 	t.Cleanup(func() {
 		_ = server.Close()
+		if l, ok := listener.(*lane.Listener); ok {
+			now, cancel := context.WithCancel(context.Background())
+			cancel()
+			_ = l.Wait(now)
+		}
 		p.CloseIdleConnections()
 		<-ended
 	})
-	s.proxy, s.address = p, listener.Addr().String()
+	s.proxy = p
 	return s
 }
 

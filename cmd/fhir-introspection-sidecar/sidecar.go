@@ -18,6 +18,7 @@ import (
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cache"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/lane"
 )
 
 const (
@@ -85,6 +86,11 @@ func (sc *sidecar) serve(ctx context.Context) error {
 	defer runtime.KeepAlive(ballast)
 	data = limit(data, clientPlaces(descriptorLimit()))
 	dataServer, adminServer := sc.dataServer(), sc.adminServer()
+	var plain *lane.Listener
+	if sc.tls == nil {
+		plain = lane.New(data, dataServer)
+		data = plain
+	}
 	// The loops outlive the signal: requests in flight still need a credential.
 	loops, stopLoops := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopLoops()
@@ -103,7 +109,7 @@ func (sc *sidecar) serve(ctx context.Context) error {
 	})
 	group.Go(func() error {
 		<-failed.Done() // by the signal or by a server
-		err := errors.Join(sc.drain(ctx, dataServer), adminServer.Close())
+		err := errors.Join(sc.drain(ctx, dataServer, plain), adminServer.Close())
 		sc.awaitHandlers()
 		stopLoops()
 		return err
@@ -144,7 +150,7 @@ func ended(err error) error {
 // drain lets requests finish: first readiness goes red and clients are asked to
 // leave their connections, while the delay gives load balancers time to see it;
 // then the listener closes and what is in flight gets the timeout.
-func (sc *sidecar) drain(ctx context.Context, server *http.Server) error {
+func (sc *sidecar) drain(ctx context.Context, server *http.Server, plain *lane.Listener) error {
 	told := sc.leave()
 	sc.logger.Info("draining", "delay", sc.settings.ShutdownDelay.String(), "timeout", sc.settings.ShutdownTimeout.String())
 	// Asked to end, not failed; and nobody waits twice.
@@ -153,7 +159,11 @@ func (sc *sidecar) drain(ctx context.Context, server *http.Server) error {
 	}
 	timeout, cancel := context.WithTimeout(context.WithoutCancel(ctx), sc.settings.ShutdownTimeout)
 	defer cancel()
-	if err := server.Shutdown(timeout); err != nil {
+	err := server.Shutdown(timeout)
+	if plain != nil {
+		err = errors.Join(err, plain.Wait(timeout))
+	}
+	if err != nil {
 		_ = server.Close()
 		return fmt.Errorf("requests were cut off after SIDECAR_SHUTDOWN_TIMEOUT: %w", err)
 	}

@@ -1,0 +1,233 @@
+package lane
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// maxHead is how long a plain head may be.
+	maxHead = 8 << 10
+
+	// prompt is how long a head may take from its first byte to its last.
+	prompt = 100 * time.Millisecond
+
+	// watchAfter is when to begin to look whether the client is still there.
+	watchAfter = 10 * time.Millisecond
+)
+
+// The states of a connection.
+const (
+	idle int32 = iota
+	busy
+	closed
+)
+
+// conn is a connection that was plain so far. One goroutine owns it; another one
+// watches the client while an answer takes long.
+type conn struct {
+	*net.TCPConn
+	l       *Listener
+	state   atomic.Int32
+	ctx     context.Context //nolint:containedctx // ends with the connection
+	cancel  context.CancelFunc
+	read    []byte // and not answered yet
+	wakes   time.Time
+	remote  string
+	request http.Request
+	header  http.Header
+	values  []string
+	writer  writer
+	timer   *time.Timer
+
+	mu        sync.Mutex
+	answering bool
+	watch     chan int // gets how much more was read
+}
+
+func newConn(l *Listener, tcp *net.TCPConn) *conn {
+	c := &conn{
+		TCPConn: tcp, l: l, read: make([]byte, 0, maxHead), header: http.Header{}, remote: tcp.RemoteAddr().String(),
+	}
+	c.ctx, c.cancel = context.WithCancel(context.WithValue(l.base, http.LocalAddrContextKey, tcp.LocalAddr()))
+	c.writer = writer{c: c, header: http.Header{}}
+	c.timer = time.AfterFunc(time.Hour, c.watchClient)
+	return c
+}
+
+func (c *conn) serve() {
+	defer c.l.end(c)
+	defer c.cancel()
+	defer c.timer.Stop()
+	defer c.catch()
+	c.wakes = time.Now().Add(c.l.server.ReadHeaderTimeout)
+	_ = c.SetReadDeadline(c.wakes)
+	for {
+		n, ok := c.awaitHead()
+		if !ok {
+			break
+		}
+		if !c.state.CompareAndSwap(idle, busy) || !c.answer(n) {
+			_ = c.Close()
+			return
+		}
+		c.state.Store(idle)
+		if !c.l.isOpen() { // which closeIdle has not found idle
+			_ = c.Close()
+			return
+		}
+		c.stayAwake()
+	}
+	c.leave()
+}
+
+// leave ends the lane of a connection that is over or not plain.
+func (c *conn) leave() {
+	if len(c.read) == 0 || !c.state.CompareAndSwap(idle, busy) {
+		_ = c.Close()
+		return
+	}
+	_ = c.SetReadDeadline(time.Time{})
+	c.l.hand(&replayed{Conn: c.TCPConn, tcp: c.TCPConn, first: c.read}, nil)
+}
+
+// replayed is a connection of which something was read already. It has no
+// methods of a TCPConn that would pass over that.
+type replayed struct {
+	net.Conn
+	tcp   *net.TCPConn
+	first []byte
+}
+
+// Read implements net.Conn.
+func (r *replayed) Read(p []byte) (int, error) {
+	if len(r.first) == 0 {
+		return r.Conn.Read(p)
+	}
+	n := copy(p, r.first)
+	if r.first = r.first[n:]; len(r.first) == 0 {
+		r.first = nil
+	}
+	return n, nil
+}
+
+// CloseWrite is what an http.Server looks for when it has answered before it has
+// read everything.
+func (r *replayed) CloseWrite() error { return r.tcp.CloseWrite() }
+
+// stayAwake puts off the end of an idle connection, but not again and again for
+// next to nothing.
+func (c *conn) stayAwake() {
+	timeout := c.l.server.IdleTimeout
+	until := time.Now().Add(timeout)
+	if gain := until.Sub(c.wakes); gain < 0 || gain > timeout/64 {
+		c.wakes = until
+		_ = c.SetReadDeadline(until)
+	}
+}
+
+// awaitHead waits for a plain head, parses it and returns its length.
+func (c *conn) awaitHead() (n int, ok bool) {
+	for n = headEnd(c.read); n < 0; n = headEnd(c.read) {
+		if len(c.read) == cap(c.read) {
+			return 0, false
+		}
+		if len(c.read) > 0 && time.Until(c.wakes) > prompt {
+			c.wakes = time.Now().Add(prompt)
+			_ = c.SetReadDeadline(c.wakes)
+		}
+		more, err := c.TCPConn.Read(c.read[len(c.read):cap(c.read)])
+		c.read = c.read[:len(c.read)+more]
+		if err != nil {
+			return 0, false
+		}
+	}
+	clear(c.header)
+	r := &c.request
+	*r = http.Request{Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: c.header, Body: http.NoBody, RemoteAddr: c.remote}
+	*r = *r.WithContext(c.ctx)
+	clear(c.values)
+	c.values, ok = parse(string(c.read[:n]), r, c.values[:0])
+	return n, ok
+}
+
+// answer answers the request, whose head has n bytes, and reports whether
+// another one may come.
+func (c *conn) answer(n int) bool {
+	c.mu.Lock()
+	c.answering = true
+	c.mu.Unlock()
+	c.timer.Reset(watchAfter)
+	c.writer.begin(c.request.Method == http.MethodHead)
+	c.l.server.Handler.ServeHTTP(&c.writer, &c.request)
+	ok := c.writer.finish()
+	c.stopWatching()
+	c.read = c.read[:copy(c.read, c.read[n:])]
+	return ok && c.ctx.Err() == nil
+}
+
+// watchClient ends the context when the client leaves. Whatever else it sends is
+// kept; then it is taken to be still there.
+func (c *conn) watchClient() {
+	c.mu.Lock()
+	if !c.answering || len(c.read) == cap(c.read) {
+		c.mu.Unlock()
+		return
+	}
+	watch := make(chan int, 1)
+	c.watch = watch
+	_ = c.SetReadDeadline(time.Time{})
+	c.mu.Unlock()
+	n, err := c.TCPConn.Read(c.read[len(c.read):cap(c.read)])
+	c.mu.Lock()
+	if err != nil && c.answering {
+		c.cancel()
+	}
+	c.mu.Unlock()
+	watch <- n
+}
+
+func (c *conn) stopWatching() {
+	c.timer.Stop()
+	c.mu.Lock()
+	c.answering = false
+	watch := c.watch
+	c.watch = nil
+	c.mu.Unlock()
+	if watch == nil {
+		return
+	}
+	_ = c.SetReadDeadline(time.Unix(1, 0))
+	c.read = c.read[:len(c.read)+<-watch]
+	c.wakes = time.Time{}
+}
+
+// closeIdle closes the connection unless it is answering.
+func (c *conn) closeIdle() {
+	if c.state.CompareAndSwap(idle, closed) {
+		_ = c.Close()
+	}
+}
+
+func (c *conn) abort() {
+	c.cancel()
+	_ = c.Close()
+}
+
+// catch ends the connection after a panic, as http.Server does.
+func (c *conn) catch() {
+	p := recover()
+	if p == nil {
+		return
+	}
+	c.stopWatching()
+	_ = c.Close()
+	if p != http.ErrAbortHandler { //nolint:errorlint // it is thrown as it is
+		c.l.server.ErrorLog.Printf("http: panic serving %v: %v\n%s", c.remote, p, debug.Stack())
+	}
+}
