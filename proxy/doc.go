@@ -15,7 +15,7 @@
 //
 // The FHIR server may believe the context headers, provided it can be reached
 // through this handler only: every inbound header whose name could be read as
-// one of them is removed on every route, and they are set in
-// httputil.ReverseProxy's Rewrite, after the headers that the client nominated
-// as hop-by-hop are gone.
+// one of them is removed on every route, and they are set in rewrite, after the
+// headers that the client nominated as hop-by-hop are gone. It is called by
+// httputil.ReverseProxy, or by relay, which does the same for GET and HEAD.
 package proxy

@@ -486,7 +486,8 @@ func TestTimeouts(t *testing.T) {
 		f.ends(r)
 	})
 	t.Run("slow head", func(t *testing.T) {
-		f := newFront(t, true, describe, func(s *http.Server) { s.ReadHeaderTimeout = short })
+		// Long enough for the first bytes to come before it ends.
+		f := newFront(t, true, describe, func(s *http.Server) { s.ReadHeaderTimeout = 10 * short })
 		c := f.dial()
 		f.send(c, plainRequest[:20])
 		if _, err := io.ReadAll(c); err != nil { // it may say 408
