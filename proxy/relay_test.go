@@ -64,7 +64,7 @@ func TestPlainIsAsUsual(t *testing.T) {
 		t.Helper()
 		plain := newStack(t, options...)
 		usual := newStackBehind(t, func(l net.Listener, _ *http.Server) net.Listener { return l }, options...)
-		usual.proxy.direct = false
+		usual.proxy.direct, usual.proxy.hop = false, plain.proxy.hop
 		got, want := plain.exchanged(raw, answer, ends), usual.exchanged(raw, answer, ends)
 		if emptyStream.MatchString(got.client) {
 			// ReverseProxy sends the head of a stream from a goroutine of its own,

@@ -62,8 +62,8 @@ var outsideCmd = map[string][]string{
 }
 
 const (
-	maxPackages   = 9
-	maxInterfaces = 2 // Introspector, and room for one more with two implementations
+	maxPackages   = 9 // eight, and the test kit, which never ships
+	maxInterfaces = 2 // Introspector, and what lane wants of a connection
 )
 
 // layout collects what the whole tree is counted for.

@@ -2,7 +2,10 @@ package main
 
 import (
 	"net"
+	"net/http"
 	"sync"
+
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/lane"
 )
 
 // ownDescriptors are kept for probes, scrapes, files and calls to the authorization
@@ -17,6 +20,18 @@ const manyDescriptors = 1 << 21
 // would end the process, and the flood find the next one. A request needs a second
 // descriptor, for the FHIR server.
 func clientPlaces(descriptors int) int { return max(1, (descriptors-ownDescriptors)/2) }
+
+// dataListener bounds the connections that clients may have. Unless they speak
+// TLS, plain requests on them are answered before server sees them: then there is a
+// lane to wait for at the end.
+func dataListener(ln net.Listener, server *http.Server, tls bool) (net.Listener, *lane.Listener) {
+	ln = limit(ln, clientPlaces(descriptorLimit()))
+	if tls {
+		return ln, nil
+	}
+	plain := lane.New(ln, server)
+	return plain, plain
+}
 
 // limitedListener accepts while it has places. Who comes later waits in the
 // kernel's queue.

@@ -3,9 +3,12 @@ package main
 import (
 	"errors"
 	"io"
+	"log"
 	"net"
+	"net/http"
 	"os/exec"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -15,6 +18,47 @@ func TestClientPlaces(t *testing.T) {
 		if got := clientPlaces(descriptors); got != want {
 			t.Errorf("%d descriptors: %d places, want %d", descriptors, got, want)
 		}
+	}
+}
+
+// TestDataListener: the http.Server sees no connection as long as requests on it are
+// plain, unless it speaks TLS.
+func TestDataListener(t *testing.T) {
+	for _, tls := range []bool{false, true} {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var seen atomic.Int32
+		server := &http.Server{
+			Handler:           http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }),
+			ReadHeaderTimeout: patience, IdleTimeout: patience, ErrorLog: log.New(io.Discard, "", 0),
+			ConnState: func(_ net.Conn, state http.ConnState) {
+				if state == http.StateNew {
+					seen.Add(1)
+				}
+			},
+		}
+		data, plain := dataListener(ln, server, tls)
+		if tls != (plain == nil) {
+			t.Errorf("TLS %t, lane %v", tls, plain)
+		}
+		ended := make(chan error)
+		go func() { ended <- server.Serve(data) }()
+		client := dial(t, ln.Addr().String())
+		for _, c := range []struct {
+			line string
+			seen bool
+		}{{"GET /", tls}, {"HEAD /", tls}, {"POST /", true}, {"GET /", true}} {
+			if a, err := client.do(request(c.line)); err != nil || a.status != http.StatusNoContent {
+				t.Errorf("%s: %v %v", c.line, err, a)
+			}
+			if got := seen.Load() > 0; got != c.seen {
+				t.Errorf("TLS %t, after %s: the server has seen the connection: %t", tls, c.line, got)
+			}
+		}
+		_ = server.Close()
+		<-ended
 	}
 }
 

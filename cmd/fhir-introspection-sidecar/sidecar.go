@@ -84,13 +84,8 @@ func (sc *sidecar) serve(ctx context.Context) error {
 	// requests. The ballast is never touched: it takes address space, no memory.
 	ballast := make([]byte, gcBallast)
 	defer runtime.KeepAlive(ballast)
-	data = limit(data, clientPlaces(descriptorLimit()))
 	dataServer, adminServer := sc.dataServer(), sc.adminServer()
-	var plain *lane.Listener
-	if sc.tls == nil {
-		plain = lane.New(data, dataServer)
-		data = plain
-	}
+	data, plain := dataListener(data, dataServer, sc.tls != nil)
 	// The loops outlive the signal: requests in flight still need a credential.
 	loops, stopLoops := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopLoops()

@@ -2,7 +2,6 @@ package lane
 
 import (
 	"context"
-	"net"
 	"net/http"
 	"runtime/debug"
 	"sync"
@@ -31,7 +30,7 @@ const (
 // conn is a connection that was plain so far. One goroutine owns it; another one
 // watches the client while an answer takes long.
 type conn struct {
-	*net.TCPConn
+	stream
 	l       *Listener
 	state   atomic.Int32
 	ctx     context.Context //nolint:containedctx // ends with the connection
@@ -50,11 +49,11 @@ type conn struct {
 	watch     chan int // gets how much more was read
 }
 
-func newConn(l *Listener, tcp *net.TCPConn) *conn {
+func newConn(l *Listener, s stream) *conn {
 	c := &conn{
-		TCPConn: tcp, l: l, read: make([]byte, 0, maxHead), header: http.Header{}, remote: tcp.RemoteAddr().String(),
+		stream: s, l: l, read: make([]byte, 0, maxHead), header: http.Header{}, remote: s.RemoteAddr().String(),
 	}
-	c.ctx, c.cancel = context.WithCancel(context.WithValue(l.base, http.LocalAddrContextKey, tcp.LocalAddr()))
+	c.ctx, c.cancel = context.WithCancel(context.WithValue(l.base, http.LocalAddrContextKey, s.LocalAddr()))
 	c.writer = writer{c: c, header: http.Header{}}
 	c.timer = time.AfterFunc(time.Hour, c.watchClient)
 	return c
@@ -93,21 +92,19 @@ func (c *conn) leave() {
 		return
 	}
 	_ = c.SetReadDeadline(time.Time{})
-	c.l.hand(&replayed{Conn: c.TCPConn, tcp: c.TCPConn, first: c.read}, nil)
+	c.l.hand(&replayed{stream: c.stream, first: c.read}, nil)
 }
 
-// replayed is a connection of which something was read already. It has no
-// methods of a TCPConn that would pass over that.
+// replayed is a connection of which something was read already.
 type replayed struct {
-	net.Conn
-	tcp   *net.TCPConn
+	stream
 	first []byte
 }
 
 // Read implements net.Conn.
 func (r *replayed) Read(p []byte) (int, error) {
 	if len(r.first) == 0 {
-		return r.Conn.Read(p)
+		return r.stream.Read(p)
 	}
 	n := copy(p, r.first)
 	if r.first = r.first[n:]; len(r.first) == 0 {
@@ -115,10 +112,6 @@ func (r *replayed) Read(p []byte) (int, error) {
 	}
 	return n, nil
 }
-
-// CloseWrite is what an http.Server looks for when it has answered before it has
-// read everything.
-func (r *replayed) CloseWrite() error { return r.tcp.CloseWrite() }
 
 // stayAwake puts off the end of an idle connection, but not again and again for
 // next to nothing.
@@ -141,7 +134,7 @@ func (c *conn) awaitHead() (n int, ok bool) {
 			c.wakes = time.Now().Add(prompt)
 			_ = c.SetReadDeadline(c.wakes)
 		}
-		more, err := c.TCPConn.Read(c.read[len(c.read):cap(c.read)])
+		more, err := c.stream.Read(c.read[len(c.read):cap(c.read)])
 		c.read = c.read[:len(c.read)+more]
 		if err != nil {
 			return 0, false
@@ -183,7 +176,7 @@ func (c *conn) watchClient() {
 	c.watch = watch
 	_ = c.SetReadDeadline(time.Time{})
 	c.mu.Unlock()
-	n, err := c.TCPConn.Read(c.read[len(c.read):cap(c.read)])
+	n, err := c.stream.Read(c.read[len(c.read):cap(c.read)])
 	c.mu.Lock()
 	if err != nil && c.answering {
 		c.cancel()

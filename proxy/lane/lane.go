@@ -38,6 +38,14 @@ type accepted struct {
 	err error
 }
 
+// stream is a TCP connection, or what holds one. An http.Server that has answered
+// before it has read everything closes it for writing first, lest a reset destroys
+// the answer.
+type stream interface {
+	net.Conn
+	CloseWrite() error
+}
+
 // New returns a Listener that accepts from inner and serves as server does: with
 // its handler, its timeouts for headers and idle connections, and its log, which
 // must all be set.
@@ -56,22 +64,22 @@ func New(inner net.Listener, server *http.Server) *Listener {
 func (l *Listener) accept() {
 	for l.isOpen() {
 		rw, err := l.Listener.Accept()
-		if tcp, ok := rw.(*net.TCPConn); ok {
-			l.begin(tcp)
+		if s, ok := rw.(stream); ok {
+			l.begin(s)
 		} else {
 			l.hand(rw, err)
 		}
 	}
 }
 
-func (l *Listener) begin(tcp *net.TCPConn) {
+func (l *Listener) begin(s stream) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !l.isOpen() { // and Close won't find the connection
-		_ = tcp.Close()
+		_ = s.Close()
 		return
 	}
-	c := newConn(l, tcp)
+	c := newConn(l, s)
 	l.conns[c] = true
 	go c.serve()
 }

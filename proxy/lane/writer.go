@@ -154,7 +154,7 @@ func (w *writer) FlushError() error {
 		w.WriteHeader(http.StatusOK)
 	}
 	if w.err == nil && len(*w.out) > 0 {
-		if _, w.err = w.c.TCPConn.Write(*w.out); w.err != nil {
+		if _, w.err = w.c.stream.Write(*w.out); w.err != nil {
 			w.c.cancel()
 		}
 		*w.out = (*w.out)[:0]
