@@ -84,9 +84,7 @@ func cutScheme(value string) (scheme, rest string) {
 	return value[:i], value[i:]
 }
 
-func isTokenChar(c byte) bool {
-	return isAlphanumeric(c) || strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0
-}
+func isTokenChar(c byte) bool { return tokenChars[c] }
 
 // isB64Token checks the alphabet of RFC 6750 §2.1.
 func isB64Token(s string) bool {
@@ -99,13 +97,20 @@ func isB64Token(s string) bool {
 	return s != ""
 }
 
-// b64TokenChars is a table because tokens are long and checked on every request.
-var b64TokenChars = func() (table [256]bool) {
+// The alphabets are tables because every character of every request's token and
+// field names is held against them.
+var (
+	b64TokenChars = alphabet("-._~+/")          // RFC 6750 §2.1
+	tokenChars    = alphabet("!#$%&'*+-.^_`|~") // RFC 9110 §5.6.2
+)
+
+// alphabet returns letters, digits and the marks.
+func alphabet(marks string) (table [256]bool) {
 	for c := range table {
-		table[c] = isAlphanumeric(byte(c)) || strings.IndexByte("-._~+/", byte(c)) >= 0
+		table[c] = isAlphanumeric(byte(c)) || strings.IndexByte(marks, byte(c)) >= 0
 	}
 	return table
-}()
+}
 
 // hasQueryToken reports whether the query has an access_token (RFC 6750 §2.3),
 // however its name is encoded. The value is never looked at.
