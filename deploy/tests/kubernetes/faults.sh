@@ -128,5 +128,6 @@ out_of_memory() {
 		jq -e '[.items[].status.initContainerStatuses[0] | .lastState.terminated.reason, .state.terminated.reason] | index("OOMKilled")'
 }
 
-# extra_load may lose connections, which the other load counts.
-extra_load() { client load -rate 300 -seconds 10 "$base"; }
+# extra_load fills the memory with some 3 KB a request. It may lose connections,
+# which the other load counts.
+extra_load() { client load -rate 1500 -seconds 15 "$base"; }
