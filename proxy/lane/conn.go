@@ -165,10 +165,11 @@ func (c *conn) answer(n int) bool {
 }
 
 // watchClient ends the context when the client leaves. Whatever else it sends is
-// kept; then it is taken to be still there.
+// kept; then it is taken to be still there. The timer may have run out for an
+// earlier request: one watcher is enough, and two would lose what they read.
 func (c *conn) watchClient() {
 	c.mu.Lock()
-	if !c.answering || len(c.read) == cap(c.read) {
+	if !c.answering || c.watch != nil || len(c.read) == cap(c.read) {
 		c.mu.Unlock()
 		return
 	}

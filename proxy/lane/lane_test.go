@@ -8,11 +8,13 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -467,6 +469,46 @@ func TestNextRequestMeanwhile(t *testing.T) {
 	}
 	g.open <- struct{}{}
 	receive(t, "the last request", g.begun)
+}
+
+// TestOneWatcher finds that nothing is lost of what comes around the moment at
+// which the lane begins to look after the client, under load too.
+func TestOneWatcher(t *testing.T) {
+	f := newFront(t, true, func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h["Content-Length"], h["X-Target"] = []string{"0"}, []string{r.RequestURI}
+		time.Sleep(10*time.Millisecond + time.Duration(rand.Int64N(int64(time.Millisecond))))
+	})
+	targets := []string{"/1", "/2", "/" + strings.Repeat("0123456789", 10)}
+	var all sync.WaitGroup
+	defer all.Wait()
+	for range 100 {
+		c := f.dial()
+		all.Go(func() {
+			defer c.Close()
+			r := bufio.NewReader(c)
+			for range 10 {
+				_, _ = io.WriteString(c, "GET /1 HTTP/1.1\r\nHost: a\r\n\r\nGET /2 HTTP/1.1\r\nHost: a\r\n\r\n")
+				go func() {
+					for part := range slices.Chunk([]byte("GET "+targets[2]+" HTTP/1.1\r\nHost: a\r\n\r\n"), 20) {
+						time.Sleep(2500 * time.Microsecond)
+						_, _ = c.Write(part)
+					}
+				}()
+				for _, target := range targets {
+					res, err := http.ReadResponse(r, nil)
+					if err != nil {
+						t.Error(target, err)
+						return
+					}
+					if got := res.Header.Get("X-Target"); got != target {
+						t.Errorf("%d for %q instead of %q", res.StatusCode, got, target)
+						return
+					}
+				}
+			}
+		})
+	}
 }
 
 // TestTimeouts finds that connections on which nothing happens end, and that a
