@@ -511,6 +511,35 @@ func TestOneWatcher(t *testing.T) {
 	}
 }
 
+// TestClientGone finds that nothing of an answer that couldn't be sent gets into
+// somebody else's.
+func TestClientGone(t *testing.T) {
+	g := newGate()
+	f := newFront(t, true, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/2" {
+			w.Header().Set("Content-Length", "0")
+			return
+		}
+		g.begun <- r.Context()
+		<-r.Context().Done()
+		_ = http.NewResponseController(w).Flush()
+		w.Header().Set(http.TrailerPrefix+"X-Secret", "1")
+		g.open <- struct{}{}
+	})
+	for range 10 {
+		gone := f.dial()
+		f.send(gone, plainRequest)
+		receive(t, "the request", g.begun)
+		_ = gone.SetLinger(0) // so that sending fails at once
+		_ = gone.Close()
+		receive(t, "the answer", g.open)
+		time.Sleep(time.Millisecond) // for the lane to be done with it
+		if got := f.everything(t, "GET /2 HTTP/1.1\r\nHost: a\r\n\r\n", patience/100); !strings.HasPrefix(got, "HTTP/1.1 200 OK\r\n") {
+			t.Fatalf("got %q", got)
+		}
+	}
+}
+
 // TestTimeouts finds that connections on which nothing happens end, and that a
 // slow head is net/http's.
 func TestTimeouts(t *testing.T) {

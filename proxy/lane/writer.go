@@ -173,6 +173,7 @@ func (w *writer) finish() bool {
 	short := !w.head && !w.bodiless && w.length >= 0 && w.written != w.length
 	err := w.FlushError()
 	if cap(*w.out) <= maxKept {
+		*w.out = (*w.out)[:0] // of what couldn't be sent, the end
 		buffers.Put(w.out)
 	}
 	w.out = nil
