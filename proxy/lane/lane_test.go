@@ -351,6 +351,18 @@ func TestSameAnswer(t *testing.T) {
 			h["Content-Length"], h["X-A"] = []string{"0"}, []string{" b\r\nX-Evil: 1\r\n\r\n<html>"}
 			w.WriteHeader(http.StatusOK)
 		},
+		"odd names": func(h http.Header, w http.ResponseWriter) {
+			h["Content-Length"], h["X-A : b\r\nX-B"], h["X A"], h[""] = []string{"0"}, []string{"1"}, []string{"1"}, []string{"1"}
+			w.WriteHeader(http.StatusOK)
+		},
+		"odd names of trailers": func(h http.Header, w http.ResponseWriter) {
+			h.Set("Trailer", "X A, X-B")
+			flush(w)
+			_, _ = io.WriteString(w, "abc")
+			flush(w)
+			h["X A"], h["X-B"] = []string{"1"}, []string{"1"}
+			h[http.TrailerPrefix+"X C"], h[http.TrailerPrefix+"X-D\r\n"] = []string{"1"}, []string{"1"}
+		},
 		"close": func(h http.Header, _ http.ResponseWriter) {
 			h["Content-Length"], h["Connection"] = []string{"0"}, []string{"close"}
 		},

@@ -12,6 +12,7 @@ import (
 const (
 	inName  = 1 << iota // of a field: fewer than RFC 9110 §5.6.2 allows
 	inHost              // fewer than RFC 3986 §3.2.2 allows
+	inToken             // RFC 9110 §5.6.2
 	visible             // RFC 5234 VCHAR
 )
 
@@ -20,7 +21,10 @@ var classes = func() (table [256]uint8) {
 		table[c] = visible
 	}
 	for _, c := range "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-" {
-		table[c] |= inName | inHost
+		table[c] |= inName | inHost | inToken
+	}
+	for _, c := range "!#$%&'*+-.^_`|~" {
+		table[c] |= inToken
 	}
 	table['_'] |= inName
 	for _, c := range ".:[]" {

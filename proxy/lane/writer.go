@@ -102,9 +102,13 @@ func (w *writer) leavesOut(name string) bool {
 	return strings.HasPrefix(name, http.TrailerPrefix)
 }
 
-// appendField writes field lines. A line end in a value would make a field of
-// what follows it.
+// appendField writes field lines, unless the name is none: net/http reads blanks
+// in names, but doesn't send them on (RFC 9112 §5.1). A line end in a value would
+// make a field of what follows it.
 func appendField(out []byte, name string, values []string) []byte {
+	if !all(name, inToken) {
+		return out
+	}
 	for _, value := range values {
 		out = append(append(out, name...), ": "...)
 		begin := len(out)
