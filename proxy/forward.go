@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -169,8 +170,8 @@ func (p *Proxy) rewrite(pr *httputil.ProxyRequest) {
 	p.setHop(h, x, pr.In.Header)
 	p.setTrace(h, x)
 	delete(h, "Authorization")
-	if authorization := pr.In.Header["Authorization"]; x.response != nil && !p.config.StripAuthorization {
-		h["Authorization"] = authorization
+	if token := pr.In.Header["Authorization"]; len(token) == 1 && x.response != nil && !p.config.StripAuthorization {
+		h["Authorization"] = x.one(token[0]) // http.Transport may read it when this request is over
 	}
 	if x.response != nil {
 		p.setContext(h, x)
@@ -206,7 +207,7 @@ func (p *Proxy) setForwarded(h http.Header, x *exchange, in *http.Request) {
 	}
 	for name, values := range in.Header {
 		if isForwarding(name) {
-			h[name] = values
+			h[name] = slices.Clone(values)
 		}
 	}
 	chain := x.peer

@@ -24,7 +24,11 @@ import (
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/lane"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// TestMain looks for goroutines that are left. net/http lets an ended connection
+// linger for half a second, which is longer than goleak waits.
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("net/http.(*conn).closeWriteAndWait"))
+}
 
 // patience is far beyond what any test takes; it only ends one that hangs.
 const patience = 15 * time.Second

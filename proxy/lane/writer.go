@@ -37,6 +37,7 @@ func (w *writer) begin(head bool) {
 	clear(w.header)
 	*w = writer{c: w.c, header: w.header, head: head, length: -1}
 	w.out, _ = buffers.Get().(*[]byte)
+	*w.out = (*w.out)[:0] // it was another client's
 }
 
 // Header implements http.ResponseWriter.
