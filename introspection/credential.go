@@ -112,7 +112,7 @@ func (c *Credential) readFiles(m *credentialMetrics) []error {
 		return nil
 	case AuthBearer:
 		if cfg.BearerToken != nil {
-			return []error{c.readSecret("BearerToken", cfg.BearerToken, m)}
+			return []error{c.readSecret("BearerToken", cfg.BearerToken, parseToken, m)}
 		}
 		if cfg.ClientKey == nil && cfg.ClientSecret == nil {
 			return []error{&FieldError{"BearerToken", safeText("is required, or a ClientKey or ClientSecret")}}
@@ -124,18 +124,18 @@ func (c *Credential) readFiles(m *credentialMetrics) []error {
 	var faults []error
 	if cfg.ClientID == "" {
 		faults = append(faults, &FieldError{"ClientID", errRequired})
-	} else if !visibleASCII(cfg.ClientID) {
-		faults = append(faults, &FieldError{"ClientID", errIllegalCharacter})
+	} else if !vschar(cfg.ClientID) {
+		faults = append(faults, &FieldError{"ClientID", errNotVSCHAR})
 	}
 	if cfg.Auth == AuthClientAssertion || cfg.Auth == AuthBearer && cfg.ClientKey != nil {
 		c.assertions = newAssertions(cfg, m)
 		return append(faults, c.assertions.check()...)
 	}
-	return append(faults, c.readSecret("ClientSecret", cfg.ClientSecret, m))
+	return append(faults, c.readSecret("ClientSecret", cfg.ClientSecret, parseClientSecret, m))
 }
 
-func (c *Credential) readSecret(field string, file File, m *credentialMetrics) error {
-	c.secret = &replaceable[string]{field: field, read: file, parse: parseSecret, logger: c.cfg.Logger, replaced: m.count}
+func (c *Credential) readSecret(field string, file File, parse func([]byte) (string, error), m *credentialMetrics) error {
+	c.secret = &replaceable[string]{field: field, read: file, parse: parse, logger: c.cfg.Logger, replaced: m.count}
 	_, _, err := c.secret.load(true)
 	return err
 }
@@ -238,23 +238,43 @@ func (c *Credential) renew(ctx context.Context, gen generation) (bool, error) {
 	return false, nil
 }
 
-const errIllegalCharacter = safeText("holds a space, a line break, a control or a non-ASCII character")
+const (
+	errIllegalCharacter = safeText("holds a space, a line break, a control or a non-ASCII character")
+	errNotVSCHAR        = safeText("holds a line break, a control or a non-ASCII character, or a space at an end")
+)
 
-// parseSecret takes what may stand in a header (RFC 6750 §2.1) and in a form
-// alike. The line ends that editors leave behind are not part of it.
-func parseSecret(content []byte) (string, error) {
+// parseToken takes what may stand in a header behind Bearer (RFC 6750 §2.1).
+func parseToken(content []byte) (string, error) {
+	return parseSecret(content, visibleASCII, errIllegalCharacter)
+}
+
+// parseClientSecret takes a passphrase too: it is form-urlencoded before it is
+// sent.
+func parseClientSecret(content []byte) (string, error) {
+	return parseSecret(content, vschar, errNotVSCHAR)
+}
+
+// parseSecret takes what is legal. The line ends that editors leave behind are
+// not part of it.
+func parseSecret(content []byte, legal func(string) bool, illegal error) (string, error) {
 	secret := strings.TrimRight(string(content), "\r\n")
 	switch {
 	case secret == "":
 		return "", safeText("is empty")
-	case !visibleASCII(secret):
-		return "", errIllegalCharacter
+	case !legal(secret):
+		return "", illegal
 	}
 	return secret, nil
 }
 
 func visibleASCII(s string) bool {
 	return !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' })
+}
+
+// vschar reports whether s is a client id or secret (RFC 6749 §A.1, §A.2), which
+// may hold blanks. One at an end is a slip of the hand.
+func vschar(s string) bool {
+	return strings.Trim(s, " ") == s && visibleASCII(strings.ReplaceAll(s, " ", ""))
 }
 
 type credentialMetrics struct {

@@ -135,6 +135,18 @@ func TestAttach(t *testing.T) {
 			"token=t",
 		},
 		{
+			"basic with blanks", // RFC 6749 §A.1 and §A.2 let both hold them
+			CredentialConfig{Auth: AuthClientSecretBasic, ClientID: "the sidecar", ClientSecret: fixed("correct horse\n")},
+			http.Header{"Authorization": {"Basic " + base64.StdEncoding.EncodeToString([]byte("the+sidecar:correct+horse"))}},
+			"token=t",
+		},
+		{
+			"post with blanks",
+			CredentialConfig{Auth: AuthClientSecretPost, ClientID: "the sidecar", ClientSecret: fixed("correct horse")},
+			http.Header{},
+			"client_id=the+sidecar&client_secret=correct+horse&token=t",
+		},
+		{
 			"post",
 			CredentialConfig{Auth: AuthClientSecretPost, ClientID: "sidecar", ClientSecret: fixed("a+b")},
 			http.Header{},
@@ -173,7 +185,12 @@ func TestNewCredentialFaults(t *testing.T) {
 		{
 			"every fault at once",
 			CredentialConfig{Auth: AuthClientAssertion, ClientID: "a\nb", ClientKey: fixed(canary), Audience: "issuer"},
-			[]string{"ClientID: holds a space, a line break, a control or a non-ASCII character", "ClientKey: is neither a PEM nor a JWK private key", "Audience: issuer needs an Issuer"},
+			[]string{"ClientID: holds a line break, a control or a non-ASCII character, or a space at an end", "ClientKey: is neither a PEM nor a JWK private key", "Audience: issuer needs an Issuer"},
+		},
+		{
+			"blanks at the ends",
+			CredentialConfig{Auth: AuthClientSecretPost, ClientID: " a", ClientSecret: fixed(canary + " \n")},
+			[]string{"ClientID: holds a line break, a control or a non-ASCII character, or a space at an end", "ClientSecret: holds a line break, a control or a non-ASCII character, or a space at an end"},
 		},
 		{"unreadable", CredentialConfig{Auth: AuthBearer, BearerToken: (&replacedFile{err: errors.New("permission denied")}).read}, []string{"BearerToken: permission denied"}},
 		{"unknown algorithm", CredentialConfig{Auth: AuthClientAssertion, ClientID: "c", ClientKey: key, Algorithm: "HS256"}, []string{"Algorithm: is not one of RS256, RS384, RS512, PS256, PS384, ES256, ES384, EdDSA"}},
@@ -209,7 +226,7 @@ func TestFieldError(t *testing.T) {
 // TestSecretCharacters is H15: what would split a header or a form is refused.
 func TestSecretCharacters(t *testing.T) {
 	illegal := []string{
-		"", "\n", "\r\n", canary + "\r\nX-Evil: 1", canary + "\nx", canary + "\rx", canary + "\x00", canary + " x",
+		"", "\n", "\r\n", canary + "\r\nX-Evil: 1", canary + "\nx", canary + "\rx", canary + "\x00",
 		" " + canary, canary + " ", canary + " \n", canary + "\tx", canary + "\x7f", canary + "é", "\ufeff" + canary, canary + "\xff",
 	}
 	for _, auth := range []Auth{AuthBearer, AuthClientSecretBasic, AuthClientSecretPost} {
@@ -225,6 +242,10 @@ func TestSecretCharacters(t *testing.T) {
 			}
 			noCanary(t, "error", err.Error())
 		}
+	}
+	// A client secret is form-urlencoded, a bearer token isn't.
+	if _, err := NewCredential(CredentialConfig{Auth: AuthBearer, BearerToken: fixed(canary + " x")}); err == nil {
+		t.Error("bearer: a blank was accepted")
 	}
 	for _, legal := range []string{"x", "x\n", "x\r\n", "!\"#~", strings.Repeat("k", 5000)} {
 		mustCredential(t, CredentialConfig{Auth: AuthBearer, BearerToken: fixed(legal)})
@@ -254,7 +275,7 @@ func TestSecretIsReplaced(t *testing.T) {
 			expectRenew(t, c, first, true)
 			expectRenew(t, c, second, false)
 
-			for _, bad := range []string{canary + " x", "", canary + "\nx"} {
+			for _, bad := range []string{canary + "\tx", "", canary + "\nx"} {
 				file.replace(bad)
 				mustAttach(t, c)
 				if h, form, _ := mustAttach(t, c); secretOf(t, h, form) != "two" {

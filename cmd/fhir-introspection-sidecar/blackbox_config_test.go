@@ -138,7 +138,7 @@ func TestBlackboxConfigAllFaults(t *testing.T) {
 // Files with the wrong content are faults that don't repeat it.
 func TestBlackboxConfigSecretFiles(t *testing.T) {
 	t.Parallel()
-	for _, content := range []string{"", "\n", "CANARY two", "CANARY\x00", "CANARY\r\nX: y", "CANARY\xff"} {
+	for _, content := range []string{"", "\n", "CANARY\ttwo", "CANARY\x00", "CANARY\r\nX: y", "CANARY\xff"} {
 		for _, variable := range []string{"BEARER_TOKEN_FILE", "CLIENT_SECRET_FILE", "CLIENT_KEY_FILE", "CA_FILE"} {
 			e := leastEnv(t)
 			e[variable] = writeFile(t, "f", content)

@@ -142,7 +142,7 @@ func TestBuildFaults(t *testing.T) {
 		{
 			"client id",
 			[]string{"SIDECAR_INTROSPECTION_AUTH", "client_secret_post", "SIDECAR_CLIENT_ID", canary + "é", "SIDECAR_CLIENT_SECRET_FILE", path("secret")},
-			[]string{"SIDECAR_CLIENT_ID: holds a space, a line break, a control or a non-ASCII character"},
+			[]string{"SIDECAR_CLIENT_ID: holds a line break, a control or a non-ASCII character, or a space at an end"},
 		},
 		{
 			"a setting, a missing file and the inside of three",
