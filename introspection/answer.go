@@ -77,7 +77,7 @@ func retryAfter(value string, now time.Time) time.Duration {
 // checkContentType takes JSON in UTF-8. A missing header is tolerated, because
 // the body must prove itself anyway; an HTML page or a JWT (RFC 9701) isn't.
 func checkContentType(h http.Header) error {
-	if encoding := h.Get("Content-Encoding"); encoding != "" {
+	if encoding := h.Get("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
 		return failf(ErrMalformed, "content coding is not one we asked for")
 	}
 	value := h.Get("Content-Type")

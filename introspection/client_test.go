@@ -165,7 +165,10 @@ func TestMediaType(t *testing.T) {
 		{"Content-Type", "application/xml", ErrMalformed},
 		{"Content-Type", "json", ErrMalformed},
 		{"Content-Type", ";", ErrMalformed},
+		{"Content-Encoding", "identity", nil},
+		{"Content-Encoding", "Identity", nil},
 		{"Content-Encoding", "br", ErrMalformed},
+		{"Content-Encoding", "identity, br", ErrMalformed},
 		{"Content-Encoding", "gzip, gzip", ErrMalformed},
 	} {
 		t.Run(tt.name+" "+tt.value, func(t *testing.T) {

@@ -132,14 +132,22 @@ func (d *decoder) readExt() {
 	d.ext = ext
 }
 
-// value returns the first of the named members that is there: launch claims
-// also below ext, when the top level has none of the names.
+// value returns the first of the named members that says something: an empty
+// string is no claim, so that the next name counts. Launch claims are also below
+// ext, when the top level has none of the names.
 func (d *decoder) value(names ...string) (string, json.RawMessage) {
 	for _, from := range []map[string]json.RawMessage{d.top, d.ext} {
+		empty := ""
 		for _, name := range names {
-			if !isNull(from[name]) {
+			switch {
+			case string(from[name]) == `""`:
+				empty = name
+			case !isNull(from[name]):
 				return name, from[name]
 			}
+		}
+		if empty != "" {
+			return empty, nil
 		}
 	}
 	return names[0], nil
