@@ -117,7 +117,15 @@ func (s *settings) checkAssertion() {
 		s.fault("SIDECAR_TOKEN_ENDPOINT", "is required with SIDECAR_CLIENT_ASSERTION_AUDIENCE=token")
 	case s.ClientAssertionAudience == "issuer" && s.IssuerURL == "":
 		s.fault("SIDECAR_ISSUER_URL", "is required with SIDECAR_CLIENT_ASSERTION_AUDIENCE=issuer")
+	case !slices.Contains([]string{"", "introspection", "token", "issuer"}, s.ClientAssertionAudience) && !isAbsolute(s.ClientAssertionAudience):
+		s.fault("SIDECAR_CLIENT_ASSERTION_AUDIENCE", "must be introspection, token, issuer or a URL")
 	}
+}
+
+// isAbsolute reports whether raw has a scheme: a misspelled keyword has none.
+func isAbsolute(raw string) bool {
+	u, err := url.Parse(raw)
+	return err == nil && u.IsAbs()
 }
 
 // checkGrant checks what gives the sidecar its own bearer token.

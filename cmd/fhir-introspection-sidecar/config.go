@@ -38,7 +38,7 @@ type config struct {
 	ClientKeyFile           string        `split_words:"true" desc:"File with the private key, PEM or JWK; the client then authenticates with private_key_jwt. Read again when it changes."`
 	ClientKeyID             string        `split_words:"true" desc:"kid of the key. Default: the JWK's own, else its RFC 7638 thumbprint."`
 	ClientAssertionAlg      string        `split_words:"true" desc:"Signature algorithm of assertions: RS256 RS384 RS512 PS256 PS384 ES256 ES384 EdDSA. Default: RS384 for an RSA key, ES384 for P-384, ES256 for P-256, EdDSA for Ed25519."`
-	ClientAssertionAudience string        `split_words:"true" desc:"aud of assertions: introspection, token or issuer for those URLs, anything else as it stands. Default: the URL the assertion is posted to."`
+	ClientAssertionAudience string        `split_words:"true" desc:"aud of assertions: introspection, token or issuer for those URLs, or a URL as it stands. Default: the URL the assertion is posted to."`
 	TokenScope              string        `split_words:"true" desc:"Scope asked for in the client credentials grant."`
 	IntrospectionTimeout    time.Duration `split_words:"true" default:"2s" desc:"Longest time for one introspection, the whole answer included."`
 	MaxIntrospections       int           `split_words:"true" default:"64" desc:"Calls to the authorization server at the same time. Beyond it requests wait, at most the introspection timeout, then get 503."`
@@ -98,6 +98,10 @@ func loadConfig() (*config, []fault) {
 		}
 		v.Field(i).Set(one.Elem().Field(0))
 		trimItems(v.Field(i))
+		if strings.HasPrefix(variable, envPrefix+"_REQUIRED_") && os.Getenv(variable) != "" && v.Field(i).Len() == 0 {
+			// A template whose values are missing must not switch a check off.
+			faults = append(faults, fault{variable, "names nothing; without a check, leave it out"})
+		}
 	}
 	return c, faults
 }

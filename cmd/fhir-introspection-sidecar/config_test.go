@@ -131,9 +131,9 @@ func TestConfigLists(t *testing.T) {
 		" a , ,b,,\tc\n,": {"a", "b", "c"},
 		"a b,c":           {"a b", "c"},
 	} {
-		setenv(t, map[string]string{"SIDECAR_REQUIRED_AUDIENCES": value})
-		if c, faults := loadConfig(); len(faults) > 0 || !slices.Equal(c.RequiredAudiences, want) {
-			t.Errorf("%q: %q, want %q; %v", value, c.RequiredAudiences, want, faults)
+		setenv(t, map[string]string{"SIDECAR_PUBLIC_PATHS": value})
+		if c, faults := loadConfig(); len(faults) > 0 || !slices.Equal(c.PublicPaths, want) {
+			t.Errorf("%q: %q, want %q; %v", value, c.PublicPaths, want, faults)
 		}
 	}
 }
@@ -262,7 +262,7 @@ func TestEveryFaultAtOnce(t *testing.T) {
 	want := []string{"SIDECAR_ADMIN_PORT", "SIDECAR_UNHEARD_OF"}
 	for _, name := range variables() {
 		switch name {
-		case "SIDECAR_CLIENT_ID", "SIDECAR_CLIENT_KEY_ID", "SIDECAR_CLIENT_ASSERTION_AUDIENCE", "SIDECAR_TOKEN_SCOPE",
+		case "SIDECAR_CLIENT_ID", "SIDECAR_CLIENT_KEY_ID", "SIDECAR_TOKEN_SCOPE",
 			"SIDECAR_REQUIRED_AUDIENCES", "SIDECAR_REQUIRED_ISSUERS", "SIDECAR_REQUIRED_TOKEN_TYPES",
 			"SIDECAR_AUDIT_LOG": // opened once all else is right
 			continue // any text will do for these
