@@ -144,7 +144,7 @@ func (d *doctor) diagnose(ctx context.Context, ex wireExchange, err error) diagn
 		if d.settings.usesGrant() {
 			return diagnosis{"the own token may not introspect: its scope, or the client's registration", "SIDECAR_TOKEN_SCOPE"}
 		}
-		return diagnosis{"this client may not introspect: its registration at the authorization server", ""}
+		return diagnosis{"this client may not introspect: its registration at the authorization server", d.whoAsks()}
 	case ex.status == http.StatusNotFound, ex.status == http.StatusMethodNotAllowed, ex.status == http.StatusGone:
 		return diagnosis{"there is no introspection endpoint at this URL", endpointSetting}
 	case ex.status == http.StatusTooManyRequests:
@@ -159,6 +159,18 @@ func (d *doctor) diagnose(ctx context.Context, ex wireExchange, err error) diagn
 		return diagnosis{"the answer breaks off or comes too slowly", "SIDECAR_INTROSPECTION_TIMEOUT"}
 	}
 	return diagnosis{"", endpointSetting}
+}
+
+// whoAsks is the setting that says which client the authorization server sees.
+func (d *doctor) whoAsks() string {
+	switch introspection.Auth(d.settings.IntrospectionAuth) {
+	case introspection.AuthBearer: // from a file: a grant has a cause of its own
+		return "SIDECAR_BEARER_TOKEN_FILE"
+	case introspection.AuthNone: // it shows nothing
+		return "SIDECAR_INTROSPECTION_AUTH"
+	default:
+		return "SIDECAR_CLIENT_ID"
+	}
 }
 
 // diagnoseBadRequest explains a 400, which some servers answer to a way of

@@ -294,7 +294,11 @@ func doctorCredentials() []doctorCase {
 		}, own, "the token in the file expired at 2026-09-21 14:13:20 UTC", "SIDECAR_BEARER_TOKEN_FILE"},
 		{"403", introspectiontest.Config{}, func(_ *testing.T, p *patient) {
 			p.as.SetAnswer(introspectiontest.Respond(http.StatusForbidden, nil, ""))
-		}, "introspection", "this client may not introspect", ""},
+		}, "introspection", "this client may not introspect", "SIDECAR_BEARER_TOKEN_FILE"},
+		{"403 by client id", introspectiontest.Config{Auth: introspectiontest.ClientSecretBasic}, func(t *testing.T, p *patient) {
+			secrets(t, p, "client_secret_basic")
+			p.as.SetAnswer(introspectiontest.Respond(http.StatusForbidden, nil, ""))
+		}, "introspection", "this client may not introspect", "SIDECAR_CLIENT_ID"},
 		{"basic where the form is wanted", introspectiontest.Config{Auth: introspectiontest.ClientSecretPost}, func(t *testing.T, p *patient) {
 			secrets(t, p, "client_secret_basic")
 		}, "introspection", "with client_secret_post it was accepted", "SIDECAR_INTROSPECTION_AUTH"},
