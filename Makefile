@@ -75,7 +75,7 @@ e2e-kubernetes:
 guards:
 	deploy/tests/guards/run.sh
 
-SUITES := image-test chart-test dashboards protocols upstreams faults soak-short guards e2e-kubernetes
+SUITES := image-test release-test chart-test dashboards protocols upstreams faults soak-short guards e2e-kubernetes
 
 # Run the long suites, as CI does after check.
 suites: $(SUITES)
