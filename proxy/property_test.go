@@ -506,7 +506,18 @@ func TestPropertyAnswers(t *testing.T) {
 	s.discardReceived()
 	s.upstream.answer = func(conn net.Conn, r *received) bool {
 		body := answerFor(t, func(name string) string { return r.one(t, name) })
-		_, err := fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+		if rand.IntN(16) == 0 {
+			time.Sleep(10 * time.Millisecond) // when the lane begins to watch the client
+		}
+		var err error
+		switch rand.IntN(3) {
+		case 0:
+			_, err = fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+		case 1:
+			_, err = fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n%s\r\n%x\r\n%s\r\n0\r\n\r\n", body[:1], len(body)-1, body[1:])
+		case 2:
+			_, err = fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Body\r\n\r\n0\r\nX-Body: %s\r\n\r\n", body)
+		}
 		return err == nil
 	}
 	stop := make(chan struct{})
@@ -543,6 +554,7 @@ type sharingClient struct {
 
 func (s *sharingClient) hangUp() {
 	if s.conn != nil {
+		_ = s.conn.(*net.TCPConn).SetLinger(0) // so that the proxy can't send what is left
 		_ = s.conn.Close()
 		s.conn = nil
 	}
@@ -558,20 +570,55 @@ func (s *sharingClient) ask(c chance, number int) bool {
 		s.conn, s.r = conn, bufio.NewReader(conn)
 	}
 	_ = s.conn.SetDeadline(time.Now().Add(deadline))
-	s.asked++
-	id := fmt.Sprintf("%p-%d", s, s.asked)
-	fields := []string{fmt.Sprint("Authorization: Bearer T", number), "X-Request-Id: " + id, "X-Launch-Patient: P0"}
-	raw := get("/fhir/Observation", fields...)
-	if c.IntN(4) == 0 {
-		raw = request("POST", "/fhir/Observation/_search", "code=x", fields...)
+	var ids []string
+	var raw strings.Builder
+	posts := c.IntN(20) == 0
+	for range 1 + c.IntN(8)/7 {
+		s.asked++
+		id := fmt.Sprintf("%p-%d", s, s.asked)
+		ids = append(ids, id)
+		fields := []string{fmt.Sprint("Authorization: Bearer T", number), "X-Request-Id: " + id, "X-Launch-Patient: P0"}
+		if posts {
+			raw.WriteString(request("POST", "/fhir/Observation/_search", "code=x", fields...))
+		} else {
+			raw.WriteString(get("/fhir/Observation", fields...))
+		}
 	}
-	if _, err := io.WriteString(s.conn, raw); err != nil {
+	// What doesn't belong to the first request may come with it, or later.
+	now, later := raw.String(), ""
+	if one := len(now) / len(ids); len(ids) > 1 {
+		cut := one + c.IntN(one+1)
+		now, later = now[:cut], now[cut:]
+	}
+	leaves := c.IntN(100) == 0
+	if leaves && c.IntN(2) == 0 {
+		now += "G"
+	}
+	if _, err := io.WriteString(s.conn, now); err != nil {
 		s.Error(err)
 	}
-	if c.IntN(100) == 0 {
+	if leaves {
 		s.hangUp()
 		return false
 	}
+	all := true
+	for i, id := range ids {
+		all = s.answered(fmt.Sprintf("P%d %s", number, id)) && all
+		if i == 0 && later != "" && s.conn != nil {
+			_, _ = io.WriteString(s.conn, later)
+		}
+		if s.conn == nil {
+			return false
+		}
+	}
+	if posts {
+		s.hangUp() // net/http has the connection now
+	}
+	return all
+}
+
+// answered reads an answer and reports whether it allowed the request.
+func (s *sharingClient) answered(want string) bool {
 	response, err := http.ReadResponse(s.r, nil)
 	if err != nil {
 		s.Error(err)
@@ -579,10 +626,13 @@ func (s *sharingClient) ask(c chance, number int) bool {
 		return false
 	}
 	body, err := io.ReadAll(response.Body)
+	if len(body) == 0 {
+		body = []byte(response.Trailer.Get("X-Body"))
+	}
 	if response.Close {
 		s.hangUp()
 	}
-	switch want := fmt.Sprintf("P%d %s", number, id); {
+	switch {
 	case response.StatusCode == http.StatusOK && string(body) == want && err == nil:
 		return true
 	case response.StatusCode == http.StatusOK || err != nil:
