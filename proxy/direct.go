@@ -118,7 +118,8 @@ func (t *directTransport) takeIdle() *directConn {
 		t.mu.Unlock()
 		// A byte that nobody asked for would become the beginning of the next
 		// client's answer (RFC 9112 §9.2).
-		if time.Since(c.idleSince) < t.idleTimeout && isQuiet(c.raw) {
+		now := time.Now()
+		if now.Sub(c.idleSince) < t.idleTimeout && c.limit(now) == nil && isQuiet(c.raw) {
 			return c
 		}
 		_ = c.Close()

@@ -22,6 +22,7 @@ type directConn struct {
 	head      []byte // the answer's head so far, and what was read beyond it
 	inHead    bool
 	expired   bool // while reading the head
+	deadline  time.Time
 	idleSince time.Time
 	abort     func()
 }
@@ -42,6 +43,9 @@ func (t *directTransport) dial(ctx context.Context) (*directConn, error) {
 	}
 	c.r = bufio.NewReaderSize(c, 4<<10) // also bounds trailers, as in http.Transport
 	c.abort = func() { _ = conn.Close() }
+	if err := c.limit(time.Now()); err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
 	return c, nil
 }
 
@@ -85,11 +89,6 @@ func (c *directConn) roundTrip(r *http.Request, request []byte) (*http.Response,
 
 func (c *directConn) exchange(r *http.Request, request []byte) (*http.Response, error) {
 	c.head, c.inHead, c.expired = c.head[:0], true, false
-	if c.t.headerTimeout > 0 {
-		if err := c.SetDeadline(time.Now().Add(c.t.headerTimeout)); err != nil {
-			return nil, err
-		}
-	}
 	if _, err := c.Write(request); err != nil {
 		return nil, err
 	}
@@ -114,10 +113,30 @@ func (c *directConn) exchange(r *http.Request, request []byte) (*http.Response, 
 				return nil, errAmbiguous
 			}
 			c.inHead = false
-			_ = c.SetDeadline(time.Time{}) // fails if abort has run, which end finds out
+			if !c.hasWhole(res) {
+				c.deadline = time.Time{}
+				_ = c.SetDeadline(c.deadline) // fails if abort has run, which end finds out
+			}
 			return res, nil
 		}
 	}
+}
+
+// limit makes the connection fail when the next answer's head takes too long. The
+// limit stays, and is put off only when the next one would come too soon: to do
+// that for each request takes more time than reading the head.
+func (c *directConn) limit(now time.Time) error {
+	timeout := c.t.headerTimeout
+	if timeout <= 0 || c.deadline.Sub(now) >= timeout {
+		return nil
+	}
+	c.deadline = now.Add(timeout + timeout/64)
+	return c.SetDeadline(c.deadline)
+}
+
+// hasWhole reports whether nothing of an answer is left to read.
+func (c *directConn) hasWhole(res *http.Response) bool {
+	return res.Body == http.NoBody || res.ContentLength >= 0 && res.ContentLength <= int64(c.r.Buffered())
 }
 
 // hasSurplus reports whether more came with the head than the answer has. It is

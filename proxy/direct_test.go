@@ -492,7 +492,19 @@ func TestDirectTimeout(t *testing.T) {
 			if body, err := s.fetch("/slow"); body != "ab" || err != nil {
 				t.Errorf("%q, %v", body, err)
 			}
-			time.Sleep(2 * timeout) // and none while it is idle
+		}
+		if !s.sameConn() {
+			t.Error("connection wasn't used again")
+		}
+	})
+	t.Run("idle for longer", func(t *testing.T) {
+		t.Parallel()
+		s := newStack(t, func(c *Config) { c.UpstreamHeaderTimeout = timeout })
+		for range 2 {
+			if body, err := s.fetch("/"); body != "{}" || err != nil {
+				t.Errorf("%q, %v", body, err)
+			}
+			time.Sleep(2 * timeout)
 		}
 		if !s.sameConn() {
 			t.Error("connection wasn't used again")

@@ -37,7 +37,7 @@ type conn struct {
 	cancel  context.CancelFunc
 	read    []byte // and not answered yet
 	wakes   time.Time
-	remote  string
+	plain   http.Request // what all requests have in common
 	request http.Request
 	header  http.Header
 	values  []string
@@ -51,9 +51,11 @@ type conn struct {
 
 func newConn(l *Listener, s stream) *conn {
 	c := &conn{
-		stream: s, l: l, read: make([]byte, 0, maxHead), header: http.Header{}, remote: s.RemoteAddr().String(),
+		stream: s, l: l, read: make([]byte, 0, maxHead), header: http.Header{},
 	}
 	c.ctx, c.cancel = context.WithCancel(context.WithValue(l.base, http.LocalAddrContextKey, s.LocalAddr()))
+	c.plain = http.Request{Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: c.header, Body: http.NoBody, RemoteAddr: s.RemoteAddr().String()}
+	c.plain = *c.plain.WithContext(c.ctx)
 	c.writer = writer{c: c, header: http.Header{}}
 	c.timer = time.AfterFunc(time.Hour, c.watchClient)
 	return c
@@ -141,11 +143,9 @@ func (c *conn) awaitHead() (n int, ok bool) {
 		}
 	}
 	clear(c.header)
-	r := &c.request
-	*r = http.Request{Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: c.header, Body: http.NoBody, RemoteAddr: c.remote}
-	*r = *r.WithContext(c.ctx)
 	clear(c.values)
-	c.values, ok = parse(string(c.read[:n]), r, c.values[:0])
+	c.request = c.plain
+	c.values, ok = parse(string(c.read[:n]), &c.request, c.values[:0])
 	return n, ok
 }
 
@@ -222,6 +222,6 @@ func (c *conn) catch() {
 	c.stopWatching()
 	_ = c.Close()
 	if p != http.ErrAbortHandler { //nolint:errorlint // it is thrown as it is
-		c.l.server.ErrorLog.Printf("http: panic serving %v: %v\n%s", c.remote, p, debug.Stack())
+		c.l.server.ErrorLog.Printf("http: panic serving %v: %v\n%s", c.plain.RemoteAddr, p, debug.Stack())
 	}
 }
