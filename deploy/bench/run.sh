@@ -9,7 +9,8 @@ usage: run.sh [flags]
 
 Puts the sidecar and nginx, which do the same job, in front of the same FHIR
 server and introspection endpoint, and loads them in turns. The proxies have one
-core, the load generator and the servers another. Loopback only.
+core, the load generator and the servers another. Loopback only. Apache with
+mod_auth_openidc and two proxies that only forward are measured once, to compare.
 
   -seconds N      length of one measurement (default 2)
   -rounds N       measurements of each proxy (default 8)
@@ -69,11 +70,12 @@ done
 # --- what is needed -----------------------------------------------------------
 
 modules=/usr/lib/nginx/modules
-if ! type nginx wrk taskset >/dev/null 2>&1 || [[ ! -e $modules/ngx_http_js_module.so ]]; then
-	((EUID == 0)) || fail "needs the Debian packages nginx, libnginx-mod-http-js, wrk and util-linux"
+apache_modules=/usr/lib/apache2/modules
+if ! type nginx wrk taskset >/dev/null 2>&1 || [[ ! -e $modules/ngx_http_js_module.so || ! -e $apache_modules/mod_auth_openidc.so ]]; then
+	packages=(nginx libnginx-mod-http-js apache2-bin libapache2-mod-auth-openidc wrk util-linux)
+	((EUID == 0)) || fail "needs the Debian packages ${packages[*]}"
 	{
-		apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
-			nginx libnginx-mod-http-js wrk util-linux
+		apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${packages[@]}"
 	} >&2
 fi
 mapfile -t cores < <(taskset -cp $$ | sed 's/.*: //' | tr , '\n' | while IFS=- read -r a b; do seq "$a" "${b:-$a}"; done)
@@ -95,7 +97,7 @@ trap 'exit 130' INT TERM
 
 # Ports below 32768 are not handed out to outgoing connections.
 ports=()
-fhir_port='' introspection_port='' nginx_port='' nginx_plain_port='' go_plain_port='' data_port='' admin_port=''
+fhir_port='' introspection_port='' nginx_port='' nginx_plain_port='' go_plain_port='' apache_port='' tls_port='' data_port='' admin_port=''
 # free_port NAME sets the variable of that name.
 free_port() {
 	local port
@@ -113,6 +115,8 @@ free_port introspection_port
 free_port nginx_port
 free_port nginx_plain_port
 free_port go_plain_port
+free_port apache_port
+free_port tls_port
 
 # start CORE COMMAND... sets pid.
 start() {
@@ -136,7 +140,7 @@ answers() {
 # --- the parts ----------------------------------------------------------------
 
 (cd "$here/testdata/backend" && CGO_ENABLED=0 GOWORK=off go build -trimpath -o "$dir/backend" .)
-start "$load_core" "$dir/backend" serve "127.0.0.1:$fhir_port" "127.0.0.1:$introspection_port"
+start "$load_core" "$dir/backend" serve "127.0.0.1:$fhir_port" "127.0.0.1:$introspection_port" "127.0.0.1:$tls_port"
 answers "$introspection_port"
 
 printf %s bench-credential >"$dir/credential"
@@ -214,6 +218,11 @@ nginx_at=${#names[@]}
 add nginx "$nginx_port"
 compared=${#names[@]}
 add "nginx, forwarding only" "$nginx_plain_port"
+sed -e "s|@MODULES@|$apache_modules|; s|@DIR@|$dir|; s|@CREDENTIAL@|bench-credential|; s|@PORT@|$apache_port|" \
+	-e "s|@FHIR_PORT@|$fhir_port|; s|@TLS_PORT@|$tls_port|" "$here/apache.conf" >"$dir/apache.conf"
+start "$proxy_core" apache2 -DFOREGROUND -f "$dir/apache.conf"
+answers "$apache_port"
+add "Apache with mod_auth_openidc" "$apache_port"
 start "$proxy_core" "$dir/backend" plain "127.0.0.1:$go_plain_port" "http://127.0.0.1:$fhir_port"
 answers "$go_plain_port"
 add "Go ReverseProxy, forwarding only" "$go_plain_port"
@@ -338,7 +347,7 @@ if [[ ! $load_only ]]; then
 fi
 
 echo
-echo "Medians of $rounds rounds of $seconds s, $connections connections, $tokens tokens; the last two rows once."
+echo "Medians of $rounds rounds of $seconds s, $connections connections, $tokens tokens; the rows after nginx once."
 echo
 echo "Context as the FHIR server sees it, from both:"
 echo

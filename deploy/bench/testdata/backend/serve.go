@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
 	"strconv"
@@ -23,15 +24,21 @@ const patient = `{"resourceType":"Patient","id":"1","meta":{"versionId":"3","las
 
 // serve runs the FHIR server and the introspection endpoint until it is killed.
 func serve(args []string) error {
-	if len(args) != 2 {
-		return errors.New("usage: serve FHIR-ADDRESS INTROSPECTION-ADDRESS")
+	if len(args) != 3 {
+		return errors.New("usage: serve FHIR-ADDRESS INTROSPECTION-ADDRESS INTROSPECTION-TLS-ADDRESS")
 	}
 	listener, err := net.Listen("tcp", args[0])
 	if err != nil {
 		return err
 	}
 	go serveFHIR(listener)
-	return http.ListenAndServe(args[1], introspectionEndpoint())
+	endpoint := introspectionEndpoint()
+	secured := httptest.NewUnstartedServer(endpoint) // has a certificate
+	if secured.Listener, err = net.Listen("tcp", args[2]); err != nil {
+		return err
+	}
+	secured.StartTLS()
+	return http.ListenAndServe(args[1], endpoint)
 }
 
 // serveFHIR answers every GET alike, and speaks just enough HTTP for it: it
