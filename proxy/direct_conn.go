@@ -101,7 +101,7 @@ func (c *directConn) exchange(r *http.Request, request []byte) (*http.Response, 
 			return nil, err
 		}
 		end := len(c.head) - c.r.Buffered()
-		if !isPlain(c.head[begin:end], isInformational(res.StatusCode)) {
+		if !hasOneReading(c.head[begin:end], isInformational(res.StatusCode)) {
 			return nil, errAmbiguous
 		}
 		begin = end

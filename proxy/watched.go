@@ -18,11 +18,11 @@ var (
 	errUnasked   = errors.New("FHIR server answered before it was asked")
 )
 
-// isPlain reports whether the head of an answer has only one reading. net/http
+// hasOneReading reports whether the head of an answer has only one reading. net/http
 // puts up with more, but where an answer ends for a server that sends two
 // lengths or bare line feeds is a guess (RFC 9112 §2.2, §5.2, §6.3), and a wrong
 // guess would be the next client's answer.
-func isPlain(head []byte, informational bool) bool {
+func hasOneReading(head []byte, informational bool) bool {
 	framings := 0
 	for line := range bytes.Lines(head) {
 		if len(line) < 2 || bytes.IndexByte(line, '\r') != len(line)-2 || line[0] == ' ' || line[0] == '\t' {
@@ -117,7 +117,7 @@ func (c *watchedConn) take(p []byte) error {
 		}
 		head, rest := c.head[:end], c.head[end:]
 		status := statusOf(head)
-		if !isPlain(head, isInformational(status)) {
+		if !hasOneReading(head, isInformational(status)) {
 			return errAmbiguous
 		}
 		if isInformational(status) {

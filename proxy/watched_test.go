@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// TestIsPlain: E20, which heads have one reading.
-func TestIsPlain(t *testing.T) {
+// TestHasOneReading: E20, which heads have one reading.
+func TestHasOneReading(t *testing.T) {
 	const ok = "HTTP/1.1 200 OK\r\n"
 	for _, tt := range []struct {
 		head                 string
@@ -36,10 +36,10 @@ func TestIsPlain(t *testing.T) {
 		{ok + "X: y\r\n\tz\r\n\r\n", false, false},
 		{ok + "X: y\x00\r\n\r\n", false, false},
 	} {
-		if got := isPlain([]byte(tt.head), false); got != tt.final {
+		if got := hasOneReading([]byte(tt.head), false); got != tt.final {
 			t.Errorf("%q, final: %t", tt.head, got)
 		}
-		if got := isPlain([]byte(tt.head), true); got != tt.informational {
+		if got := hasOneReading([]byte(tt.head), true); got != tt.informational {
 			t.Errorf("%q, informational: %t", tt.head, got)
 		}
 	}
