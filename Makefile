@@ -113,7 +113,7 @@ test:
 
 # Hold what must be true of every request against ten times as many made-up ones.
 properties:
-	PROPERTIES=10 $(GO) test -count=1 -timeout 60m -v -run '^TestProperty' ./proxy $(MAIN)
+	$(GO) test -count=1 -timeout 60m -v -run '^TestProperty' ./proxy $(MAIN) -properties 10
 
 # Run what CI runs: build, vet, lint, tests, docs drift, short fuzz, demo.
 check: build vet lint test docs-check fuzz demo

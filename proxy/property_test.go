@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"crypto/sha256"
+	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -12,7 +13,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
-	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -25,19 +25,8 @@ import (
 )
 
 // The tests of this file hold for every input, so they make up as many as there
-// is time for: PROPERTIES=10 makes ten times as many.
-func timesProperties(t *testing.T, n int) int {
-	t.Helper()
-	text := os.Getenv("PROPERTIES")
-	if text == "" {
-		return n
-	}
-	factor, err := strconv.Atoi(text)
-	if err != nil || factor < 1 {
-		t.Fatalf("PROPERTIES must be a whole number above zero")
-	}
-	return n * factor
-}
+// is time for.
+var properties = flag.Int("properties", 1, "how many times as many inputs the property tests make up")
 
 // chance makes up inputs, the same ones on every run.
 type chance struct{ *rand.Rand }
@@ -122,7 +111,7 @@ func TestPropertyContext(t *testing.T) {
 	c, s := newChance(1), newStack(t)
 	s.verdicts.answers["BARE"] = decode(t, `{"active":true}`)
 	k := &keptClient{stack: s}
-	for range timesProperties(t, 2000) {
+	for range *properties * 2000 {
 		var fields, trailers, nominated strings.Builder
 		for range forgedFields {
 			name := c.forgedName()
@@ -181,7 +170,7 @@ func (r *received) checkContext(t *testing.T, token string) {
 func TestPropertyContextHTTP2(t *testing.T) {
 	c, s := newChance(2), newStack(t)
 	client, address := s.startHTTP2()
-	for range timesProperties(t, 200) {
+	for range *properties * 200 {
 		r, err := http.NewRequestWithContext(t.Context(), "POST", address+"/fhir/Patient", io.MultiReader(strings.NewReader("{}")))
 		if err != nil {
 			t.Fatal(err)
@@ -275,7 +264,7 @@ func TestPropertyBytes(t *testing.T) {
 	c, s := newChance(3), newStack(t)
 	answers := newAnswers(s)
 	k := &keptClient{stack: s}
-	for range timesProperties(t, 1500) {
+	for range *properties * 1500 {
 		method, target, body := pick(c, bodyMethods), c.target(), c.bytes(c.bodySize())
 		want := c.bytes(c.bodySize())
 		answers <- c.framed(want)
@@ -336,7 +325,7 @@ func TestPropertyBytesHTTP2(t *testing.T) {
 	answers := newAnswers(s)
 	client, address := s.startHTTP2()
 	host := strings.TrimPrefix(address, "https://")
-	for range timesProperties(t, 500) {
+	for range *properties * 500 {
 		method, target, body := pick(c, bodyMethods), c.target(), c.bytes(c.bodySize())
 		want := c.bytes(c.bodySize())
 		answers <- c.framed(want)
@@ -481,7 +470,7 @@ func TestPropertyPatients(t *testing.T) {
 		}, nil
 	})
 	var ids atomic.Int64
-	world.load(t, timesProperties(t, 100_000), func(c chance, _, number int) bool {
+	world.load(t, *properties*100_000, func(c chance, _, number int) bool {
 		id := fmt.Sprint("id-", ids.Add(1))
 		r := httptest.NewRequestWithContext(t.Context(), pick(c, []string{"GET", "DELETE"}), "/fhir/Observation/1", nil)
 		r.Header = http.Header{
@@ -534,7 +523,7 @@ func TestPropertyAnswers(t *testing.T) {
 	defer drain.Wait()
 	defer close(stop)
 	var clients [patientClients]sharingClient
-	world.load(t, timesProperties(t, 10_000), func(c chance, client, number int) bool {
+	world.load(t, *properties*10_000, func(c chance, client, number int) bool {
 		clients[client].stack = s
 		return clients[client].ask(c, number)
 	})

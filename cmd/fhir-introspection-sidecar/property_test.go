@@ -1,13 +1,13 @@
 package main
 
 import (
+	"flag"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net/http"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -16,20 +16,7 @@ import (
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/introspectiontest"
 )
 
-// timesProperties is how many random inputs a test makes up; PROPERTIES=10 in the
-// environment makes ten times as many.
-func timesProperties(t *testing.T, n int) int {
-	t.Helper()
-	text := os.Getenv("PROPERTIES")
-	if text == "" {
-		return n
-	}
-	factor, err := strconv.Atoi(text)
-	if err != nil || factor < 1 {
-		t.Fatal("PROPERTIES must be a whole number above zero")
-	}
-	return n * factor
-}
+var properties = flag.Int("properties", 1, "how many times as many inputs the property tests make up")
 
 // stranger makes up requests: pieces of good and of bad ones, in any order.
 type stranger struct {
@@ -136,7 +123,7 @@ func TestPropertyVerdict(t *testing.T) {
 	for i := range clients {
 		wg.Go(func() {
 			s := &stranger{Rand: rand.New(rand.NewPCG(uint64(i), 7)), tokens: tokens}
-			for range timesProperties(t, 16_000) / clients / 2 { // two at a time
+			for range *properties * 16_000 / clients / 2 { // two at a time
 				if err := w.tell(s.request() + s.request() + closing); err != nil {
 					t.Error(err)
 					return
