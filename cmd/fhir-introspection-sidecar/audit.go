@@ -39,7 +39,7 @@ type auditLog struct {
 
 	mu       sync.Mutex // gives sequence numbers in the order of the queue
 	sequence uint64
-	queue    chan auditLine
+	queue    queue[auditLine]
 }
 
 // auditLine is a record as it is written.
@@ -54,7 +54,7 @@ type auditLine struct {
 func newAuditLog(target string, stdout io.Writer, logger *slog.Logger, registerer prometheus.Registerer) (*auditLog, error) {
 	host, _ := os.Hostname() // in a pod: its name
 	a := &auditLog{
-		sink: lineSink{Writer: stdout}, host: host, logger: logger, queue: make(chan auditLine, auditQueue),
+		sink: lineSink{Writer: stdout}, host: host, logger: logger, queue: make(queue[auditLine], auditQueue),
 		dropped: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "introspection_sidecar_audit_dropped_total",
 			Help: "Audit records lost because the sink was too slow or failed.",
@@ -77,9 +77,7 @@ func (a *auditLog) add(record proxy.AuditRecord) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.sequence++
-	select {
-	case a.queue <- auditLine{Log: "audit", Sequence: a.sequence, Host: a.host, AuditRecord: record}:
-	default:
+	if !a.queue.put(auditLine{Log: "audit", Sequence: a.sequence, Host: a.host, AuditRecord: record}) {
 		a.dropped.Inc()
 	}
 }
@@ -90,7 +88,7 @@ func (a *auditLog) run(ctx context.Context) error {
 	written := make(chan struct{})
 	go func() {
 		defer close(written)
-		a.writeUntil(ctx)
+		a.queue.each(ctx.Done(), a.write)
 	}()
 	<-ctx.Done()
 	if a.file != nil {
@@ -103,24 +101,6 @@ func (a *auditLog) run(ctx context.Context) error {
 	case <-time.After(auditFlush): // a deadline on stdout would be one for all that share it
 	}
 	return nil
-}
-
-func (a *auditLog) writeUntil(ctx context.Context) {
-	for {
-		select {
-		case line := <-a.queue:
-			a.write(line)
-		case <-ctx.Done():
-			for {
-				select {
-				case line := <-a.queue:
-					a.write(line)
-				default:
-					return
-				}
-			}
-		}
-	}
 }
 
 func (a *auditLog) write(line auditLine) {

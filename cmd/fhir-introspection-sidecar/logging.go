@@ -21,7 +21,7 @@ const (
 // be written is preceded by one that tells how many were.
 type logWriter struct {
 	sink  lineSink
-	lines chan []byte
+	lines queue[[]byte]
 	lost  atomic.Int64
 	ended chan struct{} // closed when no more lines come
 	done  chan struct{} // closed when all are written
@@ -29,7 +29,7 @@ type logWriter struct {
 
 func newLogWriter(sink io.Writer) *logWriter {
 	l := &logWriter{
-		sink: lineSink{Writer: sink}, lines: make(chan []byte, logQueue),
+		sink: lineSink{Writer: sink}, lines: make(queue[[]byte], logQueue),
 		ended: make(chan struct{}), done: make(chan struct{}),
 	}
 	go l.run()
@@ -38,9 +38,7 @@ func newLogWriter(sink io.Writer) *logWriter {
 
 // Write implements io.Writer for one line. It never waits.
 func (l *logWriter) Write(line []byte) (int, error) {
-	select {
-	case l.lines <- bytes.Clone(line):
-	default:
+	if !l.lines.put(bytes.Clone(line)) {
 		l.lost.Add(1)
 	}
 	return len(line), nil
@@ -48,22 +46,8 @@ func (l *logWriter) Write(line []byte) (int, error) {
 
 func (l *logWriter) run() {
 	defer close(l.done)
-	for {
-		select {
-		case line := <-l.lines:
-			l.write(line)
-		case <-l.ended:
-			for {
-				select {
-				case line := <-l.lines:
-					l.write(line)
-				default:
-					l.tellLost()
-					return
-				}
-			}
-		}
-	}
+	l.lines.each(l.ended, l.write)
+	l.tellLost()
 }
 
 func (l *logWriter) write(line []byte) {
