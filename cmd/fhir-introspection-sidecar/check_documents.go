@@ -47,7 +47,7 @@ func (d *doctor) checkUpstream(ctx context.Context) {
 	case res.StatusCode == http.StatusLoopDetected:
 		d.fail(check, location+" answers with status 508", diagnosis{"the URL leads to a sidecar whose FHIR server is itself", "SIDECAR_UPSTREAM_URL"})
 	case res.StatusCode >= 500:
-		d.fail(check, fmt.Sprintf("%s answers with status %d", location, res.StatusCode), diagnosis{"the FHIR server is starting, or broken", ""})
+		d.fail(check, fmt.Sprintf("%s answers with status %d", location, res.StatusCode), diagnosis{"the FHIR server is starting, or broken, or a gateway doesn't reach it", upstreamSetting})
 	case ex.location != "":
 		d.fail(check, location+" redirects to "+ex.location, diagnosis{"the path is not the FHIR base, or something stands in front of the server", "SIDECAR_UPSTREAM_URL"})
 	default:

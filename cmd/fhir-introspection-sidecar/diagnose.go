@@ -18,6 +18,10 @@ import (
 // endpointSetting is where the introspection endpoint's URL is set.
 const endpointSetting = "SIDECAR_INTROSPECTION_ENDPOINT"
 
+// serverFails is the likely cause of a 5xx. What is wrong stands in that server's
+// log, unless the URL leads to a gateway that has no such server behind it.
+const serverFails = "the authorization server itself fails, or a gateway doesn't reach it: see its log, and whether the URL is its own"
+
 // networkCause names the likely cause of an exchange without an answer. setting
 // is where the URL comes from.
 func networkCause(ex wireExchange, setting string) diagnosis {
@@ -148,9 +152,9 @@ func (d *doctor) diagnose(ctx context.Context, ex wireExchange, err error) diagn
 	case ex.status == http.StatusNotFound, ex.status == http.StatusMethodNotAllowed, ex.status == http.StatusGone:
 		return diagnosis{"there is no introspection endpoint at this URL", endpointSetting}
 	case ex.status == http.StatusTooManyRequests:
-		return diagnosis{"the authorization server asks to slow down: try again later", ""}
+		return diagnosis{"the authorization server limits how often it is asked: try again later; fewer calls at a time may stay below its limit", "SIDECAR_MAX_INTROSPECTIONS"}
 	case ex.status >= 500:
-		return diagnosis{"the authorization server itself fails, or the gateway in front of it", ""}
+		return diagnosis{serverFails, endpointSetting}
 	case strings.Contains(ex.contentType, "html"):
 		return diagnosis{"a web page answers: the URL is not that of the endpoint, or a gateway stands in between", endpointSetting}
 	case errors.Is(err, introspection.ErrMalformed):

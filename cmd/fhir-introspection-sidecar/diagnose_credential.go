@@ -161,9 +161,9 @@ func (d *doctor) diagnoseGrant(ctx context.Context, ex wireExchange, err error) 
 	case ex.status == http.StatusForbidden:
 		return diagnosis{"this client may not get a token: its registration at the authorization server", "SIDECAR_CLIENT_ID"}
 	case ex.status == http.StatusTooManyRequests:
-		return diagnosis{"the authorization server asks to slow down: try again later", ""}
+		return diagnosis{"the authorization server limits how often this client gets a token: try again later, and see who else uses its id", "SIDECAR_CLIENT_ID"}
 	case ex.status >= 500:
-		return diagnosis{"the authorization server itself fails, or the gateway in front of it", ""}
+		return diagnosis{serverFails, endpoint}
 	}
 	return diagnosis{"there is no token endpoint at this URL", endpoint}
 }

@@ -228,7 +228,10 @@ func doctorURLs() []doctorCase {
 		}, "introspection", "calls every token active", endpointSetting},
 		{"broken server", introspectiontest.Config{}, func(_ *testing.T, p *patient) {
 			p.as.SetAnswer(introspectiontest.Respond(http.StatusBadGateway, nil, canary))
-		}, "introspection", "the authorization server itself fails", ""},
+		}, "introspection", "the authorization server itself fails", endpointSetting},
+		{"throttled", introspectiontest.Config{}, func(_ *testing.T, p *patient) {
+			p.as.SetAnswer(introspectiontest.Respond(http.StatusTooManyRequests, nil, canary))
+		}, "introspection", "limits how often it is asked", "SIDECAR_MAX_INTROSPECTIONS"},
 	}
 }
 
@@ -385,6 +388,14 @@ func doctorGrants() []doctorCase {
 			p.grant(t, "INTROSPECTION_TIMEOUT", "200ms")
 			p.as.SetGrantAnswer(introspectiontest.Hang())
 		}, own, "doesn't answer in time", "SIDECAR_INTROSPECTION_TIMEOUT"},
+		{"token endpoint is broken", introspectiontest.Config{}, func(t *testing.T, p *patient) {
+			p.grant(t)
+			p.as.SetGrantAnswer(introspectiontest.Respond(http.StatusServiceUnavailable, nil, canary))
+		}, own, "the authorization server itself fails", "SIDECAR_TOKEN_ENDPOINT"},
+		{"token endpoint throttles", introspectiontest.Config{}, func(t *testing.T, p *patient) {
+			p.grant(t)
+			p.as.SetGrantAnswer(introspectiontest.Respond(http.StatusTooManyRequests, nil, canary))
+		}, own, "limits how often this client gets a token", "SIDECAR_CLIENT_ID"},
 		{"granted token is not accepted", introspectiontest.Config{}, func(t *testing.T, p *patient) {
 			p.grant(t)
 			p.as.SetGrantAnswer(introspectiontest.Change(func(m map[string]any) { m["access_token"] = canary }))
@@ -409,7 +420,7 @@ func doctorFHIR() []doctorCase {
 		}, check, "another program listens there", upstreamSetting},
 		{"FHIR server is broken", introspectiontest.Config{}, func(_ *testing.T, p *patient) {
 			p.fhirAnswers(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) })
-		}, check, "the FHIR server is starting, or broken", ""},
+		}, check, "the FHIR server is starting, or broken", upstreamSetting},
 		{"FHIR server is the sidecar", introspectiontest.Config{}, func(_ *testing.T, p *patient) {
 			p.fhirAnswers(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusLoopDetected) })
 		}, check, "the URL leads to a sidecar whose FHIR server is itself", upstreamSetting},
