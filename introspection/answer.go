@@ -14,7 +14,7 @@ const (
 	// are several KiB; an answer near this size is not an introspection response.
 	maxBody = 256 << 10
 
-	// maxRetryAfter bounds how long an endpoint can send our clients away.
+	// maxRetryAfter bounds how long the authorization server can send our clients away.
 	maxRetryAfter = time.Hour
 )
 

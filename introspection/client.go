@@ -235,10 +235,7 @@ func (c *Client) request(ctx context.Context, token string) (*http.Request, gene
 	form := url.Values{"token": {token}}
 	gen, err := c.config.Credential.attach(ctx, endpoint, header, form)
 	if err != nil {
-		if refused := (*refusedError)(nil); errors.As(err, &refused) {
-			return nil, gen, failf(ErrInvalidClient, "%v", refused)
-		}
-		return nil, gen, failf(ErrUnavailable, "own credential: %v", redact(err))
+		return nil, gen, credentialFailure(err)
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint, strings.NewReader(form.Encode()))
 	if err != nil {

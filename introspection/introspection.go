@@ -54,7 +54,8 @@ type Failure struct {
 	// Kind is the sentinel: ErrUnavailable, ErrMalformed, ErrThrottled,
 	// ErrInvalidClient or ErrBusy.
 	Kind error
-	// RetryAfter is how long the endpoint asked us to wait, zero if it didn't.
+	// RetryAfter is how long the endpoint, or the one that gives our own token,
+	// asked us to wait; zero if it didn't.
 	RetryAfter time.Duration
 	// Reason is a short text without token, claim or credential.
 	Reason string

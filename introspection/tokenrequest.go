@@ -40,7 +40,7 @@ func (g *grant) request(ctx context.Context) (accessToken, error) {
 	began := g.cfg.Now() // not when the answer came: its seconds are counted from before
 	token, err := conf.Token(context.WithValue(ctx, oauth2.HTTPClient, g.client))
 	if err != nil {
-		return accessToken{}, redactGrant(err)
+		return accessToken{}, redactGrant(err, g.cfg.Now())
 	}
 	if !strings.EqualFold(token.TokenType, "bearer") || !visibleASCII(token.AccessToken) {
 		return accessToken{}, errTokenAnswer
@@ -73,32 +73,50 @@ func tokenLife(expiresIn any) (time.Duration, error) {
 	return time.Duration(min(seconds, maxTokenLife)) * time.Second, nil
 }
 
-// refusedError says that the token endpoint refused the sidecar as a client.
-type refusedError struct{ text safeText }
+// tokenError is what the token endpoint answered instead of a token.
+type tokenError struct {
+	text       safeText
+	refused    bool          // the sidecar as a client
+	retryAfter time.Duration // zero: not told
+}
 
 // Error implements error.
-func (e *refusedError) Error() string { return e.text.Error() }
+func (e *tokenError) Error() string { return e.text.Error() }
 
 // Unwrap gives the text, which may be shown.
-func (e *refusedError) Unwrap() error { return e.text }
+func (e *tokenError) Unwrap() error { return e.text }
 
-// redactGrant keeps the status and a registered error code. x/oauth2 would print
-// the body, which may repeat the assertion or hold a token.
-func redactGrant(err error) error {
+// credentialFailure says why there is nothing to authenticate with.
+func credentialFailure(err error) *Failure {
+	failure := failf(ErrUnavailable, "own credential: %v", redact(err))
+	if answer := (*tokenError)(nil); errors.As(err, &answer) {
+		failure.RetryAfter = answer.retryAfter
+		if answer.refused {
+			failure.Kind, failure.Reason = ErrInvalidClient, answer.Error()
+		}
+	}
+	return failure
+}
+
+// redactGrant keeps the status, a registered error code and how long to wait.
+// x/oauth2 would print the body, which may repeat the assertion or hold a token.
+func redactGrant(err error, now time.Time) error {
 	var answer *oauth2.RetrieveError
 	var transport *url.Error
 	switch {
 	case errors.As(err, &answer):
-		text := "token endpoint answered " + strconv.Itoa(answer.Response.StatusCode)
+		status := answer.Response.StatusCode
+		text := "token endpoint answered " + strconv.Itoa(status)
 		switch answer.ErrorCode {
 		case "invalid_request", "invalid_client", "invalid_grant",
 			"unauthorized_client", "unsupported_grant_type", "invalid_scope": // RFC 6749 §5.2
 			text += " " + answer.ErrorCode
 		}
-		if answer.Response.StatusCode == http.StatusUnauthorized || answer.ErrorCode == "invalid_client" || answer.ErrorCode == "unauthorized_client" {
-			return &refusedError{safeText(text)}
+		return &tokenError{
+			text:       safeText(text),
+			refused:    status == http.StatusUnauthorized || answer.ErrorCode == "invalid_client" || answer.ErrorCode == "unauthorized_client",
+			retryAfter: retryAfter(answer.Response.Header.Get("Retry-After"), now),
 		}
-		return safeText(text)
 	case errors.As(err, &transport):
 		return safeText("token endpoint: " + redact(err).Error())
 	}

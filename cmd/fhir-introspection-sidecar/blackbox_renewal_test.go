@@ -211,7 +211,7 @@ func TestBlackboxRenewalEndpoint(t *testing.T) {
 	t.Parallel()
 	trap := newRawAuthority(t, jsonAnswer(`{"access_token":"trapped","token_type":"Bearer","expires_in":300}`))
 	respond := func(status int, media, body string) introspectiontest.Answer {
-		return introspectiontest.Respond(status, http.Header{"Content-Type": {media}, "Location": {"http://" + trap.address + "/"}, "Retry-After": {"0"}}, body)
+		return introspectiontest.Respond(status, http.Header{"Content-Type": {media}, "Location": {"http://" + trap.address + "/"}, "Retry-After": {"77"}}, body)
 	}
 	const page, asJSON = "<html>CANARY</html>", "application/json"
 	for name, answer := range map[string]introspectiontest.Answer{
@@ -242,7 +242,11 @@ func TestBlackboxRenewalEndpoint(t *testing.T) {
 			})
 			began := time.Now()
 			for range 10 {
-				w.ask(t, "GET /fhir/Patient", good).refused(t, 503, "transient", "")
+				a := w.ask(t, "GET /fhir/Patient", good)
+				a.refused(t, 503, "transient", "")
+				if after := a.header.Get("Retry-After"); name == "429" && after != "77" {
+					t.Errorf("Retry-After %q", after)
+				}
 			}
 			if n := as.Grants(); n > 2+int(time.Since(began)/time.Second) {
 				t.Errorf("%d token requests in %v", n, time.Since(began))
