@@ -121,16 +121,16 @@ type base struct {
 func newBase(path string) (base, error) {
 	// The URL's path was parsed, so that the braces may have been encoded.
 	path = strings.NewReplacer("%7B", "{", "%7D", "}").Replace(path)
-	path = strings.TrimRight(path, "/")
+	if t := (target{path: strings.Replace(path, tenantSegment, "x", 1)}); !t.unambiguous() {
+		return base{}, errors.New("path must not have dot segments, empty segments, parameters or encoded separators")
+	}
+	path = strings.TrimSuffix(path, "/")
 	before, after, tenant := strings.Cut(path, tenantSegment)
 	if strings.ContainsAny(before+after, "{}") {
 		return base{}, errors.New("only one path segment may be a placeholder, and it is " + tenantSegment)
 	}
 	if tenant && (!strings.HasSuffix(before, "/") || after != "" && after[0] != '/') {
 		return base{}, errors.New(tenantSegment + " must be a whole path segment")
-	}
-	if t := (target{path: strings.Replace(path, tenantSegment, "x", 1)}); !t.unambiguous() {
-		return base{}, errors.New("path must not have dot segments, empty segments, parameters or encoded separators")
 	}
 	return base{before: before, after: after, tenant: tenant}, nil
 }

@@ -113,7 +113,7 @@ func TestCheckBase(t *testing.T) {
 		}
 	}
 	for _, path := range []string{
-		"/{tenant}/{tenant}", "/x{tenant}", "/{tenant}x", "/{id}", "/{", "/fhir/..", "/a//b", "/a;b", "/a%2fb", "{tenant}",
+		"/{tenant}/{tenant}", "/x{tenant}", "/{tenant}x", "/{id}", "/{", "/fhir/..", "/a//b", "//", "/fhir//", "/{tenant}//", "/a;b", "/a%2fb", "{tenant}",
 	} {
 		if CheckBase(path) == nil {
 			t.Errorf("CheckBase(%q) passes", path)

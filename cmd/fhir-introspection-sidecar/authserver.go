@@ -49,6 +49,9 @@ func (s *settings) checkAuthorizationServer() {
 	s.checkSecureURL("SIDECAR_INTROSPECTION_ENDPOINT", s.IntrospectionEndpoint)
 	s.checkSecureURL("SIDECAR_TOKEN_ENDPOINT", s.TokenEndpoint)
 	s.checkSecureURL("SIDECAR_ISSUER_URL", s.IssuerURL)
+	if u, err := parseURL(s.IssuerURL); err == nil && hasQuery(u) {
+		s.fault("SIDECAR_ISSUER_URL", "must not have a query") // RFC 8414 §2
+	}
 	for _, host := range s.DiscoveryAllowedHosts {
 		if u, err := parseURL("https://" + host); err != nil || u.Host != host || strings.ContainsAny(host, "*?/") {
 			s.fault("SIDECAR_DISCOVERY_ALLOWED_HOSTS", "must be hosts, such as as.example.org or as.example.org:8443")

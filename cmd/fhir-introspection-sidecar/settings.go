@@ -78,7 +78,7 @@ func (s *settings) checkUpstream() {
 	if err == nil {
 		err = proxy.CheckBase(u.EscapedPath())
 	}
-	if err == nil && u.RawQuery != "" {
+	if err == nil && hasQuery(u) {
 		err = errors.New("must not have a query")
 	}
 	if err != nil {

@@ -32,6 +32,10 @@ func parseURL(raw string) (*url.URL, error) {
 	return u, nil
 }
 
+// hasQuery reports whether there is one, even an empty one: to a URL that others
+// are made from nothing can be appended then.
+func hasQuery(u *url.URL) bool { return u.RawQuery != "" || u.ForceQuery }
+
 // checkSecureURL checks a URL that gets tokens or credentials.
 func (s *settings) checkSecureURL(variable, raw string) {
 	if raw == "" {
