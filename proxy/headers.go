@@ -77,11 +77,14 @@ var prefixPattern = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9]*(-[A-Za-z0-9]+)*-$`
 // reservedNames have a meaning of their own, to HTTP or to this proxy. A family
 // that took one of them in would remove it from every request and response.
 var reservedNames = []string{
-	"accept", "accept-encoding", "access-control-allow-origin", "access-control-request-method", "authorization",
-	"cache-control", "cdn-loop", "connection", "content-length", "content-type", "cookie", "etag", "expect", "forwarded", "host",
-	"if-match", "if-none-exist", "keep-alive", "last-modified", "location", "origin", "prefer", "proxy-authorization",
-	"range", "retry-after", "set-cookie", "te", "trailer", "transfer-encoding", "upgrade", "user-agent", "via", "www-authenticate",
-	"x-correlation-id", "x-forwarded-for", "x-http-method-override", "x-provenance", "x-real-ip", "x-request-id", "x-trace-id",
+	"accept", "accept-encoding", "access-control-allow-origin", "access-control-request-method", "alt-svc", "authorization",
+	"cache-control", "cdn-loop", "clear-site-data", "connection", "content-length", "content-security-policy", "content-type", "cookie",
+	"cross-origin-resource-policy", "etag", "expect", "forwarded", "host", "idempotency-key", "if-match", "if-none-exist", "keep-alive",
+	"last-modified", "location", "max-forwards", "origin", "permissions-policy", "prefer", "proxy-authorization",
+	"range", "referrer-policy", "retry-after", "sec-fetch-mode", "server-timing", "set-cookie", "strict-transport-security",
+	"te", "trailer", "transfer-encoding", "upgrade", "user-agent", "via", "www-authenticate",
+	"x-content-type-options", "x-correlation-id", "x-forwarded-for", "x-frame-options", "x-http-method-override", "x-provenance",
+	"x-real-ip", "x-request-id", "x-trace-id",
 }
 
 func newFamily(prefix string) (family, error) {

@@ -25,7 +25,7 @@ const tokenSeparators = "!#$%&'*+-.^_`|~"
 
 // B23: no prefix takes in a header with a meaning of its own.
 func TestCheckHeaderPrefix(t *testing.T) {
-	for _, prefix := range []string{"X-Launch-", "x-launch-", "X-Authorization-", "X-Forwarded-Launch-", "A1-"} {
+	for _, prefix := range []string{"X-Launch-", "x-launch-", "X-Authorization-", "X-Forwarded-Launch-", "A1-", "Sec-Launch-", "Content-Launch-", "Launch-"} {
 		if err := CheckHeaderPrefix(prefix); err != nil {
 			t.Errorf("%q: %v", prefix, err)
 		}
@@ -33,7 +33,8 @@ func TestCheckHeaderPrefix(t *testing.T) {
 	for _, prefix := range []string{
 		"", "-", "X-", "x-", "X-Launch", "X_Launch-", "X--Launch-", "-X-", "1-", "X-Lä-", "X Launch-", "X-Launch-\r\n",
 		"Content-", "Accept-", "X-Forwarded-", "X-Request-", "If-", "Transfer-", "Proxy-", "WWW-", "User-", "Access-Control-",
-		"Access-Control-Request-",
+		"Access-Control-Request-", "Sec-", "Sec-Fetch-", "Strict-", "Strict-Transport-", "Content-Security-", "X-Content-", "X-Frame-",
+		"Referrer-", "Permissions-", "Cross-Origin-", "Clear-Site-", "Server-", "Alt-", "Max-", "Idempotency-",
 	} {
 		if CheckHeaderPrefix(prefix) == nil {
 			t.Errorf("%q passes", prefix)

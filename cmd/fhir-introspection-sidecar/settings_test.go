@@ -237,7 +237,7 @@ var settingTests = []struct {
 	{"SIDECAR_HEADER_PREFIX", "", nil, wantPrefix},
 	{"SIDECAR_HEADER_PREFIX", "X-Launch", nil, wantPrefix},
 	{"SIDECAR_HEADER_PREFIX", "X_Launch-", nil, wantPrefix},
-	{"SIDECAR_HEADER_PREFIX", "X-", nil, "would take in the header X-Correlation-Id"},
+	{"SIDECAR_HEADER_PREFIX", "X-", nil, "would take in the header X-Content-Type-Options"},
 	{"SIDECAR_HEADER_PREFIX", "X-Forwarded-", nil, "would take in the header X-Forwarded-For"},
 	{"SIDECAR_HEADERS", "", nil, ""},
 	{"SIDECAR_HEADERS", "aud, jti ,username,resource,definition", nil, ""},
