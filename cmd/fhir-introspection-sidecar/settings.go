@@ -41,6 +41,7 @@ func (c *config) validate(unread []fault) *settings {
 	s.checkScopes()
 	s.checkHeaders()
 	s.checkOperation()
+	s.checkAuditLog()
 	s.checkScopeEnforcement()
 	return s
 }
@@ -204,6 +205,15 @@ func (s *settings) checkOperation() {
 		s.fault("SIDECAR_LOG_LEVEL", "must be debug, info, warn or error")
 	}
 	s.level = level
+}
+
+// checkAuditLog refuses what is hardly meant as a file: one of that name would be
+// filled where nobody looks for it.
+func (s *settings) checkAuditLog() {
+	words := []string{"", "-", "off", "on", "no", "none", "true", "false", "stdout", "stderr"}
+	if s.AuditLog != "off" && s.AuditLog != "stdout" && slices.Contains(words, strings.ToLower(s.AuditLog)) {
+		s.fault("SIDECAR_AUDIT_LOG", "must be off, stdout or a file, such as /var/log/audit.json")
+	}
 }
 
 func (s *settings) checkScopeEnforcement() {

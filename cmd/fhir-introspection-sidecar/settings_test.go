@@ -264,6 +264,16 @@ var settingTests = []struct {
 	{"SIDECAR_AUDIT_LOG", "off", nil, ""},
 	{"SIDECAR_AUDIT_LOG", "stdout", nil, ""},
 	{"SIDECAR_AUDIT_LOG", "/var/log/audit.json", nil, ""},
+	{"SIDECAR_AUDIT_LOG", "audit.json", nil, ""},
+	{"SIDECAR_AUDIT_LOG", "/dev/stderr", nil, ""},
+	{"SIDECAR_AUDIT_LOG", "./stdout", nil, ""},
+	{"SIDECAR_AUDIT_LOG", "", nil, wantAuditLog},
+	{"SIDECAR_AUDIT_LOG", "STDOUT", nil, wantAuditLog},
+	{"SIDECAR_AUDIT_LOG", "stderr", nil, wantAuditLog},
+	{"SIDECAR_AUDIT_LOG", "Off", nil, wantAuditLog},
+	{"SIDECAR_AUDIT_LOG", "false", nil, wantAuditLog},
+	{"SIDECAR_AUDIT_LOG", "none", nil, wantAuditLog},
+	{"SIDECAR_AUDIT_LOG", "-", nil, wantAuditLog},
 	{"SIDECAR_ADMIN_TOKEN_FILE", "", nil, ""},
 	{"SIDECAR_ADMIN_TOKEN_FILE", "/t", nil, ""},
 	{"SIDECAR_LOG_LEVEL", "debug", nil, ""},
@@ -279,6 +289,7 @@ const (
 	wantScopes   = "must be scopes separated by commas or blanks, without quotes and backslashes"
 	wantPrefix   = "must be letters, digits and single dashes and end with a dash, like X-Launch-"
 	wantClaims   = "has a claim that is not one of patient encounter user sub iss client_id exp intent tenant username jti resource definition aud fhirContext scope"
+	wantAuditLog = "must be off, stdout or a file, such as /var/log/audit.json"
 	wantPaths    = "must be paths below the base, without a slash at either end and without a query"
 )
 
@@ -313,7 +324,7 @@ func TestSettings(t *testing.T) {
 func TestSettingsComplete(t *testing.T) {
 	anyText := []string{
 		"SIDECAR_CLIENT_KEY_ID", "SIDECAR_TOKEN_SCOPE", "SIDECAR_REQUIRED_AUDIENCES", "SIDECAR_REQUIRED_ISSUERS",
-		"SIDECAR_REQUIRED_TOKEN_TYPES", "SIDECAR_CA_FILE", "SIDECAR_CLIENT_SECRET_FILE", "SIDECAR_AUDIT_LOG", "SIDECAR_ADMIN_TOKEN_FILE",
+		"SIDECAR_REQUIRED_TOKEN_TYPES", "SIDECAR_CA_FILE", "SIDECAR_CLIENT_SECRET_FILE", "SIDECAR_ADMIN_TOKEN_FILE",
 	}
 	for _, name := range variables() {
 		var takes, refuses bool
