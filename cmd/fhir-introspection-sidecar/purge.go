@@ -41,8 +41,8 @@ func readAdminToken(file introspection.File) (string, error) {
 		return "", err
 	}
 	token := strings.TrimSpace(string(content))
-	if token == "" || strings.ContainsAny(token, " \t\r\n") {
-		return "", errors.New("must hold one token")
+	if token == "" || strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return "", errors.New("must hold one token, of visible ASCII characters")
 	}
 	return token, nil
 }

@@ -237,7 +237,7 @@ func TestPurgeTokenRotation(t *testing.T) {
 	if admin(adminToken) || !admin(next) {
 		t.Error("after the rotation")
 	}
-	for _, useless := range []string{"", "\n", "two words of some length", "two\nlines-of-some-length"} {
+	for _, useless := range []string{"", "\n", "two words of some length", "two\nlines-of-some-length", "\u00e9ccents-of-some-length"} {
 		swap(t, p.file, useless, time.Minute)
 		if admin(next) || admin(useless) || admin("") {
 			t.Errorf("somebody is an admin with %q in the file", useless)
@@ -246,8 +246,10 @@ func TestPurgeTokenRotation(t *testing.T) {
 }
 
 func TestPurgeTokenFaults(t *testing.T) {
+	const wantToken = "must hold one token, of visible ASCII characters"
 	for content, want := range map[string]string{
-		"": "must hold one token", "zx81canary and a blank": "must hold one token", "zx81canary": "", strings.Repeat("x", 16): "",
+		"": wantToken, "zx81canary and a blank": wantToken, "zx81canary\x00": wantToken, "zx81canary\u00e9": wantToken, "zx81canary\xff": wantToken,
+		"zx81canary": "", strings.Repeat("x", 16): "", "p@ss:w0rd!{}~": "", "\r\n zx81canary \n": "",
 	} {
 		environ := with(leastSettings(), "SIDECAR_BEARER_TOKEN_FILE", writeFile(t, "token", "token"), "SIDECAR_ADMIN_TOKEN_FILE", writeFile(t, "admin", content))
 		sc, faults := build(configure(t, environ), discard, io.Discard, nil)
