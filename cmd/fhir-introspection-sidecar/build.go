@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"io"
 	"log/slog"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -40,7 +41,20 @@ func build(s *settings, logger *slog.Logger, stdout io.Writer, tap *wiretap) (*s
 		return nil, faults
 	}
 	sc.registry.MustRegister(sc.readyGauge())
+	sc.warnOfTrust()
 	return sc, nil
+}
+
+// leastTrust is the length of the widest prefix that has a good use: fc00::/7, all
+// private IPv6.
+const leastTrust = 7
+
+// warnOfTrust tells of proxies that are much of the Internet. Only those that are
+// all of it are refused.
+func (sc *sidecar) warnOfTrust() {
+	if slices.ContainsFunc(sc.settings.trusted, func(p netip.Prefix) bool { return p.Bits() < leastTrust }) {
+		sc.logger.Warn("so many addresses are trusted proxies that anyone may forge X-Forwarded-For", "setting", "SIDECAR_TRUSTED_PROXIES")
+	}
 }
 
 // checkFiles reads the files that are set, so that one that can't be read is

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"io"
+	"log/slog"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -178,5 +180,32 @@ func TestBuildFaults(t *testing.T) {
 				sc.cache.Close()
 			}
 		})
+	}
+}
+
+// TestWarnings: what may be meant, but seldom is, starts with a warning that names
+// the setting.
+func TestWarnings(t *testing.T) {
+	for _, tt := range []struct {
+		variable, value string
+		warns           bool
+	}{
+		{"SIDECAR_TRUSTED_PROXIES", "10.0.0.0/8,fc00::/7,fe80::/10,100.64.0.0/10", false},
+		{"SIDECAR_TRUSTED_PROXIES", "10.0.0.0/8,0.0.0.0/1,128.0.0.0/1", true},
+		{"SIDECAR_TRUSTED_PROXIES", "192.0.0.0/6", true},
+		{"SIDECAR_TRUSTED_PROXIES", "2000::/3", true},
+		{"SIDECAR_ADMIN_TOKEN_FILE", writeFile(t, "admin", "sixteen-and-more\n"), false},
+		{"SIDECAR_ADMIN_TOKEN_FILE", writeFile(t, "short", "fifteen-or-less\n"), true},
+	} {
+		var log bytes.Buffer
+		environ := with(leastSettings(), "SIDECAR_BEARER_TOKEN_FILE", writeFile(t, "token", "token"), tt.variable, tt.value)
+		sc, faults := build(configure(t, environ), slog.New(slog.NewJSONHandler(&log, nil)), io.Discard, nil)
+		if len(faults) > 0 {
+			t.Fatal(faults)
+		}
+		sc.cache.Close()
+		if warned := strings.Count(log.String(), `"level":"WARN"`) == 1 && strings.Contains(log.String(), `"setting":"`+tt.variable+`"`); warned != tt.warns || !tt.warns && log.Len() > 0 {
+			t.Errorf("%s=%s: log %s", tt.variable, tt.value, &log)
+		}
 	}
 }
