@@ -71,13 +71,8 @@ done
 
 modules=/usr/lib/nginx/modules
 apache_modules=/usr/lib/apache2/modules
-if ! type nginx wrk taskset >/dev/null 2>&1 || [[ ! -e $modules/ngx_http_js_module.so || ! -e $apache_modules/mod_auth_openidc.so ]]; then
-	packages=(nginx libnginx-mod-http-js apache2-bin libapache2-mod-auth-openidc wrk util-linux)
-	((EUID == 0)) || fail "needs the Debian packages ${packages[*]}"
-	{
-		apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${packages[@]}"
-	} >&2
-fi
+"$root/deploy/tests/packages.sh" nginx "$modules/ngx_http_js_module.so:libnginx-mod-http-js" apache2:apache2-bin \
+	"$apache_modules/mod_auth_openidc.so:libapache2-mod-auth-openidc" wrk taskset:util-linux >&2
 mapfile -t cores < <(taskset -cp $$ | sed 's/.*: //' | tr , '\n' | while IFS=- read -r a b; do seq "$a" "${b:-$a}"; done)
 ((${#cores[@]} > 1)) || fail "needs two cores"
 load_core=${cores[0]} proxy_core=${cores[1]}

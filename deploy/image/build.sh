@@ -24,13 +24,7 @@ fail() {
 	exit 1
 }
 
-if ! type buildah >/dev/null 2>&1; then
-	((EUID == 0)) || fail "needs buildah (Debian package buildah)"
-	{
-		apt-get update -qq
-		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends buildah ca-certificates
-	} >&2
-fi
+"$root/deploy/tests/packages.sh" buildah "$ca:ca-certificates" >&2
 [[ -s $ca ]] || fail "no CA bundle at $ca; set CA_BUNDLE"
 git -C "$root" rev-parse HEAD >/dev/null 2>&1 || : "${COMMIT:=unknown}" "${SOURCE_DATE_EPOCH:=0}"
 version=${VERSION:-$(git -C "$root" describe --tags --always --dirty 2>/dev/null || echo dev)}

@@ -8,10 +8,7 @@ chart=$root/charts/fhir-introspection-sidecar
 kubernetes=1.37.2
 oldest=$(sed -n 's/^kubeVersion: ">=\([0-9]*\.[0-9]*\)\..*/\1/p' "$chart/Chart.yaml")
 
-command -v openssl >/dev/null || {
-	apt-get update -qq
-	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends openssl
-}
+../packages.sh openssl
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 

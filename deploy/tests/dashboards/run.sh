@@ -11,12 +11,7 @@ if [[ ${1:-} == -screenshots ]]; then
 fi
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
-if [[ -n ${SCREENSHOTS:-} ]]; then
-	type chromium >/dev/null 2>&1 || {
-		apt-get update -qq
-		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core
-	} >&2
-fi
+[[ -z ${SCREENSHOTS:-} ]] || ../packages.sh chromium /usr/share/fonts/truetype/dejavu:fonts-dejavu-core
 promtool=$(../tool.sh promtool)
 PROMETHEUS=$(../tool.sh prometheus)
 SIDECAR_BINARY=${SIDECAR_BINARY:-$(realpath ../../../bin/fhir-introspection-sidecar)}

@@ -15,13 +15,7 @@ fail() {
 	exit 1
 }
 
-if ! type skopeo jq >/dev/null 2>&1; then
-	((EUID == 0)) || fail "needs the Debian packages skopeo and jq"
-	{
-		apt-get update -qq
-		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends skopeo jq
-	} >&2
-fi
+deploy/tests/packages.sh skopeo jq
 work=$(mktemp -d)
 server=''
 cleanup() {

@@ -75,26 +75,12 @@ diagnose() {
 	tail -n 5 "$work"/*.log
 }
 
-install_packages() {
-	local packages=() pair
-	for pair in etcd:etcd-server containerd:containerd runc:runc buildah:buildah iptables:iptables \
-		conntrack:conntrack ip:iproute2 jq:jq openssl:openssl busybox:busybox-static curl:curl node:nodejs npm:npm; do
-		type "${pair%%:*}" >/dev/null 2>&1 || packages+=("${pair#*:}")
-	done
-	[[ -x /usr/lib/cni/bridge ]] || packages+=(containernetworking-plugins)
-	((${#packages[@]})) || return 0
-	say "installing ${packages[*]}"
-	{
-		apt-get update -qq
-		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}"
-	} >&2
-}
-
 ((EUID == 0)) || {
 	echo "run.sh: needs root, for network namespaces and containers" >&2
 	exit 1
 }
-install_packages
+"$root/deploy/tests/packages.sh" etcd:etcd-server containerd runc buildah iptables conntrack ip:iproute2 jq openssl \
+	busybox:busybox-static curl node:nodejs npm /usr/lib/cni/bridge:containernetworking-plugins
 say "tools"
 kube=$("$here/tools.sh" $newest kube-apiserver kube-controller-manager kube-scheduler kubelet kubectl kube-proxy)
 coredns=$("$here/tools.sh" $coredns_version coredns)/coredns

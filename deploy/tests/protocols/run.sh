@@ -3,17 +3,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
-if ! type slowhttptest testssl >/dev/null 2>&1; then
-	((EUID == 0)) || {
-		echo "run.sh: needs the Debian packages slowhttptest and testssl.sh" >&2
-		exit 1
-	}
-	{
-		apt-get update -qq
-		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends slowhttptest testssl.sh
-	} >&2
-fi
-
+../packages.sh slowhttptest testssl:testssl.sh
 SIDECAR_BINARY=${SIDECAR_BINARY:-$(realpath ../../../bin/fhir-introspection-sidecar)}
 H2SPEC=$(../tool.sh h2spec)
 export SIDECAR_BINARY H2SPEC

@@ -15,11 +15,7 @@ fail() {
 	exit 1
 }
 
-type jq >/dev/null 2>&1 || {
-	((EUID == 0)) || fail "needs the Debian package jq"
-	apt-get update -qq
-	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends jq
-} >&2
+"$root/deploy/tests/packages.sh" jq
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 goreleaser=$("$root/deploy/tests/tool.sh" goreleaser)

@@ -17,16 +17,11 @@ sidecar=${SIDECAR_BINARY:-$(realpath ../../../bin/fhir-introspection-sidecar)}
 unset SIDECAR_BINARY # the sidecar takes no variable it doesn't know
 [[ -x $sidecar ]] || fail "no $sidecar; make build makes it"
 
-if ! type nginx javac curl >/dev/null 2>&1 || [[ ! -d /usr/share/jetty9/lib || ! -d /usr/share/tomcat10/lib ]]; then
-	((EUID == 0)) || fail "needs the Debian packages nginx, jetty9, tomcat10, default-jdk-headless and curl"
-	{
-		apt-get update -qq
-		DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -y -qq --no-install-recommends \
-			nginx jetty9 tomcat10 default-jdk-headless curl
-		# Installing them must not start them.
-		systemctl disable --now nginx jetty9 tomcat10 2>/dev/null || true
-	} >&2
-fi
+installed=$(../packages.sh nginx javac:default-jdk-headless curl /usr/share/jetty9/lib:jetty9 /usr/share/tomcat10/lib:tomcat10)
+for service in nginx jetty9 tomcat10; do
+	# Installing it must not start it; who has it already may use it.
+	[[ " $installed " != *" $service "* ]] || systemctl disable --now "$service" 2>/dev/null || true
+done
 
 work=$(mktemp -d)
 pids=() nginx='' jetty='' tomcat='' data='' admin=''
