@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -375,24 +374,13 @@ func TestBlackboxConcurrencyLimit(t *testing.T) {
 	w := start(t, env{"MAX_INTROSPECTIONS": "2", "INTROSPECTION_TIMEOUT": "1s"})
 	w.ask(t, "GET /fhir/Patient", good).is(t, 200)
 	w.as.SetAnswer(introspectiontest.Hang())
-	var wg sync.WaitGroup
-	for i := range 20 {
-		wg.Add(1)
-		go func() {
-			defer wg.Done()
-			c, err := dialPlain(w.data)
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			defer c.Close()
-			began := time.Now()
-			a, err := c.do(request("GET /fhir/Patient", bearer(fmt.Sprint("h", i))))
-			if err != nil || a.status != 503 || time.Since(began) > 6*time.Second {
-				t.Errorf("%v %v after %v", err, a, time.Since(began))
-			}
-		}()
-	}
+	wait := w.crowd(t, 20, func(i int, c *conn) {
+		began := time.Now()
+		a, err := c.do(request("GET /fhir/Patient", bearer(fmt.Sprint("h", i))))
+		if err != nil || a.status != 503 || time.Since(began) > 6*time.Second {
+			t.Errorf("%v %v after %v", err, a, time.Since(began))
+		}
+	})
 	eventually(t, "calls are under way", func() bool { return w.metric(t, "introspection_sidecar_introspections_in_flight") > 0 })
 	for range 5 {
 		if n := w.metric(t, "introspection_sidecar_introspections_in_flight"); n > 2 {
@@ -400,5 +388,5 @@ func TestBlackboxConcurrencyLimit(t *testing.T) {
 		}
 		w.ask(t, "GET /fhir/Patient", good).is(t, 200)
 	}
-	wg.Wait()
+	wait()
 }

@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 
@@ -18,22 +17,13 @@ import (
 // storm sends n requests in parallel, each with an id of its own.
 func (w *world) storm(t *testing.T, n int, header ...string) {
 	t.Helper()
-	var wg sync.WaitGroup
-	for i := range n {
-		wg.Go(func() {
-			c, err := dialPlain(w.data)
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			defer c.Close()
-			lines := append([]string{fmt.Sprint("X-Request-Id: id-", i), "Connection: close"}, header...)
-			if _, err := c.do(request("GET /fhir/Patient/p1?name=CANARY", lines...)); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	wg.Wait()
+	wait := w.crowd(t, n, func(i int, c *conn) {
+		lines := append([]string{fmt.Sprint("X-Request-Id: id-", i), "Connection: close"}, header...)
+		if _, err := c.do(request("GET /fhir/Patient/p1?name=CANARY", lines...)); err != nil {
+			t.Error(err)
+		}
+	})
+	wait()
 }
 
 // Two logs share stdout: no line of the one gets into the other, and they can

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -180,21 +179,13 @@ func TestBlackboxCacheStampede(t *testing.T) {
 	w := start(t, env{"INTROSPECTION_TIMEOUT": "30s"})
 	release := make(chan struct{})
 	const clients = 1000
-	var wg sync.WaitGroup
 	statuses := make([]int, clients)
 	w.as.SetAnswer(introspectiontest.Hold(release, nil))
-	for i := range clients {
-		wg.Add(1)
-		go func() {
-			defer wg.Done()
-			if c, err := dialPlain(w.data); err == nil {
-				defer c.Close()
-				if a, err := c.do(request("GET /fhir/Patient", good, "Connection: close")); err == nil {
-					statuses[i] = a.status
-				}
-			}
-		}()
-	}
+	wait := w.crowd(t, clients, func(i int, c *conn) {
+		if a, err := c.do(request("GET /fhir/Patient", good, "Connection: close")); err == nil {
+			statuses[i] = a.status
+		}
+	})
 	eventually(t, "all wait", func() bool {
 		return w.metric(t, lookups, `result="coalesced"`)+w.metric(t, lookups, `result="miss"`) == clients
 	})
@@ -202,7 +193,7 @@ func TestBlackboxCacheStampede(t *testing.T) {
 		t.Errorf("%v in flight", n)
 	}
 	close(release)
-	wg.Wait()
+	wait()
 	for i, status := range statuses {
 		if status != 200 {
 			t.Fatalf("client %d got %d", i, status)

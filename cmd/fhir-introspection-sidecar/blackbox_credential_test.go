@@ -17,7 +17,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -154,25 +153,14 @@ func TestBlackboxCredentialStorm(t *testing.T) {
 	}
 	time.Sleep(time.Second) // two token requests are a second apart, whatever happens
 	as.AcceptBearers()
-	var wg sync.WaitGroup
-	for i := range 100 {
+	wait := w.crowd(t, 100, func(i int, c *conn) {
 		token := fmt.Sprint("storm", i)
 		as.AddToken(token, nil)
-		wg.Add(1)
-		go func() {
-			defer wg.Done()
-			c, err := dialPlain(w.data)
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			defer c.Close()
-			if a, err := c.do(request("GET /fhir/Patient", bearer(token))); err != nil || a.status != 200 {
-				t.Errorf("%v %v", err, a)
-			}
-		}()
-	}
-	wg.Wait()
+		if a, err := c.do(request("GET /fhir/Patient", bearer(token))); err != nil || a.status != 200 {
+			t.Errorf("%v %v", err, a)
+		}
+	})
+	wait()
 	if n := as.Grants(); n != 2 {
 		t.Errorf("%d token requests", n)
 	}

@@ -171,23 +171,12 @@ func TestBlackboxHeaderLimits(t *testing.T) {
 	asked := w.as.Introspections()
 	w.ask(t, "GET /fhir/Patient", bearer(strings.Repeat("t", 101))).refused(t, 401, "login", "invalid_token")
 	before := w.residentKiB(t, "VmRSS")
-	var wg sync.WaitGroup
-	for range 50 {
-		wg.Add(1)
-		go func() {
-			defer wg.Done()
-			c, err := dialPlain(w.data)
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			defer c.Close()
-			if a, err := c.do(request("GET /fhir/Patient", bearer(strings.Repeat("t", 64<<10)))); err == nil && a.status != 431 && a.status != 401 {
-				t.Errorf("status %d", a.status)
-			}
-		}()
-	}
-	wg.Wait()
+	wait := w.crowd(t, 50, func(_ int, c *conn) {
+		if a, err := c.do(request("GET /fhir/Patient", bearer(strings.Repeat("t", 64<<10)))); err == nil && a.status != 431 && a.status != 401 {
+			t.Errorf("status %d", a.status)
+		}
+	})
+	wait()
 	if w.as.Introspections() != asked || w.up.count() != 1 {
 		t.Error("a long token was asked about or forwarded")
 	}

@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/introspectiontest"
@@ -24,24 +23,17 @@ func (w *world) together(t *testing.T, n int, token string, then introspectionte
 	}
 	before := waiting()
 	answers := make([]*answer, n)
-	var wg sync.WaitGroup
-	for i := range n {
-		wg.Go(func() {
-			c, err := dialPlain(w.data)
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			defer c.Close()
-			method := []string{"GET", "POST", "HEAD", "DELETE"}[i%4]
-			if answers[i], err = c.do(request(fmt.Sprintf("%s /fhir/Patient/%d?n=%d", method, i, i), bearer(token), "Content-Length: 0")); err != nil {
-				t.Error(err)
-			}
-		})
-	}
+	wait := w.crowd(t, n, func(i int, c *conn) {
+		method := []string{"GET", "POST", "HEAD", "DELETE"}[i%4]
+		a, err := c.do(request(fmt.Sprintf("%s /fhir/Patient/%d?n=%d", method, i, i), bearer(token), "Content-Length: 0"))
+		if err != nil {
+			t.Error(err)
+		}
+		answers[i] = a
+	})
 	eventually(t, "all wait", func() bool { return waiting() == before+float64(n) })
 	close(release)
-	wg.Wait()
+	wait()
 	if t.Failed() {
 		t.FailNow()
 	}

@@ -21,34 +21,25 @@ import (
 func TestBlackboxOneProcessor(t *testing.T) {
 	t.Parallel()
 	w := startPrepared(t, nil, func(cmd *exec.Cmd) { cmd.Env = append(cmd.Env, "GOMAXPROCS=1") })
-	var wg sync.WaitGroup
-	for i := range 16 {
-		wg.Go(func() {
-			c, err := dialPlain(w.data)
-			if err != nil {
-				t.Error(err)
+	wait := w.crowd(t, 16, func(i int, c *conn) {
+		for n := range 20 {
+			token := fmt.Sprintf("one-processor-%d", n%5)
+			if n%5 < 4 {
+				w.as.AddToken(token, nil)
+			}
+			want := 200
+			if n%5 == 4 {
+				want = 401
+			}
+			line := fmt.Sprintf("GET /fhir/Patient/%d-%d", i, n)
+			a, err := c.do(request(line, bearer(token)))
+			if err != nil || a.status != want || want == 200 && a.body != `{"line":"`+line+`"}` {
+				t.Error(err, a)
 				return
 			}
-			defer c.Close()
-			for n := range 20 {
-				token := fmt.Sprintf("one-processor-%d", n%5)
-				if n%5 < 4 {
-					w.as.AddToken(token, nil)
-				}
-				want := 200
-				if n%5 == 4 {
-					want = 401
-				}
-				line := fmt.Sprintf("GET /fhir/Patient/%d-%d", i, n)
-				a, err := c.do(request(line, bearer(token)))
-				if err != nil || a.status != want || want == 200 && a.body != `{"line":"`+line+`"}` {
-					t.Error(err, a)
-					return
-				}
-			}
-		})
-	}
-	wg.Wait()
+		}
+	})
+	wait()
 	w.bystander(t, "J08")
 }
 

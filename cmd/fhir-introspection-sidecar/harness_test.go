@@ -363,6 +363,25 @@ func dialPlain(address string) (*conn, error) {
 	return &conn{c, bufio.NewReader(c)}, nil
 }
 
+// crowd has n clients ask at the same time, each on a connection of its own, and
+// returns what waits for them.
+func (c *child) crowd(t *testing.T, n int, ask func(i int, conn *conn)) (wait func()) {
+	t.Helper()
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() {
+			conn, err := dialPlain(c.data)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer conn.Close()
+			ask(i, conn)
+		})
+	}
+	return wg.Wait
+}
+
 // do writes the bytes and reads one response.
 func (c *conn) do(raw string) (*answer, error) {
 	listenerAt(c.RemoteAddr()).sent(raw)

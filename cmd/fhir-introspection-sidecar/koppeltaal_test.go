@@ -13,7 +13,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -92,10 +91,16 @@ func (w *htmlRefusal) Write(p []byte) (int, error) {
 	return w.ResponseWriter.Write(p)
 }
 
-// sign makes a token with these claims, signed with key.
+// sign makes a token with these claims, signed as Koppeltaal's server does.
 func sign(t *testing.T, key *rsa.PrivateKey, claims map[string]any) string {
 	t.Helper()
-	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.RS512, Key: jose.JSONWebKey{Key: key, KeyID: "as"}}, nil)
+	return signWith(t, jose.RS512, key, "as", claims)
+}
+
+// signWith makes a token with these claims.
+func signWith(t *testing.T, algorithm jose.SignatureAlgorithm, key any, kid string, claims map[string]any) string {
+	t.Helper()
+	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: algorithm, Key: jose.JSONWebKey{Key: key, KeyID: kid}}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -183,23 +188,14 @@ func TestKoppeltaalOneShot(t *testing.T) {
 	claims := a.claims()
 	token := sign(t, a.key, claims)
 	a.AddToken(token, claims)
-	var wg sync.WaitGroup
-	for range 100 {
-		wg.Go(func() {
-			conn, err := dialPlain(c.data)
-			if err != nil {
-				t.Error(err)
-				return
+	wait := c.crowd(t, 100, func(_ int, conn *conn) {
+		for range 3 {
+			if got, err := conn.do(request("GET /fhir/DEFAULT/Task", bearer(token))); err != nil || got.status != 200 {
+				t.Errorf("%v %v", got, err)
 			}
-			defer conn.Close()
-			for range 3 {
-				if got, err := conn.do(request("GET /fhir/DEFAULT/Task", bearer(token))); err != nil || got.status != 200 {
-					t.Errorf("%v %v", got, err)
-				}
-			}
-		})
-	}
-	wg.Wait()
+		}
+	})
+	wait()
 	if n := a.IntrospectionsOf(token); n != 1 || a.Introspections() != 1 {
 		t.Errorf("%d introspections", n)
 	}

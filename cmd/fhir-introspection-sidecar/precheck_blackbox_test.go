@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
-	"github.com/go-jose/go-jose/v4/jwt"
 
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/introspectiontest"
 )
@@ -67,15 +66,7 @@ func (i *issuer) token(t *testing.T, key *ecdsa.PrivateKey, kid string, change m
 	t.Helper()
 	claims := map[string]any{"iss": i.URL, "sub": "s", "exp": time.Now().Add(time.Hour).Unix(), "jti": rand.Text()}
 	maps.Copy(claims, change)
-	s, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: jose.JSONWebKey{Key: key, KeyID: kid}}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	token, err := jwt.Signed(s).Claims(claims).Serialize()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return token
+	return signWith(t, jose.ES256, key, kid, claims)
 }
 
 // prechecked starts a sidecar that verifies the issuer's tokens, and has its keys.
