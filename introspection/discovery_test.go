@@ -52,6 +52,18 @@ func discoveryClient(t *testing.T) *http.Client {
 	return client
 }
 
+// newDiscovery fills in how documents are fetched.
+func newDiscovery(t *testing.T, cfg introspection.DiscoveryConfig) *introspection.Discovery {
+	t.Helper()
+	cfg.FHIRClient = discoveryClient(t)
+	cfg.IssuerClient = cfg.FHIRClient
+	d, err := introspection.NewDiscovery(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
 func capability(introspect string) string {
 	return `{"resourceType":"CapabilityStatement","text":{"div":"<div>` + strings.Repeat("x", 1000) + `</div>"},
 	"rest":[{"mode":"client"},{"mode":"server","resource":[{"type":"Patient","nested":{"security":{"extension":[]}}}],
@@ -102,13 +114,7 @@ func TestDiscoveryOrder(t *testing.T) {
 				tt.fhir[path] = strings.ReplaceAll(page, "AS", as.URL)
 			}
 			fhir := newSite(t, tt.fhir)
-			client := discoveryClient(t)
-			d, err := introspection.NewDiscovery(introspection.DiscoveryConfig{
-				FHIRBase: fhir.URL + "/fhir", FHIRClient: client, Issuer: as.URL, IssuerClient: client,
-			})
-			if err != nil {
-				t.Fatal(err)
-			}
+			d := newDiscovery(t, introspection.DiscoveryConfig{FHIRBase: fhir.URL + "/fhir", Issuer: as.URL})
 			d.Refresh(t.Context())
 			want := tt.introspect
 			if want != "" {
@@ -132,13 +138,7 @@ func TestDiscoveryNeverContactsForbiddenHost(t *testing.T) {
 		capPath:   capability(evil.URL + "/introspect"),
 	})
 	as := newSite(t, nil)
-	client := discoveryClient(t)
-	d, err := introspection.NewDiscovery(introspection.DiscoveryConfig{
-		FHIRBase: fhir.URL + "/fhir", FHIRClient: client, Issuer: as.URL, IssuerClient: client,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	d := newDiscovery(t, introspection.DiscoveryConfig{FHIRBase: fhir.URL + "/fhir", Issuer: as.URL})
 	d.Refresh(t.Context())
 	if got := d.Endpoints(); got != (introspection.Endpoints{}) {
 		t.Errorf("took %+v from a document that names a forbidden host", got)
@@ -154,15 +154,11 @@ func TestDiscoveryNeverContactsForbiddenHost(t *testing.T) {
 func TestDiscoveryKeepsLastGoodAndPinned(t *testing.T) {
 	as := newSite(t, nil)
 	fhir := newSite(t, map[string]string{smartPath: `{"introspection_endpoint":"` + as.URL + `/i"}`})
-	client := discoveryClient(t)
 	registry := prometheus.NewRegistry()
-	d, err := introspection.NewDiscovery(introspection.DiscoveryConfig{
-		FHIRBase: fhir.URL + "/fhir", FHIRClient: client, Issuer: as.URL, IssuerClient: client,
+	d := newDiscovery(t, introspection.DiscoveryConfig{
+		FHIRBase: fhir.URL + "/fhir", Issuer: as.URL,
 		Pinned: introspection.Endpoints{Token: as.URL + "/pinned"}, Registerer: registry,
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
 	d.Refresh(t.Context())
 	fhir.pages = map[string]string{smartPath: `{"introspection_endpoint":"https://evil.test/i","token_endpoint":"` + as.URL + `/other"}`}
 	d.Refresh(t.Context())
@@ -189,13 +185,7 @@ func TestDiscoveryAllowedHosts(t *testing.T) {
 		"as.example.org": true, "AS.example.org:8443": true,
 		"as.example.org:443": false, "example.org": false, "evil-as.example.org": false,
 	} {
-		client := discoveryClient(t)
-		d, err := introspection.NewDiscovery(introspection.DiscoveryConfig{
-			FHIRBase: fhir.URL + "/fhir", FHIRClient: client, AllowedHosts: []string{host},
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
+		d := newDiscovery(t, introspection.DiscoveryConfig{FHIRBase: fhir.URL + "/fhir", AllowedHosts: []string{host}})
 		d.Refresh(t.Context())
 		if got := d.Endpoints().Introspection != ""; got != ok {
 			t.Errorf("allowed host %q: taken %t, want %t", host, got, ok)
@@ -223,13 +213,7 @@ func TestDiscoveryCapabilityStatementSizes(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			fhir := newSite(t, map[string]string{capPath: tt.page})
-			client := discoveryClient(t)
-			d, err := introspection.NewDiscovery(introspection.DiscoveryConfig{
-				FHIRBase: fhir.URL + "/fhir", FHIRClient: client, Issuer: as.URL, IssuerClient: client,
-			})
-			if err != nil {
-				t.Fatal(err)
-			}
+			d := newDiscovery(t, introspection.DiscoveryConfig{FHIRBase: fhir.URL + "/fhir", Issuer: as.URL})
 			d.Refresh(t.Context())
 			if got := d.Endpoints().Introspection != ""; got != tt.found {
 				t.Errorf("found %t, want %t: %v", got, tt.found, d.Fault())
@@ -255,13 +239,7 @@ func TestDiscoveryRunRetries(t *testing.T) {
 		}
 	}))
 	t.Cleanup(fhir.Close)
-	client := discoveryClient(t)
-	d, err := introspection.NewDiscovery(introspection.DiscoveryConfig{
-		FHIRBase: fhir.URL + "/fhir", FHIRClient: client, Issuer: as.URL, IssuerClient: client,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	d := newDiscovery(t, introspection.DiscoveryConfig{FHIRBase: fhir.URL + "/fhir", Issuer: as.URL})
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error)
 	go func() { ended <- d.Run(ctx) }()
@@ -355,14 +333,7 @@ func TestDiscoveryNeeds(t *testing.T) {
 		{true, false, "no document names the token endpoint"},
 		{false, true, "no document names the JWKS"},
 	} {
-		client := discoveryClient(t)
-		d, err := introspection.NewDiscovery(introspection.DiscoveryConfig{
-			FHIRBase: fhir.URL + "/fhir", FHIRClient: client, Issuer: as.URL, IssuerClient: client,
-			NeedsToken: tt.token, NeedsJWKS: tt.jwks,
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
+		d := newDiscovery(t, introspection.DiscoveryConfig{FHIRBase: fhir.URL + "/fhir", Issuer: as.URL, NeedsToken: tt.token, NeedsJWKS: tt.jwks})
 		d.Refresh(t.Context())
 		if d.Endpoints().Introspection == "" {
 			t.Error("the endpoint isn't known")
