@@ -15,9 +15,15 @@ import (
 	"github.com/coreos/go-oidc/v3/oidc"
 )
 
-// keyInterval is the least time between two reads of the issuer's keys: a flood
-// of tokens with unknown key ids must not become a flood of requests.
-const keyInterval = 10 * time.Second
+const (
+	// keyInterval is the time in which the issuer's keys are read keyReads times at
+	// most: a flood of tokens with unknown key ids must not become a flood of requests.
+	keyInterval = 10 * time.Second
+
+	// keyReads is more than one, so that a new key is found at once although the keys
+	// were read a moment ago.
+	keyReads = 3
+)
 
 // PrecheckConfig configures a Precheck.
 type PrecheckConfig struct {
@@ -141,23 +147,24 @@ func (p *Precheck) current() (*oidc.IDTokenVerifier, *keyTransport) {
 
 var errNoKeys = errors.New("the issuer's keys can't be read")
 
-// keyTransport reads the keys at most once per interval and repeats its last
-// answer in between.
+// keyTransport reads the keys no more often than the interval permits and repeats
+// its last answer in between.
 type keyTransport struct {
 	base http.RoundTripper
 	now  func() time.Time
 
 	mu   sync.Mutex
-	last time.Time
-	body []byte // nil: the last read failed
+	last [keyReads]time.Time // when they were read, the oldest time first
+	body []byte              // nil: they were never read
 }
 
 // RoundTrip implements http.RoundTripper.
 func (t *keyTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if now := t.now(); t.last.IsZero() || now.Sub(t.last) >= keyInterval {
-		t.last = now
+	if now := t.now(); t.last[0].IsZero() || now.Sub(t.last[0]) >= keyInterval {
+		copy(t.last[:], t.last[1:])
+		t.last[keyReads-1] = now
 		// A failure leaves the keys that were good a moment ago.
 		if body, err := t.read(req); err == nil {
 			t.body = body

@@ -23,24 +23,34 @@ import (
 
 const testIssuer = "https://as.example.org"
 
-// keySite serves one public key and counts how often it is read.
+// keySite serves public keys and counts how often it is read.
 type keySite struct {
 	*httptest.Server
 	reads atomic.Int64
 	down  atomic.Bool
+	keys  atomic.Pointer[[]jose.JSONWebKey]
+}
+
+func (s *keySite) add(key *ecdsa.PrivateKey, kid string) {
+	var keys []jose.JSONWebKey
+	if old := s.keys.Load(); old != nil {
+		keys = *old
+	}
+	keys = append(keys, jose.JSONWebKey{Key: key.Public(), KeyID: kid, Algorithm: "ES256", Use: "sig"})
+	s.keys.Store(&keys)
 }
 
 func newKeySite(t *testing.T, key *ecdsa.PrivateKey) *keySite {
 	t.Helper()
 	s := &keySite{}
+	s.add(key, "k1")
 	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		s.reads.Add(1)
 		if s.down.Load() {
 			w.WriteHeader(http.StatusBadGateway)
 			return
 		}
-		set := jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: key.Public(), KeyID: "k1", Algorithm: "ES256", Use: "sig"}}}
-		_ = json.NewEncoder(w).Encode(set)
+		_ = json.NewEncoder(w).Encode(jose.JSONWebKeySet{Keys: *s.keys.Load()})
 	}))
 	t.Cleanup(s.Close)
 	return s
@@ -124,12 +134,32 @@ func TestPrecheck(t *testing.T) {
 			}
 		})
 	}
-	if site.reads.Load() != 1 {
-		t.Errorf("keys were read %d times within the interval, want once", site.reads.Load())
+}
+
+// A new key counts at once, however short ago the keys were read.
+func TestPrecheckNewKey(t *testing.T) {
+	key := newKey(t)
+	site := newKeySite(t, key)
+	now := time.Unix(1_800_000_000, 0)
+	p := newPrecheck(t, site.URL, func() time.Time { return now })
+	claims := map[string]any{"iss": testIssuer}
+	if p.Refuses(t.Context(), sign(t, key, "k1", claims)) {
+		t.Fatal("good token refused")
+	}
+	next := newKey(t)
+	site.add(next, "k2")
+	// The library may still hand out the read before.
+	for deadline := time.Now().Add(5 * time.Second); p.Refuses(t.Context(), sign(t, next, "k2", claims)); {
+		if time.Now().After(deadline) || site.reads.Load() > 2 {
+			t.Fatal("a token that was signed with the new key is refused")
+		}
+	}
+	if p.Refuses(t.Context(), sign(t, key, "k1", claims)) {
+		t.Error("a token that was signed with the old key is refused")
 	}
 }
 
-// A flood of unknown key ids costs one read of the keys per interval.
+// A flood of unknown key ids costs three reads of the keys per interval.
 func TestPrecheckUnknownKeyFlood(t *testing.T) {
 	key, other := newKey(t), newKey(t)
 	site := newKeySite(t, key)
@@ -143,7 +173,7 @@ func TestPrecheckUnknownKeyFlood(t *testing.T) {
 			}
 		}
 		// The library may still hand out the read before; then it reads again.
-		for deadline := time.Now().Add(5 * time.Second); site.reads.Load() == round; junk(0) {
+		for deadline := time.Now().Add(5 * time.Second); site.reads.Load() < 3*(round+1); junk(0) {
 			if time.Now().After(deadline) {
 				t.Fatal("a new interval, and the keys are not read")
 			}
@@ -151,7 +181,7 @@ func TestPrecheckUnknownKeyFlood(t *testing.T) {
 		for i := range 20 {
 			junk(i)
 		}
-		if got := site.reads.Load(); got != round+1 {
+		if got := site.reads.Load(); got != 3*(round+1) {
 			t.Fatalf("round %d: keys were read %d times", round, got)
 		}
 		now = now.Add(10 * time.Second)
