@@ -85,7 +85,7 @@ func (sc *sidecar) buildTLS() error {
 	if s.TLSCertFile == "" || s.TLSKeyFile == "" {
 		return nil
 	}
-	pair := &certificate{certFile: watch(s.TLSCertFile), keyFile: watch(s.TLSKeyFile)}
+	pair := &certificate{certFile: watch(s.TLSCertFile), keyFile: watch(s.TLSKeyFile), logger: sc.logger}
 	if _, err := pair.get(nil); err != nil {
 		return &introspection.FieldError{Field: "TLSCert", Err: err}
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"log/slog"
 	"os"
 	"sync"
 	"time"
@@ -102,11 +103,15 @@ func readFault(err error) error {
 // certificate is a TLS certificate with its key, from files that may change.
 type certificate struct {
 	certFile, keyFile introspection.File
+	logger            *slog.Logger
 
 	mu        sync.Mutex
-	cert, key []byte // what pair was made of
+	cert, key []byte // what was read last, good or bad
+	fault     error  // what came of it
 	pair      *tls.Certificate
 }
+
+var errPair = errors.New("certificate and key can't be read, or don't belong together")
 
 // get implements tls.Config.GetCertificate. While one of the files was replaced
 // and the other not yet, it stays with the pair that fits.
@@ -115,17 +120,19 @@ func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	defer c.mu.Unlock()
 	cert, certErr := c.certFile(false)
 	key, keyErr := c.keyFile(false)
-	err := errors.Join(certErr, keyErr)
-	if err == nil && (c.pair == nil || !bytes.Equal(cert, c.cert) || !bytes.Equal(key, c.key)) {
-		var pair tls.Certificate
-		if pair, err = tls.X509KeyPair(cert, key); err == nil {
-			c.cert, c.key, c.pair = cert, key, &pair
-		} else {
-			err = errors.New("certificate and key can't be read, or don't belong together")
+	if err := errors.Join(certErr, keyErr); err != nil {
+		return nil, err // a file that was there once is never missed again
+	}
+	if c.cert == nil || !bytes.Equal(cert, c.cert) || !bytes.Equal(key, c.key) {
+		c.cert, c.key, c.fault = cert, key, nil
+		if pair, err := tls.X509KeyPair(cert, key); err == nil {
+			c.pair = &pair
+		} else if c.fault = errPair; c.pair != nil {
+			c.logger.Error("replaced file can't be used, keeping the last good one", "field", "TLSCert", "error", errPair)
 		}
 	}
 	if c.pair == nil {
-		return nil, err
+		return nil, c.fault
 	}
 	return c.pair, nil
 }

@@ -10,6 +10,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
+	"log/slog"
 	"math/big"
 	"os"
 	"path/filepath"
@@ -276,7 +277,8 @@ func TestCertificateReload(t *testing.T) {
 	for _, name := range []string{"one.test", "two.test", "three.test"} {
 		certs[name], keys[name] = newPair(t, name)
 	}
-	pair := &certificate{certFile: watch(certFile), keyFile: watch(keyFile)}
+	log := &bytes.Buffer{}
+	pair := &certificate{certFile: watch(certFile), keyFile: watch(keyFile), logger: slog.New(slog.NewJSONHandler(log, nil))}
 	serves := func(want string) {
 		t.Helper()
 		got, err := pair.get(nil)
@@ -302,6 +304,9 @@ func TestCertificateReload(t *testing.T) {
 	if after, _ := pair.get(nil); after != before {
 		t.Error("made anew although nothing changed")
 	}
+	if log.String() != "" {
+		t.Errorf("logged %s", log)
+	}
 
 	// Half a rotation serves the old pair, whichever half comes first.
 	put(t, certFile, certs["two.test"], 2*settleTime)
@@ -314,8 +319,13 @@ func TestCertificateReload(t *testing.T) {
 	serves("three.test")
 
 	// So do a file that is gone and one that is no certificate.
+	log.Reset()
 	put(t, certFile, "", 2*settleTime)
 	serves("three.test")
+	serves("three.test")
+	if got := log.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, "keeping the last good one") {
+		t.Errorf("a file that is no certificate is not told once: %s", got)
+	}
 	if err := errors.Join(os.Remove(certFile), os.Remove(keyFile)); err != nil {
 		t.Fatal(err)
 	}
@@ -341,7 +351,7 @@ func TestCertificateConcurrently(t *testing.T) {
 	cert, key := newPair(t, "one.test")
 	put(t, certFile, cert, time.Hour)
 	put(t, keyFile, key, time.Hour)
-	pair := &certificate{certFile: watch(certFile), keyFile: watch(keyFile)}
+	pair := &certificate{certFile: watch(certFile), keyFile: watch(keyFile), logger: discard}
 	if _, err := pair.get(nil); err != nil {
 		t.Fatal(err)
 	}

@@ -51,6 +51,10 @@ func readAdminToken(file introspection.File) (string, error) {
 // of the token shows.
 func (sc *sidecar) isAdmin(r *http.Request) bool {
 	want, err := readAdminToken(sc.adminToken)
+	if err != nil {
+		// The old token is not kept: emptying the file may be meant to withdraw it.
+		sc.logger.Error("nobody is an admin until the file is mended", "setting", "SIDECAR_ADMIN_TOKEN_FILE", "error", err)
+	}
 	scheme, got, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	if err != nil || len(r.Header["Authorization"]) != 1 || !strings.EqualFold(scheme, "Bearer") {
 		return false

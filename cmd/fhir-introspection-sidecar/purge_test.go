@@ -239,8 +239,12 @@ func TestPurgeTokenRotation(t *testing.T) {
 	}
 	for _, useless := range []string{"", "\n", "two words of some length", "two\nlines-of-some-length", "\u00e9ccents-of-some-length"} {
 		swap(t, p.file, useless, time.Minute)
+		told := strings.Count(p.log.String(), "nobody is an admin")
 		if admin(next) || admin(useless) || admin("") {
 			t.Errorf("somebody is an admin with %q in the file", useless)
+		}
+		if strings.Count(p.log.String(), "nobody is an admin") == told {
+			t.Errorf("the log doesn't say why nobody is, with %q in the file", useless)
 		}
 	}
 }
