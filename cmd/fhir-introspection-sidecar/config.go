@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -92,7 +93,7 @@ func loadConfig() (*config, []fault) {
 	for i, variable := range known {
 		field := v.Type().Field(i)
 		one := reflect.New(reflect.StructOf([]reflect.StructField{field}))
-		if envconfig.Process(envPrefix, one.Interface()) != nil {
+		if envconfig.Process(envPrefix, one.Interface()) != nil || misread(variable, one.Elem().Field(0)) {
 			faults = append(faults, fault{variable, "must be " + kindOf(field.Type)})
 			continue
 		}
@@ -104,6 +105,13 @@ func loadConfig() (*config, []fault) {
 		}
 	}
 	return c, faults
+}
+
+// misread reports whether envconfig took a number for another one than people do:
+// to it 010 is eight.
+func misread(variable string, v reflect.Value) bool {
+	value, set := os.LookupEnv(variable)
+	return set && v.Kind() == reflect.Int && strconv.FormatInt(v.Int(), 10) != value
 }
 
 // trimItems takes blanks from around the items of a list, and empty items out.
