@@ -45,26 +45,46 @@ type fhirExtension struct {
 	Extension []fhirExtension `json:"extension"`
 }
 
-// endpoints reads the extension's parts. The first one of each name counts.
-func (x fhirExtension) endpoints(e *Endpoints) {
+var (
+	errNotCapabilities = errors.New("is not a CapabilityStatement")
+	errTwoEndpoints    = errors.New("names two endpoints where one should be")
+)
+
+// endpoints reads the extension's parts. A statement may say the same thing more
+// than once, but no two things.
+func (x fhirExtension) endpoints(e *Endpoints) error {
 	if x.URL != oauthURIs {
-		return
+		return nil
 	}
 	for _, part := range x.Extension {
-		value := part.ValueURI
-		if value == "" {
-			value = part.ValueURL
+		var named *string
+		switch part.URL {
+		case "introspect":
+			named = &e.Introspection
+		case "token":
+			named = &e.Token
+		default:
+			continue
 		}
-		switch {
-		case part.URL == "introspect" && e.Introspection == "":
-			e.Introspection = value
-		case part.URL == "token" && e.Token == "":
-			e.Token = value
+		for _, value := range []string{part.ValueURI, part.ValueURL} {
+			if value != "" && *named != "" && value != *named {
+				return errTwoEndpoints
+			}
+			if value != "" {
+				*named = value
+			}
 		}
 	}
+	return nil
 }
 
-var errNotCapabilities = errors.New("is not a CapabilityStatement")
+// notCapabilities hides what a parser says, which quotes the document.
+func notCapabilities(err error) error {
+	if errors.Is(err, errTwoEndpoints) {
+		return errTwoEndpoints
+	}
+	return errNotCapabilities
+}
 
 // readCapabilityJSON walks rest[].security without keeping anything else.
 func readCapabilityJSON(r io.Reader) (e Endpoints, err error) {
@@ -88,7 +108,7 @@ func readCapabilityJSON(r io.Reader) (e Endpoints, err error) {
 					}
 					err := dec.Decode(&security)
 					for _, x := range security.Extension {
-						x.endpoints(&e)
+						err = errors.Join(err, x.endpoints(&e))
 					}
 					return err
 				})
@@ -98,7 +118,7 @@ func readCapabilityJSON(r io.Reader) (e Endpoints, err error) {
 		}
 	})
 	if err != nil || !isStatement {
-		return Endpoints{}, errNotCapabilities
+		return Endpoints{}, notCapabilities(err)
 	}
 	return e, nil
 }
@@ -194,7 +214,7 @@ func readCapabilityXML(r io.Reader) (e Endpoints, err error) {
 			}
 			if len(path) == 2 && path[1] == "rest" && t.Name.Local == "security" {
 				if err := readSecurityXML(dec, &t, &e); err != nil {
-					return Endpoints{}, errNotCapabilities
+					return Endpoints{}, notCapabilities(err)
 				}
 				continue
 			}
@@ -211,7 +231,7 @@ func readSecurityXML(dec *xml.Decoder, start *xml.StartElement, e *Endpoints) er
 	}
 	err := dec.DecodeElement(&security, start)
 	for _, x := range security.Extension {
-		x.plain().endpoints(e)
+		err = errors.Join(err, x.plain().endpoints(e))
 	}
 	return err
 }

@@ -78,6 +78,22 @@ func capabilityXML(introspect string) string {
 	<extension url="introspect"><valueUri value="` + introspect + `"/></extension></extension></security></rest></CapabilityStatement>`
 }
 
+// twice repeats the extension that names an endpoint, with another one.
+func twice(statement, endpoint, other string) string {
+	begin, end := `{"url":"introspect"`, `"}`
+	if strings.HasPrefix(statement, "<") {
+		begin, end = `<extension url="introspect"`, `</extension>`
+	}
+	from := strings.Index(statement, begin)
+	to := from + strings.Index(statement[from:], end) + len(end)
+	part := statement[from:to]
+	separator := ","
+	if begin[0] == '<' {
+		separator = ""
+	}
+	return statement[:to] + separator + strings.Replace(part, endpoint, other, 1) + statement[to:]
+}
+
 const (
 	smartPath  = "/fhir/.well-known/smart-configuration"
 	capPath    = "/fhir/metadata"
@@ -100,6 +116,16 @@ func TestDiscoveryOrder(t *testing.T) {
 		{"issuer's RFC 8414 metadata comes last", nil, map[string]string{oauthPath: `{"issuer":"SELF","introspection_endpoint":"SELF/d"}`}, "/d", ""},
 		{"M06 metadata of another issuer", nil, map[string]string{openIDPath: `{"issuer":"https://evil.test","introspection_endpoint":"SELF/c"}`, oauthPath: `{"issuer":"SELF/","introspection_endpoint":"SELF/d"}`}, "", "is of another issuer"},
 		{"M05 broken JSON", map[string]string{smartPath: `{"introspection_endpoint":"AS/a"`, capPath: `{"resourceType":"Patient"}`}, nil, "", "is not the JSON object it should be"},
+		{"M05 bytes behind the JSON", map[string]string{smartPath: `{"introspection_endpoint":"AS/a"}{}`}, nil, "", "is not the JSON object it should be"},
+		{"M05 an endpoint twice", map[string]string{smartPath: `{"introspection_endpoint":"AS/a","introspection_endpoint":"AS/b"}`}, nil, "", `"introspection_endpoint" stands twice`},
+		{"M05 an endpoint in another case", map[string]string{smartPath: `{"introspection_endpoint":"AS/a","Introspection_Endpoint":"AS/b"}`}, nil, "", `"introspection_endpoint" stands in another case`},
+		{"M05 an endpoint that is no text", map[string]string{smartPath: `{"introspection_endpoint":["AS/a"]}`}, nil, "", "is not the JSON object it should be"},
+		{"M05 OpenID metadata with an endpoint twice", nil, map[string]string{openIDPath: `{"issuer":"SELF","introspection_endpoint":"SELF/a","introspection_endpoint":"SELF/b"}`}, "", `"introspection_endpoint" stands twice`},
+		{"M05 RFC 8414 metadata with an endpoint twice", nil, map[string]string{oauthPath: `{"issuer":"SELF","introspection_endpoint":"SELF/a","introspection_endpoint":"SELF/b"}`}, "", `"introspection_endpoint" stands twice`},
+		{"M05 duplicate extension", map[string]string{capPath: twice(capability("AS/introspect"), "AS/introspect", "AS/b")}, nil, "", "names two endpoints where one should be"},
+		{"M05 duplicate extension in XML", map[string]string{capPath: twice(capabilityXML("AS/introspect"), "AS/introspect", "AS/b")}, nil, "", "names two endpoints where one should be"},
+		{"the same extension twice", map[string]string{capPath: twice(capability("AS/introspect"), "AS/introspect", "AS/introspect")}, nil, "/introspect", ""},
+		{"the same extension twice in XML", map[string]string{capPath: twice(capabilityXML("AS/introspect"), "AS/introspect", "AS/introspect")}, nil, "/introspect", ""},
 		{"M05 too large", map[string]string{smartPath: `{"introspection_endpoint":"AS/a"}` + strings.Repeat(" ", 1<<20)}, nil, "", "is too large"},
 		{"host is not allowed", map[string]string{smartPath: `{"introspection_endpoint":"https://evil.test/introspect"}`}, map[string]string{openIDPath: `{"issuer":"SELF","introspection_endpoint":"SELF/c"}`}, "", "its host is not allowed"},
 		{"relative URL points at the FHIR server", map[string]string{smartPath: `{"introspection_endpoint":"introspect"}`}, nil, "", "its host is not allowed"},

@@ -43,10 +43,30 @@ func fetch(ctx context.Context, client *http.Client, location, accept string) (i
 // metadata are the members that SMART App Launch, OpenID Connect Discovery and
 // RFC 8414 have in common.
 type metadata struct {
-	Issuer        string `json:"issuer"`
-	Introspection string `json:"introspection_endpoint"`
-	Token         string `json:"token_endpoint"`
-	JWKS          string `json:"jwks_uri"`
+	issuer string
+	Endpoints
+}
+
+var errNotMetadata = errors.New("is not the JSON object it should be")
+
+// parseMetadata is as strict as the decoder of verdicts: a document that says in
+// two ways where tokens go is not believed in either.
+func parseMetadata(content []byte) (m metadata, err error) {
+	values, doubtful, err := members(content, []string{"issuer", "introspection_endpoint", "token_endpoint", "jwks_uri"})
+	if err != nil {
+		return m, errNotMetadata
+	}
+	for name, into := range map[string]*string{
+		"issuer": &m.issuer, "introspection_endpoint": &m.Introspection, "token_endpoint": &m.Token, "jwks_uri": &m.JWKS,
+	} {
+		if doubtful[name] != nil {
+			return metadata{}, doubtful[name]
+		}
+		if *into, err = text(values[name]); err != nil {
+			return metadata{}, errNotMetadata
+		}
+	}
+	return m, nil
 }
 
 func getMetadata(ctx context.Context, client *http.Client, location string) (m metadata, err error) {
@@ -61,10 +81,8 @@ func getMetadata(ctx context.Context, client *http.Client, location string) (m m
 		return m, redact(err)
 	case len(content) > maxMetadata:
 		return m, errors.New("is too large")
-	case json.Unmarshal(content, &m) != nil:
-		return m, errors.New("is not the JSON object it should be")
 	}
-	return m, nil
+	return parseMetadata(content)
 }
 
 // readSMART reads the FHIR server's .well-known/smart-configuration.
@@ -126,9 +144,13 @@ func (d *Discovery) readOpenID(ctx context.Context) Finding {
 		f.Err = transport.fault(err)
 		return f
 	}
-	var m metadata
-	if f.Err = provider.Claims(&m); f.Err == nil {
-		f.Endpoints = Endpoints{Introspection: m.Introspection, Token: m.Token, JWKS: m.JWKS}
+	var content json.RawMessage
+	if f.Err = provider.Claims(&content); f.Err != nil {
+		return f
+	}
+	m, err := parseMetadata(content)
+	if f.Err = err; err == nil {
+		f.Endpoints = m.Endpoints
 		f.Err = nothing(f.Endpoints)
 	}
 	return f
@@ -154,10 +176,10 @@ func (d *Discovery) readRFC8414(ctx context.Context) Finding {
 	switch {
 	case err != nil:
 		f.Err = err
-	case m.Issuer != d.config.Issuer:
-		f.Err = otherIssuer(m.Issuer)
+	case m.issuer != d.config.Issuer:
+		f.Err = otherIssuer(m.issuer)
 	default:
-		f.Endpoints = Endpoints{Introspection: m.Introspection, Token: m.Token, JWKS: m.JWKS}
+		f.Endpoints = m.Endpoints
 		f.Err = nothing(f.Endpoints)
 	}
 	return f
