@@ -77,8 +77,9 @@ func TestLogWriterGivesUp(t *testing.T) {
 	}
 }
 
-// stalled starts a sidecar whose stdout is read up to the line "serving" only.
-func stalled(t *testing.T, e env) (*child, *bufio.Reader) {
+// stalled starts a sidecar whose stdout is read up to the line "serving" only. The
+// test may read on, or close it.
+func stalled(t *testing.T, e env) (*child, *bufio.Reader, io.Closer) {
 	t.Helper()
 	out, in, err := os.Pipe()
 	if err != nil {
@@ -98,7 +99,7 @@ func stalled(t *testing.T, e env) (*child, *bufio.Reader) {
 		t.Fatalf("%v: %q", err, line)
 	}
 	c.data, c.admin = serving.Data, serving.Admin
-	return c, r
+	return c, r, out
 }
 
 // J13: nobody reads stdout. Every request gets its answer all the same, the lines
@@ -107,7 +108,7 @@ func TestBlackboxLogStalled(t *testing.T) {
 	t.Parallel()
 	e := leastEnv(t)
 	e["AUDIT_LOG"], e["LOG_LEVEL"] = "stdout", "debug"
-	c, out := stalled(t, e)
+	c, out, _ := stalled(t, e)
 	refuse := func(n int) {
 		client := dial(t, c.data)
 		for range n {
@@ -145,6 +146,27 @@ func TestBlackboxLogStalled(t *testing.T) {
 		t.Error("nothing was lost, so nothing is proved")
 	}
 	refuse(1000) // stalled again
+	if code := c.terminate(t); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+}
+
+// J13: what read stdout is gone. A program that writes to it dies of SIGPIPE, unless
+// it sees to that; this one goes on, and ends as ever.
+func TestBlackboxLogGone(t *testing.T) {
+	t.Parallel()
+	e := leastEnv(t)
+	e["AUDIT_LOG"], e["LOG_LEVEL"] = "stdout", "debug"
+	c, _, out := stalled(t, e)
+	if err := out.Close(); err != nil {
+		t.Fatal(err)
+	}
+	// Lines are written in the background, so that death may come a little later.
+	for range 100 {
+		if a := exchange(t, c.data, request("GET /fhir/Patient", "Connection: close")); a.status != 401 {
+			t.Fatal(a)
+		}
+	}
 	if code := c.terminate(t); code != 0 {
 		t.Errorf("exit code %d", code)
 	}

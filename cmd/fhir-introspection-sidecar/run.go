@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os/signal"
 	"runtime"
 	"runtime/debug"
+	"syscall"
 )
 
 // Exit codes.
@@ -77,6 +79,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 
 // serveCommand runs the sidecar. Nothing listens before every fault was found.
 func serveCommand(ctx context.Context, stdout, stderr io.Writer) int {
+	// When what reads the log ends before us, lines are lost. Go's default is to
+	// die of it, and with it the way to the FHIR server.
+	signal.Ignore(syscall.SIGPIPE)
 	c, unread := loadConfig()
 	s := c.validate(unread)
 	lines := newLogWriter(stdout)
