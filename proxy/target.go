@@ -34,10 +34,11 @@ func parseTarget(raw string) target {
 // on dot segments, empty segments, path parameters and encoded separators, so
 // that a path with one of them may name a public resource here and a protected
 // one there. Such a path is refused, never cleaned. IDs with dots are fine, as
-// long as the dots aren't encoded.
+// long as the dots aren't encoded. A blank, which HTTP/2 can carry, would end the
+// target in the request line that goes upstream.
 func (t target) unambiguous() bool {
 	path := t.path
-	if strings.Contains(path, "//") || strings.ContainsAny(path, ";\\#") {
+	if strings.Contains(path, "//") || strings.ContainsAny(path, ";\\# ") || strings.Contains(t.query, " ") {
 		return false
 	}
 	if strings.Contains(path, "/.") {

@@ -55,10 +55,15 @@ func TestUnambiguous(t *testing.T) {
 		"/metadata/..;/Patient", "/metadata;/../Patient", "/metadata;x=1", "/;", "/Patient#/metadata", "/metadata/..;a=b/x",
 		"/metadata%00", "/metadata%0d%0a", "/metadata%09", "/a%7f", "/a%c2%85", "/a%C2%80b", "/metadata/%c0%ae%c0%ae/Patient", "/a%ff", "/a\xff",
 		"/%u002e", "/a%", "/a%2", "/a%zz", "/a%2",
-		"/é/%2e%2e/b", "/%C3%A9%2f",
+		"/é/%2e%2e/b", "/%C3%A9%2f", "/Patient/1 HTTP/1.0", "/Patient ",
 	} {
 		if (target{path: path}).unambiguous() {
 			t.Errorf("%q passes", path)
+		}
+	}
+	for query, want := range map[string]bool{"": true, "a=b;c&d=%zz//../#": true, "a=b HTTP/1.0": false, " ": false} {
+		if got := (target{path: "/Patient", query: query, hasQuery: true}).unambiguous(); got != want {
+			t.Errorf("query %q: %t, want %t", query, got, want)
 		}
 	}
 }
@@ -159,7 +164,7 @@ func normalise(raw string) (string, bool) {
 func FuzzTarget(f *testing.F) {
 	for _, raw := range []string{
 		"/fhir/Patient?x=1", "/a/../b", "/a/%2e%2e/b", "/a;/../b", "/a%2fb", `/a\..\b`, "/a/..;/b", "/é", "/a%c0%ae", "http://h/a",
-		"/%252e%252e/", "/a%3b/b", "//", "/.", "*", "/a%00", "/a/b%5c..%5c", "/%C3%A9%2F",
+		"/%252e%252e/", "/a%3b/b", "//", "/.", "*", "/a b", "/a?b c", "/a%00", "/a/b%5c..%5c", "/%C3%A9%2F",
 	} {
 		f.Add(raw)
 	}
@@ -188,7 +193,7 @@ func FuzzTarget(f *testing.F) {
 		if parsed.hasQuery {
 			want += "?" + parsed.query
 		}
-		if got := u.RequestURI(); got != want {
+		if got := u.RequestURI(); got != want || strings.Contains(got, " ") {
 			t.Errorf("%q goes upstream as %q", want, got)
 		}
 	})

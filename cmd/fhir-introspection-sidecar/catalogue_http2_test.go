@@ -192,6 +192,9 @@ func TestBlackboxHTTP2Frames(t *testing.T) {
 		{"E04 less than the length", request(0, http2Request("POST", "/fhir/x", "content-length", "9")...) + frame(frameData, flagEndStream, 1, "abc"), "reset|closed|400"},
 		{"E04 two lengths", request(0, http2Request("POST", "/fhir/x", "content-length", "3", "content-length", "5")...) + frame(frameData, flagEndStream, 1, "abc"), "reset|closed|400"},
 		{"B09 public", without("GET", "/fhir/metadata"), "200"},
+		{"C19 a blank in the path", without("GET", "/fhir/metadata HTTP/1.0"), "400"},
+		{"C19 a blank in the query of a public path", without("GET", "/fhir/metadata?x HTTP/1.0"), "400"},
+		{"C19 a blank in the query", request(flagEndStream, ":method", "GET", ":scheme", "https", ":authority", "a", ":path", "/fhir/Patient?name=a b", "authorization", "Bearer good"), "400"},
 		{"D17 odd Expect", request(0, http2Request("POST", "/fhir/x", "expect", "y 100-continue")...) + frame(frameData, flagEndStream, 1, "abc"), "417"},
 	}
 	for _, name := range []string{"connection", "proxy-connection", "keep-alive", "transfer-encoding", "upgrade"} {
