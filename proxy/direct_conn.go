@@ -109,7 +109,7 @@ func (c *directConn) exchange(r *http.Request, request []byte) (*http.Response, 
 		// their heads count against the bound of the one that is waited for. 101
 		// is final: what follows isn't HTTP.
 		if !isInformational(res.StatusCode) {
-			if c.hasSurplus(res) {
+			if hasSurplus(res, c.r.Buffered()) {
 				return nil, errAmbiguous
 			}
 			c.inHead = false
@@ -139,9 +139,9 @@ func (c *directConn) hasWhole(res *http.Response) bool {
 	return res.Body == http.NoBody || res.ContentLength >= 0 && res.ContentLength <= int64(c.r.Buffered())
 }
 
-// hasSurplus reports whether more came with the head than the answer has. It is
-// either the body of an answer that has none, or nobody's.
-func (c *directConn) hasSurplus(res *http.Response) bool {
+// hasSurplus reports whether the read bytes that came with the head are more than
+// the answer has. They are either the body of an answer that has none, or nobody's.
+func hasSurplus(res *http.Response, read int) bool {
 	if res.StatusCode == http.StatusSwitchingProtocols {
 		return false
 	}
@@ -149,7 +149,7 @@ func (c *directConn) hasSurplus(res *http.Response) bool {
 	if res.Body == http.NoBody {
 		length = 0
 	}
-	return length >= 0 && int64(c.r.Buffered()) > length
+	return length >= 0 && int64(read) > length
 }
 
 // directBody is the body of an answer. It gives the connection back when it was

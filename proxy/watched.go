@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/tls"
@@ -8,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptrace"
-	"strconv"
 	"sync"
 	"time"
 )
@@ -61,18 +61,18 @@ type watchedConn struct {
 	net.Conn
 	timeout time.Duration // of a single write; 0: none
 
-	mu       sync.Mutex
-	head     []byte // of the answer that is waited for, so far
-	interim  int    // bytes of informational answers before it
-	waiting  bool
-	bodiless bool // the request was HEAD
+	mu      sync.Mutex
+	head    []byte // of the answer that is waited for, so far
+	interim int    // bytes of informational answers before it
+	waiting bool
+	request *http.Request // all that reading an answer needs of it
 }
 
 // begin is called when a request gets the connection.
 func (c *watchedConn) begin(method string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.head, c.interim, c.waiting, c.bodiless = nil, 0, true, method == http.MethodHead
+	c.head, c.interim, c.waiting, c.request = nil, 0, true, &http.Request{Method: method}
 }
 
 // Write implements net.Conn. http.Transport's time for an answer begins when all is
@@ -106,8 +106,9 @@ func (c *watchedConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// take looks for the head of the final answer. http.Transport bounds each head, but
-// leaves the number of informational ones to ReverseProxy, which doesn't count them.
+// take looks for the head of the final answer, and reads heads as http.Transport
+// will, which bounds each of them, but leaves the number of informational ones to
+// ReverseProxy, which doesn't count them.
 func (c *watchedConn) take(p []byte) error {
 	c.head = append(c.head, p...)
 	for {
@@ -116,23 +117,22 @@ func (c *watchedConn) take(p []byte) error {
 			return nil
 		}
 		head, rest := c.head[:end], c.head[end:]
-		status := statusOf(head)
-		if !hasOneReading(head, isInformational(status)) {
+		res, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(head)), c.request) //nolint:bodyclose // it has none here
+		if err != nil {
+			return err
+		}
+		if !hasOneReading(head, isInformational(res.StatusCode)) {
 			return errAmbiguous
 		}
-		if isInformational(status) {
+		if isInformational(res.StatusCode) {
 			c.head = rest
 			if c.interim += end; c.interim > maxUpstreamHeader {
 				return errHead
 			}
 			continue
 		}
-		length := lengthOf(head)
-		if c.bodiless || status == http.StatusNoContent || status == http.StatusNotModified {
-			length = 0
-		}
 		c.waiting, c.head = false, nil
-		if status != http.StatusSwitchingProtocols && length >= 0 && int64(len(rest)) > length {
+		if hasSurplus(res, len(rest)) {
 			return errAmbiguous
 		}
 		return nil
@@ -146,29 +146,6 @@ func headEnd(b []byte) int {
 		end += len(line)
 		if string(line) == "\r\n" || string(line) == "\n" {
 			return end
-		}
-	}
-	return -1
-}
-
-// statusOf returns the status of a head, or 0.
-func statusOf(head []byte) int {
-	_, rest, _ := bytes.Cut(head, []byte(" "))
-	status, err := strconv.Atoi(string(rest[:min(3, len(rest))]))
-	if err != nil {
-		return 0
-	}
-	return status
-}
-
-// lengthOf returns the Content-Length of a plain head, or -1.
-func lengthOf(head []byte) int64 {
-	for line := range bytes.Lines(head) {
-		if framing(line, "content-length") == 1 {
-			_, value, _ := bytes.Cut(line, []byte(":"))
-			if n, err := strconv.ParseUint(string(bytes.TrimSpace(value)), 10, 63); err == nil {
-				return int64(n)
-			}
 		}
 	}
 	return -1

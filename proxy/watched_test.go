@@ -63,6 +63,7 @@ func TestWatchedConn(t *testing.T) {
 		{"two lengths", "POST", ok + "Content-Length: 2\r\nContent-Length: 2\r\n\r\n{}", true},
 		{"informational with length", "POST", "HTTP/1.1 103 Hints\r\nContent-Length: 2\r\n\r\n" + ok + "Content-Length: 2\r\n\r\n{}", true},
 		{"odd after informational", "POST", "HTTP/1.1 100 Continue\r\n\r\n" + ok + "X: y\nContent-Length: 2\r\n\r\n{}", true},
+		{"two lengths after informational, two blanks", "POST", "HTTP/1.1  100 Continue\r\n\r\n" + ok + "Content-Length: 2\r\nContent-Length: 2\r\n\r\n{}", true},
 		{"bare line feeds", "POST", "HTTP/1.1 200 OK\nContent-Length: 2\n\n{}", true},
 		{"more than the length", "POST", ok + "Content-Length: 2\r\n\r\n{}x", true},
 		{"more than nothing", "POST", ok + "Content-Length: 0\r\n\r\nx", true},
