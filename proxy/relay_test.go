@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"regexp"
 	"slices"
@@ -141,5 +142,22 @@ func TestRelayKeepsNothing(t *testing.T) {
 	}
 	if h, ok := s.proxy.headers.Get().(http.Header); ok && len(h) > 0 {
 		t.Error("kept:", h)
+	}
+}
+
+// TestRelayKeepsNothingLarge finds that a request with many fields, which needs no
+// token, doesn't slow down those of others.
+func TestRelayKeepsNothingLarge(t *testing.T) {
+	s := newStack(t)
+	for range 10 { // a pool has a place for each processor
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/fhir/metadata", nil)
+		for i := range 1000 {
+			r.Header[fmt.Sprint("X", i)] = []string{"1"}
+		}
+		s.proxy.ServeHTTP(httptest.NewRecorder(), r)
+		s.upstream.got()
+		if h, ok := s.proxy.headers.Get().(http.Header); ok {
+			t.Fatal("kept a header that was large, now with fields:", len(h))
+		}
 	}
 }
