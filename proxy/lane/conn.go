@@ -13,6 +13,10 @@ const (
 	// maxHead is how long a plain head may be.
 	maxHead = 8 << 10
 
+	// maxFields is how many names its fields may have: what they take stays with the
+	// connection.
+	maxFields = 64
+
 	// prompt is how long a head may take from its first byte to its last.
 	prompt = 100 * time.Millisecond
 
@@ -40,7 +44,7 @@ type conn struct {
 	plain   http.Request // what all requests have in common
 	request http.Request
 	header  http.Header
-	values  []string
+	values  [maxFields]string
 	writer  writer
 	timer   *time.Timer
 
@@ -143,10 +147,9 @@ func (c *conn) awaitHead() (n int, ok bool) {
 		}
 	}
 	clear(c.header)
-	clear(c.values)
+	clear(c.values[:])
 	c.request = c.plain
-	c.values, ok = parse(string(c.read[:n]), &c.request, c.values[:0])
-	return n, ok
+	return n, parse(string(c.read[:n]), &c.request, c.values[:])
 }
 
 // answer answers the request, whose head has n bytes, and reports whether

@@ -178,6 +178,15 @@ func fields(h http.Header) (lines []string) {
 	return lines
 }
 
+// manyFields returns n fields with different names.
+func manyFields(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, "X%d: 1\r\n", i)
+	}
+	return b.String()
+}
+
 // heads are requests, and whether they are plain.
 var heads = []struct {
 	name, raw string
@@ -188,6 +197,7 @@ var heads = []struct {
 	{"ordinary", "GET /fhir/Patient?name=a%20b&x HTTP/1.1\r\nHost: [::1]:8000\r\nUser-Agent: HAPI (x; y)\r\naccept: a, b;q=0.5\r\nX-A_b: \"c\"\r\nConnection: keep-alive\r\n\r\n", true},
 	{"same name twice", "GET / HTTP/1.1\r\nHost: a\r\nX-A: 1\r\nx-a: 2\r\nX-B: 3\r\nX-A: 4\r\n\r\n", true},
 	{"odd target", "GET //a/../b;c#d?<>{}|\\^`\"?? HTTP/1.1\r\nHost: a\r\n\r\n", true},
+	{"many fields", "GET / HTTP/1.1\r\nHost: a\r\n" + manyFields(64) + "X1: 2\r\n\r\n", true},
 	{"two", "GET /1 HTTP/1.1\r\nHost: a\r\nX-A: 1\r\n\r\nGET /2 HTTP/1.1\r\nHost: b\r\nX-B: 2\r\n\r\n", true},
 	{"plain, then not", "GET /1 HTTP/1.1\r\nHost: a\r\nX-A: 1\r\n\r\nPOST /2 HTTP/1.1\r\nHost: b\r\nContent-Length: 2\r\n\r\n{}GET /3 HTTP/1.1\r\nHost: a\r\n\r\n", false},
 	{"nothing", "", true},
@@ -253,6 +263,7 @@ var heads = []struct {
 	{"Pragma", "GET / HTTP/1.1\r\nHost: a\r\nPragma: no-cache\r\n\r\n", false},
 	{"head cut off", "GET / HTTP/1.1\r\nHost: a\r\n", false},
 	{"request line cut off", "GET /", false},
+	{"too many fields", "GET / HTTP/1.1\r\nHost: a\r\n" + manyFields(65) + "\r\n", false},
 	{"long", "GET / HTTP/1.1\r\nHost: a\r\nX-A: " + strings.Repeat("x", 9000) + "\r\n\r\n", false},
 	{"too long", "GET / HTTP/1.1\r\nHost: a\r\nX-A: " + strings.Repeat("x", 2<<20) + "\r\n\r\n", false},
 }

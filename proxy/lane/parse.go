@@ -52,7 +52,8 @@ func headEnd(b []byte) int {
 }
 
 // parse fills r in from a head that is in the plain form, and reports whether it
-// is. Fields go to r.Header, which is empty, and their values to values.
+// is. Fields go to r.Header, which is empty, and their values to values, which has
+// room for as many as are plain.
 //
 //	head  = ("GET" / "HEAD") SP target SP "HTTP/1.1" CRLF 1*(field CRLF) CRLF
 //	field = name ":" SP value
@@ -61,36 +62,40 @@ func headEnd(b []byte) int {
 // digits, dashes and underscores only. A value has visible ASCII and blanks only, and
 // no blank at either end. There is one Host. Nothing frames a body, wants an
 // answer before the answer, or is about the connection, other than keeping it.
-func parse(head string, r *http.Request, values []string) ([]string, bool) {
+func parse(head string, r *http.Request, values []string) bool {
 	line, rest, _ := strings.Cut(head, "\r\n")
 	if !parseLine(line, r) {
-		return values, false
+		return false
 	}
 	for rest != "\r\n" {
 		line, rest, _ = strings.Cut(rest, "\r\n")
 		name, value, ok := strings.Cut(line, ": ")
 		if !ok || !all(name, inName) || !isValue(value) {
-			return values, false
+			return false
 		}
 		name = textproto.CanonicalMIMEHeaderKey(name)
 		switch {
 		case name == "Host":
 			if r.Host != "" || !all(value, inHost) {
-				return values, false
+				return false
 			}
 			r.Host = value
 		case !isPlain(name, value):
-			return values, false
+			return false
 		default:
 			if earlier, ok := r.Header[name]; ok {
 				r.Header[name] = append(earlier, value) // which is full, so that it moves
 				continue
 			}
-			values = append(values, value)
-			r.Header[name] = values[len(values)-1 : len(values) : len(values)]
+			if len(values) == 0 {
+				return false
+			}
+			values[0] = value
+			r.Header[name] = values[:1:1]
+			values = values[1:]
 		}
 	}
-	return values, r.Host != ""
+	return r.Host != ""
 }
 
 func parseLine(line string, r *http.Request) bool {
