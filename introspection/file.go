@@ -79,8 +79,8 @@ func (r *replaceable[T]) load(reread bool) (T, generation, error) {
 }
 
 // report logs a fault once; before there was a good file its reader returns it.
-func (r *replaceable[T]) report(err error) error {
-	if text := err.Error(); r.gen > 0 && text != r.reported {
+func (r *replaceable[T]) report(err *FieldError) error {
+	if text := err.Err.Error(); r.gen > 0 && text != r.reported {
 		r.reported = text
 		if r.replaced != nil {
 			r.replaced(err)

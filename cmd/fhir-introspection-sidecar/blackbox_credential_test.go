@@ -86,16 +86,27 @@ func TestBlackboxBearerFileRotation(t *testing.T) {
 func TestBlackboxBearerFileBroken(t *testing.T) {
 	t.Parallel()
 	w := start(t, env{"CACHE_INACTIVE_AGE": "0"})
-	for _, content := range []string{"", "two words", "line\nbreak", "nul\x00", "\xff\xfe"} {
+	for i, content := range []string{"", "two words", "two\nlines", "nul\x00", "\xff\xfe"} {
 		if err := os.WriteFile(w.file, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		written := time.Now().Add(-time.Duration(i+1) * time.Minute) // long enough ago to be whole
+		if err := os.Chtimes(w.file, written, written); err != nil {
 			t.Fatal(err)
 		}
 		w.ask(t, "GET /fhir/Patient", bearer("x")).refused(t, 401, "login", "invalid_token")
 	}
 	_ = os.Remove(w.file)
 	w.ask(t, "GET /fhir/Patient", bearer("x")).refused(t, 401, "login", "invalid_token")
-	if log := w.stdout.String(); strings.Contains(log, "two words") || strings.Contains(log, "break") {
+	if log := w.stdout.String(); strings.Contains(log, "two") {
 		t.Error("the file's content stands in the log")
+	}
+	const msg = "replaced file can't be used, keeping the last good one"
+	eventually(t, "the log tells of it", func() bool { return len(w.logs(msg)) > 0 })
+	for _, line := range w.logs(msg) {
+		if line["setting"] != "SIDECAR_BEARER_TOKEN_FILE" || line["field"] != nil {
+			t.Errorf("%v doesn't name the setting", line)
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"log/slog"
 	"slices"
 	"strings"
 
@@ -59,6 +60,15 @@ var fieldVariables = map[string]string{
 	"TLSCert":       "SIDECAR_TLS_CERT_FILE",
 	"AdminToken":    "SIDECAR_ADMIN_TOKEN_FILE",
 	"AuditLog":      "SIDECAR_AUDIT_LOG",
+}
+
+// settingOf puts the variable where the log would have the name of a field. It is
+// for slog.HandlerOptions.
+func settingOf(_ []string, a slog.Attr) slog.Attr {
+	if a.Key != "field" {
+		return a
+	}
+	return slog.String("setting", fieldVariables[a.Value.String()])
 }
 
 // faultsOf turns a constructor's error into faults of variables.

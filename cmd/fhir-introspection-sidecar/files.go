@@ -128,7 +128,7 @@ func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 		if pair, err := tls.X509KeyPair(cert, key); err == nil {
 			c.pair = &pair
 		} else if c.fault = errPair; c.pair != nil {
-			c.logger.Error("replaced file can't be used, keeping the last good one", "field", "TLSCert", "error", errPair)
+			c.logger.Error("replaced file can't be used, keeping the last good one", "setting", "SIDECAR_TLS_CERT_FILE", "error", errPair)
 		}
 	}
 	if c.pair == nil {

@@ -86,7 +86,7 @@ func serveCommand(ctx context.Context, stdout, stderr io.Writer) int {
 	s := c.validate(unread)
 	lines := newLogWriter(stdout)
 	defer lines.close()
-	logger := slog.New(slog.NewJSONHandler(lines, &slog.HandlerOptions{Level: s.level}))
+	logger := slog.New(slog.NewJSONHandler(lines, &slog.HandlerOptions{Level: s.level, ReplaceAttr: settingOf}))
 	built, faults := build(s, logger, stdout, nil)
 	if len(faults) > 0 {
 		for _, f := range faults {
