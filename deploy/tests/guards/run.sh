@@ -63,9 +63,9 @@ git ls-files -z --cached --others --exclude-standard | while IFS= read -r -d '' 
 done | tar -cf - --null -T - | tar -xf - -C "$work"
 cd "$work"
 
-# tested PACKAGE TESTS runs the tests. $log holds what they print.
+# tested PACKAGE TESTS TIMEOUT runs the tests. $log holds what they print.
 log=$work/.log
-tested() { go test -count=1 -vet=off -timeout 120s -run "^($2)\$" "$1" >"$log" 2>&1; }
+tested() { go test -count=1 -vet=off -timeout "$3" -run "^($2)\$" "$1" >"$log" 2>&1; }
 
 passed=0 failed=0
 bad() {
@@ -80,7 +80,7 @@ for name in "${names[@]}"; do
 	tests_of[$package]+=${tests_of[$package]:+|}$tests
 done
 for package in "${!tests_of[@]}"; do
-	if ! tested "$package" "${tests_of[$package]}"; then
+	if ! tested "$package" "${tests_of[$package]}" 10m; then
 		cat "$log"
 		echo "run.sh: tests of $package fail with all guards in" >&2
 		exit 1
@@ -98,7 +98,7 @@ for name in "${names[@]}"; do
 		continue
 	fi
 	patch -p1 -s <"$patch"
-	if tested "$package" "$tests"; then
+	if tested "$package" "$tests" 2m; then
 		bad "$name: no test notices"
 	elif grep -aq '\[build failed\]' "$log"; then
 		bad "$name: doesn't compile without the guard: $(grep -v '^#' "$log" | head -1)"
