@@ -268,13 +268,15 @@ func TestTargetBytes(t *testing.T) {
 		"/fhir/Patient?a=b#c",
 		"/fhir/Patient?" + strings.Repeat("a=%20&", 2000),
 	} {
-		a := s.do(get(target, bearerTOK))
-		if a.StatusCode != http.StatusOK {
-			t.Errorf("%q: status %d", target, a.StatusCode)
-			continue
-		}
-		if got, want := s.upstream.got().line, "GET "+target+" HTTP/1.1"; got != want {
-			t.Errorf("FHIR server got %q, want %q", got, want)
+		for _, method := range []string{http.MethodGet, http.MethodDelete} { // relay, and ReverseProxy
+			a := s.do(request(method, target, "", bearerTOK))
+			if a.StatusCode != http.StatusOK {
+				t.Errorf("%s %q: status %d", method, target, a.StatusCode)
+				continue
+			}
+			if got, want := s.upstream.got().line, method+" "+target+" HTTP/1.1"; got != want {
+				t.Errorf("FHIR server got %q, want %q", got, want)
+			}
 		}
 	}
 	if a := s.do(get("http://u:p@evil.test:8/fhir/metadata?x;y")); a.StatusCode != http.StatusOK {
