@@ -283,7 +283,11 @@ func TestUpgradeIsNotForwarded(t *testing.T) {
 		{"Connection: Upgrade"},
 		{"HTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA"},
 	} {
-		for _, raw := range []string{get("/fhir/Patient", append(upgrade, bearerTOK)...), get("/fhir/metadata", upgrade...)} {
+		authorized := append(upgrade, bearerTOK)
+		for _, raw := range []string{
+			get("/fhir/Patient", authorized...), get("/fhir/metadata", upgrade...),
+			request(http.MethodDelete, "/fhir/Patient/1", "", authorized...), // ReverseProxy would pass it on
+		} {
 			s := newStack(t)
 			if a := s.do(raw); a.StatusCode != http.StatusOK {
 				t.Errorf("%q: status %d", upgrade, a.StatusCode)
