@@ -116,13 +116,17 @@ var ofTarget = []string{"namespace", "job", "pod", "instance"}
 // binary doesn't export, or at a label or value that it never has.
 func TestExpressionsNameRealSeries(t *testing.T) {
 	w := newWorld(t)
-	series := exported{"up": {}}
+	// What Prometheus itself makes.
+	series := exported{"up": {}, "ALERTS": {"alertstate": {"pending", "firing"}}}
 	for _, p := range w.pods {
 		series.read(t, p.admin)
 	}
 	recorded := map[string]bool{}
 	for _, r := range rules(t) {
 		recorded[r.Record] = r.Record != ""
+		if r.Alert != "" {
+			series["ALERTS"]["alertname"] = append(series["ALERTS"]["alertname"], r.Alert)
+		}
 	}
 	for name, text := range expressions(t) {
 		expr, err := parser.NewParser(parser.Options{}).ParseExpr(text)
