@@ -102,6 +102,7 @@ func TestDocsChartSchema(t *testing.T) {
 				"type": []string{"object", "null"}, "additionalProperties": false, "description": v.meaning,
 				"properties": map[string]any{
 					"secret": map[string]any{"type": "string"}, "configMap": map[string]any{"type": "string"}, "key": map[string]any{"type": "string"},
+					"path": map[string]any{"type": "string", "pattern": "^/"},
 				},
 			}
 			continue
@@ -110,6 +111,9 @@ func TestDocsChartSchema(t *testing.T) {
 		if v.kind == reflect.TypeFor[time.Duration]() {
 			types["pattern"] = `^([0-9.]+(h|m|s|ms|us|ns))+$|^0$`
 			types["minimum"], types["maximum"] = 0, 0 // the only number without a unit
+		}
+		if known := choices[v.name]; known != nil {
+			types["enum"] = append(known, nil) // null leaves the setting out
 		}
 		settings[v.name] = types
 	}
@@ -125,6 +129,15 @@ func TestDocsChartSchema(t *testing.T) {
 		t.Fatal(err)
 	}
 	golden(t, path, want.String())
+}
+
+// choices are all that some settings can be. deploy/tests/charts asks the binary.
+var choices = map[string][]any{
+	"introspectionAuth":     {"bearer", "client_assertion", "client_secret_basic", "client_secret_post", "none"},
+	"clientAssertionAlg":    {"RS256", "RS384", "RS512", "PS256", "PS384", "ES256", "ES384", "EdDSA"},
+	"scopeEnforcement":      {"off", "coarse"},
+	"upstreamAuthorization": {"forward", "strip"},
+	"logLevel":              {"debug", "info", "warn", "error"},
 }
 
 func schemaTypes(kind reflect.Type) []string {

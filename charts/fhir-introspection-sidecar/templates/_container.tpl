@@ -46,7 +46,7 @@ one as a dependency:
     {{- range $name, $file := $values.files }}
     {{- if $file }}
     - name: SIDECAR_{{ $name | snakecase | upper }}_FILE
-      value: /etc/fhir-introspection-sidecar/{{ $name }}
+      value: {{ $file.path | default (printf "/etc/fhir-introspection-sidecar/%s" $name) }}
     {{- end }}
     {{- end }}
     - name: GOMEMLIMIT
@@ -85,11 +85,17 @@ one as a dependency:
     {{- toYaml $values.resources | nindent 4 }}
   securityContext:
     {{- toYaml $values.securityContext | nindent 4 }}
-  {{- if include "fhir-introspection-sidecar.volumes" . | fromYamlArray }}
+  {{- $files := include "fhir-introspection-sidecar.volumes" . | fromYamlArray }}
+  {{- if or $files $values.volumeMounts }}
   volumeMounts:
+    {{- if $files }}
     - name: fhir-introspection-sidecar
       mountPath: /etc/fhir-introspection-sidecar
       readOnly: true
+    {{- end }}
+    {{- with $values.volumeMounts }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
   {{- end }}
 {{- end -}}
 
@@ -102,7 +108,7 @@ one as a dependency:
 {{- $item := dict "key" $file.key "path" $name -}}
 {{- if $file.secret -}}
 {{- $sources = append $sources (dict "secret" (dict "name" $file.secret "items" (list $item))) -}}
-{{- else -}}
+{{- else if $file.configMap -}}
 {{- $sources = append $sources (dict "configMap" (dict "name" $file.configMap "items" (list $item))) -}}
 {{- end -}}
 {{- end -}}

@@ -40,12 +40,13 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if .digest -}}{{ .repository }}@{{ .digest }}{{- else -}}{{ .repository }}:{{ .tag }}{{- end -}}
 {{- end -}}
 
-{{/* Whole seconds of a Go duration such as 1m30s. */}}
+{{/* Whole seconds of a Go duration such as 1m30s, rounded up. */}}
 {{- define "fhir-introspection-sidecar.seconds" -}}
-{{- $d := regexReplaceAll "[0-9.]+(ms|us|ns)" (toString .) "" -}}
+{{- $units := dict "h" 3600 "m" 60 "s" 1 "ms" 0.001 "us" 0.000001 "ns" 0.000000001 -}}
 {{- $total := 0.0 -}}
-{{- range $unit, $seconds := dict "h" 3600 "m" 60 "s" 1 -}}
-{{- $total = addf $total (regexFind (printf "[0-9.]+%s" $unit) $d | trimSuffix $unit | float64 | mulf $seconds) -}}
+{{- range regexFindAll "[0-9.]+[a-z]+" (toString .) -1 -}}
+{{- $unit := regexFind "[a-z]+" . -}}
+{{- $total = addf $total (mulf (get $units $unit) (trimSuffix $unit . | float64)) -}}
 {{- end -}}
 {{- ceil $total | int -}}
 {{- end -}}
@@ -71,9 +72,23 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- fail (printf "files.clientSecret is required for settings.introspectionAuth: %s" $auth) -}}
 {{- end -}}
 {{- range $name, $file := $f -}}
-{{- if and $file (not (and $file.key (or $file.secret $file.configMap))) -}}
-{{- fail (printf "files.%s needs secret and key, or configMap and key" $name) -}}
+{{- if $file -}}
+{{- $from := compact (list $file.secret $file.configMap $file.path) -}}
+{{- if or (ne (len $from) 1) (eq (empty $file.key) (empty $file.path)) -}}
+{{- fail (printf "files.%s needs either secret and key, or configMap and key, or path" $name) -}}
 {{- end -}}
+{{- end -}}
+{{- end -}}
+{{- range list (list "tlsCert" "tlsKey") (list "clientCert" "clientCertKey") -}}
+{{- if ne (empty (get $f (first .))) (empty (get $f (last .))) -}}
+{{- fail (printf "files.%s and files.%s belong together" (first .) (last .)) -}}
+{{- end -}}
+{{- end -}}
+{{- if eq (int .Values.ports.data) (int .Values.ports.admin) -}}
+{{- fail (printf "ports.data and ports.admin are both %v" .Values.ports.data) -}}
+{{- end -}}
+{{- if and (not (has ($s.auditLog | default "off") (list "off" "stdout"))) .Values.securityContext.readOnlyRootFilesystem (not .Values.volumeMounts) -}}
+{{- fail (printf "settings.auditLog (%s) is a file, and the sidecar can write to none: mount a volume by volumeMounts" $s.auditLog) -}}
 {{- end -}}
 {{- if and .Values.native (semverCompare "<1.29-0" .Capabilities.KubeVersion.Version) -}}
 {{- fail "native sidecars need Kubernetes 1.29; set native: false" -}}

@@ -146,10 +146,16 @@ func TestEverySettingArrives(t *testing.T) {
 		if property["pattern"] != nil { // a duration
 			example = "1s"
 		}
+		if known, ok := property["enum"].([]any); ok {
+			example = known[0]
+		}
 		values["settings"].(map[string]any)[name] = example
 	}
-	values["settings"].(map[string]any)["introspectionAuth"] = "bearer"
-	values["settings"].(map[string]any)["upstreamUrl"] = "http://127.0.0.1:8080/fhir"
+	for name, value := range map[string]any{ // what the chart looks at
+		"upstreamUrl": "http://127.0.0.1:8080/fhir", "introspectionAuth": "bearer", "publicPaths": []string{"metadata"}, "auditLog": "stdout",
+	} {
+		values["settings"].(map[string]any)[name] = value
+	}
 	for name := range schemaNames(t, "files") {
 		values["files"].(map[string]any)[name] = map[string]string{"secret": "s", "key": "k"}
 	}
@@ -174,6 +180,36 @@ func TestEverySettingArrives(t *testing.T) {
 	slices.Sort(want)
 	if len(want) < 40 || !slices.Equal(got, want) {
 		t.Errorf("got  %v\nwant %v", got, want)
+	}
+}
+
+// TestChoices: what the schema offers is what the binary takes, and all it takes.
+func TestChoices(t *testing.T) {
+	files := secrets(t)
+	asked := 0
+	for name, property := range schemaNames(t, "settings") {
+		known, ok := property["enum"].([]any)
+		if !ok {
+			continue
+		}
+		variable := "SIDECAR_" + strings.ToUpper(regexp.MustCompile("[A-Z]").ReplaceAllString(name, "_$0"))
+		for _, choice := range append(known, "nothing-known") {
+			text, ok := choice.(string)
+			if !ok { // null leaves it out
+				continue
+			}
+			found := faults(t, map[string]string{variable: text}, files)
+			refused := slices.ContainsFunc(found, func(line string) bool {
+				return strings.HasPrefix(line, variable) && strings.Contains(line, "must be")
+			})
+			if refused != (text == "nothing-known") {
+				t.Errorf("%s=%s: refused %t: %v", variable, text, refused, found)
+			}
+			asked++
+		}
+	}
+	if asked < 20 {
+		t.Errorf("%d choices", asked)
 	}
 }
 
@@ -248,6 +284,8 @@ func TestRefused(t *testing.T) {
 		"a duration without unit":       {object{"settings": object{"clockSkew": "5"}, "files": token}, []string{"clockSkew"}},
 		"a duration as a number":        {object{"settings": object{"clockSkew": 5}, "files": token}, []string{"clockSkew"}},
 		"a word for a number":           {object{"settings": object{"maxTokenBytes": "many"}, "files": token}, []string{"maxTokenBytes"}},
+		"a choice that is none":         {object{"settings": object{"logLevel": "warning"}, "files": token}, []string{"logLevel", "'warn'"}},
+		"Kubernetes' unit for Go's":     {object{"settings": good, "files": token, "goMemLimit": "150Mi"}, []string{"goMemLimit"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := rendered(t, c.values)
