@@ -2,6 +2,9 @@
 {{- define "fhir-introspection-sidecar.scope" -}}
 {{- $own := index (.Subcharts | default dict) "fhir-introspection-sidecar" -}}
 {{- if not $own -}}{{- $own = . -}}{{- end -}}
+{{- if not (hasKey $own.Values "goMemLimit") -}}
+{{- fail "the templates of fhir-introspection-sidecar need the chart as a dependency that is enabled and has no alias" -}}
+{{- end -}}
 {{- dict "Values" $own.Values "AppVersion" ($own.Chart.AppVersion) | toYaml -}}
 {{- end -}}
 
@@ -16,7 +19,7 @@
 {{- end -}}
 
 {{- define "fhir-introspection-sidecar.selectorLabels" -}}
-app.kubernetes.io/name: fhir-introspection-sidecar
+app.kubernetes.io/name: {{ .Chart.Name }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 

@@ -196,6 +196,64 @@ func TestMonitoring(t *testing.T) {
 	}
 }
 
+// TestTwoInOneRelease: a chart that has this one twice, under aliases, gets two
+// Services that lead to their own Pods only.
+func TestTwoInOneRelease(t *testing.T) {
+	umbrella := t.TempDir()
+	values := "{settings: {introspectionEndpoint: https://as.example.org/introspect}, files: {bearerToken: {secret: s, key: k}}}"
+	dependency := "{name: fhir-introspection-sidecar, version: 0.1.0, alias: "
+	for file, content := range map[string]string{
+		"Chart.yaml":  "{apiVersion: v2, name: both, version: 1.0.0, dependencies: [" + dependency + "one}, " + dependency + "two}]}",
+		"values.yaml": "{one: " + values + ", two: " + values + "}",
+	} {
+		if err := os.WriteFile(filepath.Join(umbrella, file), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.CopyFS(filepath.Join(umbrella, "charts", "fhir-introspection-sidecar"), os.DirFS(chart)); err != nil {
+		t.Fatal(err)
+	}
+	manifests, err := template(t, umbrella, kubeVersion)
+	if err != nil {
+		t.Fatal(err)
+	}
+	objects(t, manifests, func(kind string, document []byte) {
+		if kind != "Service" {
+			return
+		}
+		service, selected := decode[corev1.Service](t, document), 0
+		for _, p := range pods(t, manifests) {
+			if labels.SelectorFromSet(service.Spec.Selector).Matches(labels.Set(p.meta.Labels)) {
+				selected++
+			}
+		}
+		if selected != 1 {
+			t.Errorf("Service %s selects %d Pods", service.Name, selected)
+		}
+	})
+}
+
+// TestAlias: named templates can't find their values under another name, and say so.
+func TestAlias(t *testing.T) {
+	dir := stranger(t)
+	for file, change := range map[string][2]string{
+		"Chart.yaml":  {"    version: 0.1.0", "    version: 0.1.0\n    alias: guard"},
+		"values.yaml": {"fhir-introspection-sidecar:", "guard:"},
+	} {
+		path := filepath.Join(dir, file)
+		content, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(strings.Replace(string(content), change[0], change[1], 1)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := template(t, dir, kubeVersion); err == nil || !strings.Contains(err.Error(), "has no alias") {
+		t.Errorf("got %v", err)
+	}
+}
+
 func matches(selector metav1.LabelSelector, have map[string]string) bool {
 	s, err := metav1.LabelSelectorAsSelector(&selector)
 	return err == nil && s.Matches(labels.Set(have))
