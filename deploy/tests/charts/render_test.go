@@ -83,7 +83,22 @@ func stranger(t *testing.T) string {
 	return dir
 }
 
-// shapes are the manifests of everything in ci/, by name.
+// kustomized is the kustomize example.
+func kustomized(t *testing.T) string {
+	t.Helper()
+	tool, err := exec.Command(filepath.Join("..", "tool.sh"), "kustomize").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	output, err := exec.Command(strings.TrimSpace(string(tool)), "build", filepath.Join(root, "deploy", "kustomize", "example")).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(output)
+}
+
+// shapes are the manifests of everything in ci/ and of the kustomize example, by
+// name. The names of other people's FHIR servers begin with example.
 func shapes(t *testing.T) map[string]string {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join(chart, "ci", "*.yaml"))
@@ -101,6 +116,7 @@ func shapes(t *testing.T) map[string]string {
 	if found["example-fhir-server"], err = template(t, stranger(t), kubeVersion); err != nil {
 		t.Fatal(err)
 	}
+	found["example-kustomize"] = kustomized(t)
 	return found
 }
 

@@ -70,7 +70,7 @@ func secrets(t *testing.T) string {
 			t.Fatal(err)
 		}
 	}
-	for _, name := range []string{"bearerToken", "clientSecret", "adminToken"} {
+	for _, name := range []string{"bearerToken", "clientSecret", "adminToken", "token"} { // token: kustomize's
 		if err := os.WriteFile(filepath.Join(dir, name), []byte("0123456789abcdef0123456789abcdef"), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -89,6 +89,9 @@ func TestEnvironment(t *testing.T) {
 		mounted := map[string]bool{}
 		for _, p := range pods(t, manifests) {
 			for _, volume := range p.spec.Volumes {
+				if volume.Secret != nil {
+					mounted[filesMount+"/"+volume.Secret.Items[0].Path] = true
+				}
 				if volume.Projected == nil {
 					continue
 				}
