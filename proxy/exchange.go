@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -78,12 +79,14 @@ func doubtfulFraming(r *http.Request) bool {
 
 // unframedBody holds for an HTTP/1.0 request whose method has a body and whose
 // header doesn't say how long it is: what follows would be lost, or worse. It also
-// holds for two lengths, which net/http refuses in HTTP/1 only.
+// holds for two lengths, one that is no number, and one of a body that doesn't
+// come, all of which net/http refuses in HTTP/1 only (RFC 9113 §8.1.1).
 func unframedBody(_ *exchange, r *http.Request) bool {
-	if len(r.Header["Content-Length"]) > 1 {
-		return true
+	lengths := r.Header["Content-Length"]
+	if r.ProtoMajor > 1 && lengths != nil {
+		return len(lengths) > 1 || lengths[0] != strconv.FormatInt(r.ContentLength, 10)
 	}
-	if r.ProtoMajor != 1 || r.ProtoMinor != 0 || r.Header["Content-Length"] != nil {
+	if r.ProtoMajor != 1 || r.ProtoMinor != 0 || lengths != nil {
 		return false
 	}
 	return r.Method == http.MethodPost || r.Method == http.MethodPut || r.Method == http.MethodPatch

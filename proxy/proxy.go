@@ -130,6 +130,7 @@ func (p *Proxy) newRoutes() *mux.Router {
 	route(unknownMethod, p.refuse(&refuseMethod))
 	route(ambiguousPath, p.refuse(&refusePath))
 	route(oddHost, p.refuse(&refuseHost))
+	route(blankAtEnd, p.refuse(&refuseField))
 	route(unframedBody, p.refuse(&refuseBody))
 	route(unknownExpectation, p.refuse(&refuseExpectation))
 	route(p.cameBack, p.refuse(&refuseLoop))
@@ -208,8 +209,35 @@ func unknownMethod(x *exchange, r *http.Request) bool {
 }
 
 // oddHost holds for a Host that would read as more than a host in the headers
-// and links that are made from it; net/http lets most characters pass.
-func oddHost(_ *exchange, r *http.Request) bool { return !isHost(r.Host) }
+// and links that are made from it; net/http lets most characters pass. HTTP/2 may
+// have it in two places, of which net/http believes one, or in none (RFC 9113
+// §8.3.1): the FHIR server would get its own address.
+func oddHost(_ *exchange, r *http.Request) bool {
+	if r.ProtoMajor > 1 {
+		hosts := r.Header["Host"]
+		if r.Host == "" || len(hosts) > 1 || len(hosts) == 1 && !strings.EqualFold(hosts[0], r.Host) {
+			return true
+		}
+	}
+	return !isHost(r.Host)
+}
+
+// blankAtEnd holds for a field whose value begins or ends with a blank, which makes
+// an HTTP/2 request malformed (RFC 9113 §8.2.1). HTTP/1.1 has no such value: it
+// would be decided on here and trimmed on its way.
+func blankAtEnd(_ *exchange, r *http.Request) bool {
+	if r.ProtoMajor == 1 {
+		return false
+	}
+	for _, values := range r.Header {
+		for _, value := range values {
+			if value != strings.Trim(value, " \t") {
+				return true
+			}
+		}
+	}
+	return false
+}
 
 // ambiguousPath also holds for an absolute target over HTTP/2, which has the
 // authority in a place of its own (RFC 9113 §8.3.1).

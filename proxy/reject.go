@@ -105,6 +105,10 @@ var (
 		decision: invalidRequest, status: http.StatusBadRequest,
 		issue: fhir.IssueInvalid, text: "The host is not valid.",
 	}
+	refuseField = refusal{
+		decision: invalidRequest, status: http.StatusBadRequest,
+		issue: fhir.IssueInvalid, text: "A header field is not valid.",
+	}
 	refuseExpectation = refusal{
 		decision: invalidRequest, status: http.StatusExpectationFailed, closes: true,
 		issue: fhir.IssueNotSupported, text: "The expectation is not supported.",

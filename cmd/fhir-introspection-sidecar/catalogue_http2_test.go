@@ -160,6 +160,9 @@ func TestBlackboxHTTP2Frames(t *testing.T) {
 	without := func(method, path string) string {
 		return request(flagEndStream, ":method", method, ":scheme", "https", ":authority", "fhir.test", ":path", path)
 	}
+	nowhere := func(more ...string) string {
+		return request(flagEndStream, append([]string{":method", "GET", ":scheme", "https", ":path", "/fhir/x", "authorization", "Bearer good"}, more...)...)
+	}
 	type attempt struct{ name, frames, want string }
 	cases := []attempt{
 		{"fine", get(), "200"},
@@ -191,6 +194,22 @@ func TestBlackboxHTTP2Frames(t *testing.T) {
 		{"E04 more than the length", request(0, http2Request("POST", "/fhir/x", "content-length", "3")...) + frame(frameData, flagEndStream, 1, "abcdef"), "reset|closed|400"},
 		{"E04 less than the length", request(0, http2Request("POST", "/fhir/x", "content-length", "9")...) + frame(frameData, flagEndStream, 1, "abc"), "reset|closed|400"},
 		{"E04 two lengths", request(0, http2Request("POST", "/fhir/x", "content-length", "3", "content-length", "5")...) + frame(frameData, flagEndStream, 1, "abc"), "reset|closed|400"},
+		{"E04 a length and no body", get("content-length", "3"), "400"},
+		{"E04 a length and no body, POST", request(flagEndStream, http2Request("POST", "/fhir/x", "content-length", "3")...), "400"},
+		{"E04 no length and no body", get("content-length", "0"), "200"},
+		{"B25 Host as the authority", get("host", "FHIR.test"), "200"},
+		{"B25 Host beside the authority", get("host", "evil.test"), "400"},
+		{"B25 empty Host", get("host", ""), "400"},
+		{"B25 Host alone", nowhere("host", "a"), "200"},
+		{"B25 two hosts", nowhere("host", "a", "host", "b"), "400"},
+		{"B25 twice the same Host", nowhere("host", "a", "host", "a"), "400"},
+		{"B25 neither", nowhere(), "400"},
+		{"B25 empty authority", nowhere(":authority", ""), "400|reset"},
+		{"B25 http over TLS", request(flagEndStream, ":method", "GET", ":scheme", "http", ":authority", "a", ":path", "/fhir/x", "authorization", "Bearer good"), "200"},
+		{"B18 a blank as Origin", request(flagEndStream, ":method", "OPTIONS", ":scheme", "https", ":authority", "a", ":path", "/fhir/x", "origin", " ", "access-control-request-method", " "), "400"},
+		{"B18 a blank before a value", get("x-a", " b"), "400"},
+		{"B18 a tab after a value", get("x-a", "b\t"), "400"},
+		{"B18 blanks within a value", get("x-a", "b \tc"), "200"},
 		{"B09 public", without("GET", "/fhir/metadata"), "200"},
 		{"C19 a blank in the path", without("GET", "/fhir/metadata HTTP/1.0"), "400"},
 		{"C19 a blank in the query of a public path", without("GET", "/fhir/metadata?x HTTP/1.0"), "400"},
@@ -201,6 +220,9 @@ func TestBlackboxHTTP2Frames(t *testing.T) {
 		cases = append(cases, attempt{"B18 " + name, get(name, "x-launch-patient"), "reset|closed|400"})
 	}
 	cases = append(cases, attempt{"B18 te", get("te", "gzip"), "reset|closed|400"})
+	for _, length := range []string{"", "abc", "-1", "+3", "0x3", "3, 3", "1_0", "99999999999999999999"} {
+		cases = append(cases, attempt{"E04 " + length + " as length", request(0, http2Request("POST", "/fhir/x", "content-length", length)...), "400"})
+	}
 	for _, path := range []string{"metadata/../Patient", "metadata/%2e%2e/Patient", "metadata/..;/Patient", "metadata;x", "metadata%2f..%2fPatient", `metadata\..\Patient`, "/metadata", "metadata%00", "%2e/metadata", "metadata#x"} {
 		cases = append(cases, attempt{"C05 " + path, without("GET", "/fhir/"+path), "400|reset|closed"})
 	}
