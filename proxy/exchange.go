@@ -187,6 +187,10 @@ func (rec *recorder) WriteHeader(status int) {
 		return
 	}
 	rec.status = status
+	if status == http.StatusNoContent {
+		// It must not have a length (RFC 9110 §8.6), and HTTP/2 clients reset it for one.
+		delete(rec.w.Header(), "Content-Length")
+	}
 	// net/http would guess a media type, and a browser believe it.
 	if _, ok := rec.w.Header()["Content-Type"]; !ok {
 		rec.w.Header()["Content-Type"] = nil

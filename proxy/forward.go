@@ -3,6 +3,7 @@ package proxy
 import (
 	"errors"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httputil"
@@ -238,9 +239,7 @@ func (p *Proxy) modifyResponse(res *http.Response) error {
 		return errStatus
 	}
 	p.family.remove(res.Header)
-	if len(res.Trailer) > 0 {
-		p.family.remove(res.Trailer)
-	}
+	maps.DeleteFunc(res.Trailer, p.family.stays)
 	if x, ok := res.Request.Context().Value(exchangeKey{}).(*exchange); ok {
 		x.length = res.ContentLength
 	}

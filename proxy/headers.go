@@ -147,14 +147,18 @@ func (f family) remove(h http.Header) (removed int) {
 	return removed
 }
 
-// removeTrailers deletes what an upstream sent as trailers of the family.
+// removeTrailers deletes what an upstream sent as trailers that must not pass.
 func (f family) removeTrailers(h http.Header) {
 	for name := range h {
-		if rest, ok := strings.CutPrefix(name, http.TrailerPrefix); ok && f.has(rest) {
+		if rest, ok := strings.CutPrefix(name, http.TrailerPrefix); ok && f.stays(rest, nil) {
 			delete(h, name)
 		}
 	}
 }
+
+// stays reports whether a trailer must not pass: one of the family, or one with a
+// blank in its name, without which net/http would leave an HTTP/2 answer open.
+func (f family) stays(name string, _ []string) bool { return f.has(name) || !isToken(name) }
 
 // setContext sets the context headers on the request that goes upstream.
 func (p *Proxy) setContext(h http.Header, x *exchange) {

@@ -89,7 +89,9 @@ func (p *Proxy) passOn(x *exchange, res *http.Response) {
 		if len(res.Trailer) != announced {
 			name = http.TrailerPrefix + name
 		}
-		h[name] = values
+		if len(values) > 0 { // or HTTP/2 would wait for one that was announced and didn't come
+			h[name] = values
+		}
 	}
 }
 

@@ -128,6 +128,18 @@ func TestPlainIsAsUsual(t *testing.T) {
 	}
 }
 
+// TestNoContent finds that 204 has no length, whatever the FHIR server says: net/http
+// sees to that in HTTP/1 only.
+func TestNoContent(t *testing.T) {
+	s := newStack(t)
+	s.upstream.writes("HTTP/1.1 204 No\r\nContent-Length: 2\r\n\r\n")
+	w := httptest.NewRecorder()
+	s.proxy.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/fhir/metadata", nil))
+	if length := w.Header()["Content-Length"]; w.Code != http.StatusNoContent || length != nil {
+		t.Errorf("status %d, length %q", w.Code, length)
+	}
+}
+
 // TestRelayKeepsNothing finds that nothing of a request is in the next one.
 func TestRelayKeepsNothing(t *testing.T) {
 	s := newStack(t)

@@ -82,19 +82,30 @@ func (w *world) dialHTTP2(t *testing.T, settings string) *http2Conn {
 	return h
 }
 
+// next reads a frame, and acknowledges settings. The kind of an error is GOAWAY.
+func (c *http2Conn) next() (kind, flags byte, payload []byte) {
+	head := make([]byte, 9)
+	if _, err := io.ReadFull(c.r, head); err != nil {
+		return frameGoAway, 0, goneAway
+	}
+	payload = make([]byte, binary.BigEndian.Uint32(head)>>8)
+	if _, err := io.ReadFull(c.r, payload); err != nil {
+		return frameGoAway, 0, goneAway
+	}
+	if head[3] == frameSettings && head[4]&flagAck == 0 {
+		_, _ = io.WriteString(c, frame(frameSettings, flagAck, 0, ""))
+	}
+	return head[3], head[4], payload
+}
+
+// goneAway is the payload of a GOAWAY with an error.
+var goneAway = []byte{0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff}
+
 // outcome reads until a stream, or all of them, are answered or refused. It
 // returns the status, "reset" or "closed".
 func (c *http2Conn) outcome() string {
 	for {
-		head := make([]byte, 9)
-		if _, err := io.ReadFull(c.r, head); err != nil {
-			return "closed"
-		}
-		payload := make([]byte, binary.BigEndian.Uint32(head)>>8)
-		if _, err := io.ReadFull(c.r, payload); err != nil {
-			return "closed"
-		}
-		switch head[3] {
+		switch kind, _, payload := c.next(); kind {
 		case frameHeaders:
 			return statusOfBlock(payload)
 		case frameReset:
@@ -103,10 +114,24 @@ func (c *http2Conn) outcome() string {
 			if code := binary.BigEndian.Uint32(payload[4:]); code != 0 {
 				return "closed"
 			}
-		case frameSettings:
-			if head[4]&flagAck == 0 {
-				_, _ = io.WriteString(c, frame(frameSettings, flagAck, 0, ""))
-			}
+		}
+	}
+}
+
+// answer reads an answer to its end, which is "whole", "reset" or "closed".
+func (c *http2Conn) answer() (status, end string) {
+	for {
+		kind, flags, payload := c.next()
+		switch {
+		case kind == frameHeaders && status == "":
+			status = statusOfBlock(payload)
+		case kind == frameReset:
+			return status, "reset"
+		case kind == frameGoAway && binary.BigEndian.Uint32(payload[4:]) != 0:
+			return status, "closed"
+		}
+		if (kind == frameHeaders || kind == frameData) && flags&flagEndStream != 0 {
+			return status, "whole"
 		}
 	}
 }
@@ -259,6 +284,42 @@ func TestBlackboxHTTP2Frames(t *testing.T) {
 				t.Errorf("FHIR server got %d requests", n)
 			}
 		})
+	}
+}
+
+// E20: an answer that HTTP/2 can't carry as it is ends all the same.
+func TestBlackboxHTTP2Answers(t *testing.T) {
+	t.Parallel()
+	w := startHTTP2(t)
+	const chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n"
+	for _, c := range []struct{ name, answer, status, end string }{
+		{"fine", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", "200", "whole"},
+		{"a connection's fields", "HTTP/1.1 200 OK\r\nConnection: close\r\nKeep-Alive: 5\r\nUpgrade: h2c\r\nContent-Length: 2\r\n\r\nok", "200", "whole"},
+		{"a blank in a name", "HTTP/1.1 200 OK\r\nX A: b\r\nContent-Length: 2\r\n\r\nok", "200", "whole"},
+		{"a pseudo-field", "HTTP/1.1 200 OK\r\n:status: 500\r\nContent-Length: 2\r\n\r\nok", "502", "whole"},
+		{"informational", "HTTP/1.1 103 E\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", "200", "whole"},
+		{"protocol switch", "HTTP/1.1 101 S\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\n", "502", "whole"},
+		{"trailers", chunked + "Trailer: X-T\r\n\r\n2\r\nok\r\n0\r\nX-T: v\r\nX-U: w\r\n\r\n", "200", "whole"},
+		{"a trailer that doesn't come", chunked + "Trailer: X-T\r\n\r\n2\r\nok\r\n0\r\n\r\n", "200", "whole"},
+		{"a trailer without value", chunked + "Trailer: X-T\r\n\r\n2\r\nok\r\n0\r\nX-T:\r\n\r\n", "200", "whole"},
+		{"a blank in a trailer's name", chunked + "\r\n2\r\nok\r\n0\r\nX A: v\r\n\r\n", "200", "whole"},
+		{"a blank in an announced trailer's name", chunked + "Trailer: X A\r\n\r\n2\r\nok\r\n0\r\nX A: v\r\n\r\n", "200", "whole"},
+		{"a trailer about framing", chunked + "\r\n2\r\nok\r\n0\r\nTransfer-Encoding: chunked\r\n\r\n", "200", "whole"},
+		{"204 with a body", "HTTP/1.1 204 No\r\nContent-Length: 2\r\n\r\nok", "502", "whole"},
+		{"304 with a length", "HTTP/1.1 304 No\r\nContent-Length: 2\r\n\r\n", "304", "whole"},
+		{"less than its length", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nok", "200", "reset"},
+		{"half a chunk", chunked + "\r\n2\r\nok\r\n5\r\nab", "200", "reset"},
+	} {
+		w.up.bytesOn("/fhir/Patient", c.answer, false)
+		for _, method := range []string{"GET", "POST"} { // directTransport's, and http.Transport's
+			conn := w.dialHTTP2(t, "")
+			_, _ = io.WriteString(conn, frame(frameHeaders, flagEndHeaders|flagEndStream, 1, block(http2Request(method, "/fhir/Patient")...)))
+			status, end := conn.answer()
+			if status != c.status || end != c.end {
+				t.Errorf("%s, %s: %s, %s", c.name, method, status, end)
+			}
+			_ = conn.Close()
+		}
 	}
 }
 
