@@ -164,9 +164,10 @@ func (p *Proxy) reject(x *exchange, r *http.Request, why *refusal) {
 		h.Set("Allow", allowedMethods)
 	}
 	// Waiting for the rest of a body that nobody will read would give a client
-	// a way to hold the connection, and hold back the answer.
+	// a way to hold the connection, and hold back the answer. In HTTP/2 a stream is
+	// framed whatever is wrong with it, and others' requests share the connection.
 	unread := r.ContentLength != 0 && r.ProtoMajor == 1
-	if why.closes || unread {
+	if why.closes && r.ProtoMajor == 1 || unread {
 		h.Set("Connection", "close")
 	}
 	if unread {

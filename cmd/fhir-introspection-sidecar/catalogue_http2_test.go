@@ -323,6 +323,32 @@ func TestBlackboxHTTP2Answers(t *testing.T) {
 	}
 }
 
+// E23: a stream that is refused or cancelled leaves the connection to the others.
+func TestBlackboxHTTP2Shared(t *testing.T) {
+	t.Parallel()
+	w := startHTTP2(t)
+	for name, fields := range map[string][]string{
+		"method": http2Request("TRACE", "/fhir/Patient"), "length": http2Request("GET", "/fhir/Patient", "content-length", "3"),
+		"expectation": http2Request("GET", "/fhir/Patient", "expect", "y"), "cancelled": nil,
+	} {
+		conn := w.dialHTTP2(t, "")
+		if before := w.metric(t, "introspection_sidecar_requests_total"); fields == nil {
+			_, _ = io.WriteString(conn, frame(frameHeaders, flagEndHeaders, 1, block(http2Request("POST", "/fhir/Patient")...))+frame(frameReset, 0, 1, "\x00\x00\x00\x08"))
+			eventually(t, "the request ends", func() bool { return w.metric(t, "introspection_sidecar_requests_total") > before })
+		} else {
+			_, _ = io.WriteString(conn, frame(frameHeaders, flagEndHeaders|flagEndStream, 1, block(fields...)))
+			if status, end := conn.answer(); status[0] != '4' || end != "whole" {
+				t.Errorf("%s: %s, %s", name, status, end)
+			}
+		}
+		_, _ = io.WriteString(conn, frame(frameHeaders, flagEndHeaders|flagEndStream, 3, block(http2Request("GET", "/fhir/Patient")...)))
+		if status, end := conn.answer(); status != "200" || end != "whole" {
+			t.Errorf("%s, next stream: %s, %s", name, status, end)
+		}
+		_ = conn.Close()
+	}
+}
+
 // E23: frames nobody needs cost little and hurt nobody.
 func TestBlackboxHTTP2Abuse(t *testing.T) {
 	t.Parallel()
