@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -284,6 +285,47 @@ func TestBlackboxHTTP2Frames(t *testing.T) {
 				t.Errorf("FHIR server got %d requests", n)
 			}
 		})
+	}
+}
+
+// B18, C19: every byte in every place goes upstream as it came, or not at all.
+func TestBlackboxHTTP2Bytes(t *testing.T) {
+	t.Parallel()
+	w := startHTTP2(t)
+	for _, place := range []struct {
+		name, path, authority, field, value string
+		want                                func(c string) string // what the FHIR server gets
+		passes                              int                   // of 256
+	}{
+		{"path", "/fhir/x%sy", "a", "x-a", "b", func(c string) string { return " /fhir/x" + c + "y HTTP/1.1\r\n" }, 90},
+		{"query", "/fhir/x?x%sy", "a", "x-a", "b", func(c string) string { return " /fhir/x?x" + c + "y HTTP/1.1\r\n" }, 222},
+		{"authority", "/fhir/x", "x%sy", "x-a", "b", func(c string) string { return "\r\nHost: x" + c + "y\r\n" }, 65},
+		{"name", "/fhir/x", "a", "x%sy", "b", func(c string) string { return "\r\n" + http.CanonicalHeaderKey("x"+c+"y") + ": b\r\n" }, 51},
+		{"value", "/fhir/x", "a", "x-a", "b%sc", func(c string) string { return "\r\nX-A: b" + c + "c\r\n" }, 224},
+		{"value's begin", "/fhir/x", "a", "x-a", "%sc", func(c string) string { return "\r\nX-A: " + c + "c\r\n" }, 222},
+		{"value's end", "/fhir/x", "a", "x-a", "b%s", func(c string) string { return "\r\nX-A: b" + c + "\r\n" }, 222},
+	} {
+		for _, method := range []string{"GET", "POST"} { // directTransport's, and http.Transport's
+			conn, passed := w.dialHTTP2(t, ""), 0
+			for i := range 256 {
+				c := string([]byte{byte(i)})
+				with := func(pattern string) string { return strings.Replace(pattern, "%s", c, 1) }
+				before := w.up.count()
+				_, _ = io.WriteString(conn, frame(frameHeaders, flagEndHeaders|flagEndStream, uint32(2*i+1), block(":method", method, ":scheme", "https",
+					":authority", with(place.authority), ":path", with(place.path), "authorization", "Bearer good", with(place.field), with(place.value))))
+				status, end := conn.answer()
+				switch n := w.up.count() - before; {
+				case n == 1 && status == "200" && strings.Contains(w.up.last(t).head, place.want(c)):
+					passed++
+				case n != 0 || status != "400" && end != "reset":
+					t.Errorf("%s, %s, %q: %s, %s; FHIR server got %d: %q", place.name, method, c, status, end, n, w.up.last(t).head)
+				}
+			}
+			if passed != place.passes {
+				t.Errorf("%s, %s: %d bytes pass, want %d", place.name, method, passed, place.passes)
+			}
+			_ = conn.Close()
+		}
 	}
 }
 
