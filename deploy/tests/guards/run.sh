@@ -67,6 +67,10 @@ cd "$work"
 log=$work/.log
 tested() { go test -count=1 -vet=off -timeout "$3" -run "^($2)\$" "$1" >"$log" 2>&1; }
 
+# applies PATCH reports whether it does exactly: at a place that is only similar it
+# would take out something else.
+applies() { patch -p1 -s -F0 --dry-run <"$1" >/dev/null 2>&1; }
+
 passed=0 failed=0
 bad() {
 	failed=$((failed + 1))
@@ -88,16 +92,16 @@ for package in "${!tests_of[@]}"; do
 done
 
 for patch in "${rest[@]}"; do
-	patch -p1 -s --dry-run <"$patch" >/dev/null 2>&1 || bad "$(basename "$patch" .patch): the patch doesn't apply any more"
+	applies "$patch" || bad "$(basename "$patch" .patch): the patch doesn't apply any more"
 done
 for name in "${names[@]}"; do
 	patch=$here/patches/$name.patch
 	read -r package tests <<<"$(field Test "$patch")"
-	if ! patch -p1 -s --dry-run <"$patch" >/dev/null 2>&1; then
+	if ! applies "$patch"; then
 		bad "$name: the patch doesn't apply any more"
 		continue
 	fi
-	patch -p1 -s <"$patch"
+	patch -p1 -s -b -B .whole/ <"$patch"
 	if tested "$package" "$tests" 2m; then
 		bad "$name: no test notices"
 	elif grep -aq '\[build failed\]' "$log"; then
@@ -108,7 +112,8 @@ for name in "${names[@]}"; do
 		passed=$((passed + 1))
 		echo "ok: $name, noticed by$(grep -aoE -- '--- FAIL: [^ ]+|^panic: ' "$log" | tail -1 | sed 's/--- FAIL://; s/^panic: / the process, which ended/')"
 	fi
-	patch -p1 -s -R <"$patch"
+	# Taking the patch back would do harm where it has moved.
+	sed -n 's|^+++ b/||p' "$patch" | while read -r file; do mv ".whole/$file" "$file"; done
 done
 echo "$passed passed, $failed failed"
 exit $((failed > 0))
