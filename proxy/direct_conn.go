@@ -136,7 +136,8 @@ func (c *directConn) limit(now time.Time) error {
 
 // hasWhole reports whether nothing of an answer is left to read.
 func (c *directConn) hasWhole(res *http.Response) bool {
-	return res.Body == http.NoBody || res.ContentLength >= 0 && res.ContentLength <= int64(c.r.Buffered())
+	length := bodyLength(res)
+	return length >= 0 && length <= int64(c.r.Buffered())
 }
 
 // hasSurplus reports whether the read bytes that came with the head are more than
@@ -145,11 +146,16 @@ func hasSurplus(res *http.Response, read int) bool {
 	if res.StatusCode == http.StatusSwitchingProtocols {
 		return false
 	}
-	length := res.ContentLength
-	if res.Body == http.NoBody {
-		length = 0
-	}
+	length := bodyLength(res)
 	return length >= 0 && int64(read) > length
+}
+
+// bodyLength returns the bytes of an answer's body, or -1 if only its end tells.
+func bodyLength(res *http.Response) int64 {
+	if res.Body == http.NoBody {
+		return 0
+	}
+	return res.ContentLength
 }
 
 // directBody is the body of an answer. It gives the connection back when it was
