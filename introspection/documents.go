@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/coreos/go-oidc/v3/oidc"
@@ -52,13 +54,14 @@ var errNotMetadata = errors.New("is not the JSON object it should be")
 // parseMetadata is as strict as the decoder of verdicts: a document that says in
 // two ways where tokens go is not believed in either.
 func parseMetadata(content []byte) (m metadata, err error) {
-	values, doubtful, err := members(content, []string{"issuer", "introspection_endpoint", "token_endpoint", "jwks_uri"})
+	wanted := map[string]*string{
+		"issuer": &m.issuer, "introspection_endpoint": &m.Introspection, "token_endpoint": &m.Token, "jwks_uri": &m.JWKS,
+	}
+	values, doubtful, err := members(content, slices.Collect(maps.Keys(wanted)))
 	if err != nil {
 		return m, errNotMetadata
 	}
-	for name, into := range map[string]*string{
-		"issuer": &m.issuer, "introspection_endpoint": &m.Introspection, "token_endpoint": &m.Token, "jwks_uri": &m.JWKS,
-	} {
+	for name, into := range wanted {
 		if doubtful[name] != nil {
 			return metadata{}, doubtful[name]
 		}
