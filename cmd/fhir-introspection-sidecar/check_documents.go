@@ -27,7 +27,7 @@ func (d *doctor) checkUpstream(ctx context.Context) {
 	location := base + "/metadata"
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, location, nil)
 	if err != nil {
-		d.fail(check, "its URL can't be used", diagnosis{"the URL is malformed", "SIDECAR_UPSTREAM_URL"})
+		d.fail(check, "its URL can't be used", diagnosis{"the URL is malformed", upstreamSetting})
 		return
 	}
 	req.Header.Set("Accept", "application/fhir+json, application/json;q=0.9")
@@ -45,14 +45,14 @@ func (d *doctor) checkUpstream(ctx context.Context) {
 		d.warn(check, fmt.Sprintf("%s answers with status %d", location, res.StatusCode),
 			diagnosis{"it doesn't show its metadata without a token, so that what it is can't be told", ""})
 	case res.StatusCode == http.StatusLoopDetected:
-		d.fail(check, location+" answers with status 508", diagnosis{"the URL leads to a sidecar whose FHIR server is itself", "SIDECAR_UPSTREAM_URL"})
+		d.fail(check, location+" answers with status 508", diagnosis{"the URL leads to a sidecar whose FHIR server is itself", upstreamSetting})
 	case res.StatusCode >= 500:
 		d.fail(check, fmt.Sprintf("%s answers with status %d", location, res.StatusCode), diagnosis{"the FHIR server is starting, or broken, or a gateway doesn't reach it", upstreamSetting})
 	case ex.location != "":
-		d.fail(check, location+" redirects to "+ex.location, diagnosis{"the path is not the FHIR base, or something stands in front of the server", "SIDECAR_UPSTREAM_URL"})
+		d.fail(check, location+" redirects to "+ex.location, diagnosis{"the path is not the FHIR base, or something stands in front of the server", upstreamSetting})
 	default:
 		d.fail(check, fmt.Sprintf("%s answers with status %d", location, res.StatusCode),
-			diagnosis{"the path in the URL is not the FHIR base", "SIDECAR_UPSTREAM_URL"})
+			diagnosis{"the path in the URL is not the FHIR base", upstreamSetting})
 	}
 }
 
@@ -72,7 +72,7 @@ func (d *doctor) readStatement(location string, ex wireExchange, body io.Reader)
 		return
 	}
 	err := json.NewDecoder(io.LimitReader(body, maxStatement)).Decode(&statement)
-	doubt := diagnosis{"another program listens there, or the path in the URL is not the FHIR base", "SIDECAR_UPSTREAM_URL"}
+	doubt := diagnosis{"another program listens there, or the path in the URL is not the FHIR base", upstreamSetting}
 	switch {
 	case err != nil:
 		d.fail(check, location+" is no CapabilityStatement", doubt)
