@@ -1,6 +1,6 @@
 module github.com/fhir-introspection-sidecar/fhir-introspection-sidecar
 
-go 1.26.0
+go 1.27.4
 
 require (
 	github.com/coreos/go-oidc/v3 v3.21.0

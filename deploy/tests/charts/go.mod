@@ -1,6 +1,6 @@
 module github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/deploy/tests/charts
 
-go 1.26.0
+go 1.27.4
 
 require (
 	github.com/compose-spec/compose-go/v2 v2.16.2

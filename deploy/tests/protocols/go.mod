@@ -1,6 +1,6 @@
 module github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/deploy/tests/protocols
 
-go 1.26.0
+go 1.27.4
 
 require github.com/fhir-introspection-sidecar/fhir-introspection-sidecar v0.0.0
 

@@ -1,3 +1,3 @@
 module github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/deploy/tests/upstreams
 
-go 1.26.0
+go 1.27.4
