@@ -15,7 +15,7 @@ import (
 )
 
 // The tests of this file send bytes that were made up to a proxy as it is in the
-// program and to one of net/http's parts only: http.Server without a lane,
+// program and to one of net/http's parts only: http.Server without a fast path,
 // ReverseProxy instead of relay, http.Transport for everything.
 
 // twins are these two.

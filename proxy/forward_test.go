@@ -850,7 +850,7 @@ func TestHTTP10(t *testing.T) {
 func TestNoMediaTypeIsInvented(t *testing.T) {
 	s := newStack(t)
 	s.upstream.writes("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>")
-	for _, method := range []string{http.MethodGet, http.MethodDelete} { // the lane, and net/http
+	for _, method := range []string{http.MethodGet, http.MethodDelete} { // the fast path, and net/http
 		a := s.do(request(method, "/fhir/Binary/1", "", bearerTOK))
 		if a.StatusCode != http.StatusOK || a.Header.Get("Content-Type") != "" {
 			t.Errorf("%s: status %d, Content-Type %q", method, a.StatusCode, a.Header.Get("Content-Type"))

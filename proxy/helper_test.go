@@ -24,7 +24,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
-	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/lane"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/fastpath"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files")
@@ -206,7 +206,7 @@ func (o *observed) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // newStack starts everything, as it is in the program. The FHIR base is /fhir.
 func newStack(t *testing.T, options ...func(*Config)) *stack {
 	t.Helper()
-	return newStackBehind(t, func(l net.Listener, s *http.Server) net.Listener { return lane.New(l, s) }, options...)
+	return newStackBehind(t, func(l net.Listener, s *http.Server) net.Listener { return fastpath.New(l, s) }, options...)
 }
 
 // newStackBehind lets front stand before the server.
@@ -253,7 +253,7 @@ func newStackBehind(t *testing.T, front func(net.Listener, *http.Server) net.Lis
 	}()
 	t.Cleanup(func() {
 		_ = server.Close()
-		if l, ok := listener.(*lane.Listener); ok {
+		if l, ok := listener.(*fastpath.Listener); ok {
 			now, cancel := context.WithCancel(context.Background())
 			cancel()
 			_ = l.Wait(now)

@@ -496,7 +496,7 @@ func TestPropertyAnswers(t *testing.T) {
 	s.upstream.answer = func(conn net.Conn, r *received) bool {
 		body := answerFor(t, func(name string) string { return r.one(t, name) })
 		if rand.IntN(16) == 0 {
-			time.Sleep(10 * time.Millisecond) // when the lane begins to watch the client
+			time.Sleep(10 * time.Millisecond) // when the fast path begins to watch the client
 		}
 		var err error
 		switch rand.IntN(3) {

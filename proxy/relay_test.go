@@ -59,7 +59,7 @@ func (s *stack) exchanged(raw, answer string, ends bool) (o seen) {
 
 // TestPlainIsAsUsual finds that what is there for speed only makes the same of a
 // request and of whatever the FHIR server says as what it stands for: relay, as
-// httputil.ReverseProxy; and package lane, as http.Server.
+// httputil.ReverseProxy; and package fastpath, as http.Server.
 func TestPlainIsAsUsual(t *testing.T) {
 	compare := func(t *testing.T, raw, answer string, ends bool, options ...func(*Config)) {
 		t.Helper()

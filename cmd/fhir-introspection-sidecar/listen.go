@@ -5,7 +5,7 @@ import (
 	"net/http"
 	"sync"
 
-	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/lane"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/fastpath"
 )
 
 // ownDescriptors are kept for probes, scrapes, files and calls to the authorization
@@ -23,13 +23,13 @@ func clientPlaces(descriptors int) int { return max(1, (descriptors-ownDescripto
 
 // dataListener bounds the connections that clients may have. Unless they speak
 // TLS, plain requests on them are answered before server sees them: then there is a
-// lane to wait for at the end.
-func dataListener(ln net.Listener, server *http.Server, tls bool) (net.Listener, *lane.Listener) {
+// fast path to wait for at the end.
+func dataListener(ln net.Listener, server *http.Server, tls bool) (net.Listener, *fastpath.Listener) {
 	ln = limit(ln, clientPlaces(descriptorLimit()))
 	if tls {
 		return ln, nil
 	}
-	plain := lane.New(ln, server)
+	plain := fastpath.New(ln, server)
 	return plain, plain
 }
 

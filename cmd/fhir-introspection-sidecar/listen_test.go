@@ -41,7 +41,7 @@ func TestDataListener(t *testing.T) {
 		}
 		data, plain := dataListener(ln, server, tls)
 		if tls != (plain == nil) {
-			t.Errorf("TLS %t, lane %v", tls, plain)
+			t.Errorf("TLS %t, fast path %v", tls, plain)
 		}
 		ended := make(chan error)
 		go func() { ended <- server.Serve(data) }()

@@ -18,7 +18,7 @@ import (
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cache"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy"
-	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/lane"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/fastpath"
 )
 
 const (
@@ -145,7 +145,7 @@ func ended(err error) error {
 // drain lets requests finish: first readiness goes red and clients are asked to
 // leave their connections, while the delay gives load balancers time to see it;
 // then the listener closes and what is in flight gets the timeout.
-func (sc *sidecar) drain(ctx context.Context, server *http.Server, plain *lane.Listener) error {
+func (sc *sidecar) drain(ctx context.Context, server *http.Server, plain *fastpath.Listener) error {
 	told := sc.leave()
 	sc.logger.Info("draining", "delay", sc.settings.ShutdownDelay.String(), "timeout", sc.settings.ShutdownTimeout.String())
 	// Asked to end, not failed; and nobody waits twice.

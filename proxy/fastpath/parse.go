@@ -1,4 +1,4 @@
-package lane
+package fastpath
 
 import (
 	"bytes"
@@ -51,9 +51,9 @@ func headEnd(b []byte) int {
 	return -1
 }
 
-// parse fills r in from a head that is in the plain form, and reports whether it
+// parse fills r in from a head that is in the canonical form, and reports whether it
 // is. Fields go to r.Header, which is empty, and their values to values, which has
-// room for as many as are plain.
+// room for as many fields as are canonical.
 //
 //	head  = ("GET" / "HEAD") SP target SP "HTTP/1.1" CRLF 1*(field CRLF) CRLF
 //	field = name ":" SP value
@@ -80,7 +80,7 @@ func parse(head string, r *http.Request, values []string) bool {
 				return false
 			}
 			r.Host = value
-		case !isPlain(name, value):
+		case !isOrdinary(name, value):
 			return false
 		default:
 			if earlier, ok := r.Header[name]; ok {
@@ -125,8 +125,8 @@ func isValue(s string) bool {
 	return true
 }
 
-// isPlain holds for fields that mean nothing to an HTTP server.
-func isPlain(name, value string) bool {
+// isOrdinary holds for fields that mean nothing to an HTTP server.
+func isOrdinary(name, value string) bool {
 	switch name {
 	case "Connection":
 		return value == "keep-alive"

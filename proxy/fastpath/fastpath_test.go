@@ -1,4 +1,4 @@
-package lane_test
+package fastpath_test
 
 import (
 	"bufio"
@@ -21,7 +21,7 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/lane"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/fastpath"
 )
 
 // TestMain looks for goroutines that are left. net/http lets an ended connection
@@ -33,17 +33,17 @@ func TestMain(m *testing.M) {
 // patience is far beyond what any test takes; it only ends one that hangs.
 const patience = 15 * time.Second
 
-// front is a server, with a lane before it or without.
+// front is a server, with a fast path before it or without.
 type front struct {
 	testing.TB
 	server  *http.Server
-	lane    *lane.Listener // nil: without
+	fast    *fastpath.Listener // nil: without
 	address string
 	others  atomic.Int32 // connections that the http.Server got
-	log     bytes.Buffer // complete when the lane has ended
+	log     bytes.Buffer // complete when the fast path has ended
 }
 
-func newFront(tb testing.TB, withLane bool, handler http.HandlerFunc, options ...func(*http.Server)) *front {
+func newFront(tb testing.TB, withFast bool, handler http.HandlerFunc, options ...func(*http.Server)) *front {
 	tb.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -62,9 +62,9 @@ func newFront(tb testing.TB, withLane bool, handler http.HandlerFunc, options ..
 	for _, option := range options {
 		option(f.server)
 	}
-	if withLane {
-		f.lane = lane.New(listener, f.server)
-		listener = f.lane
+	if withFast {
+		f.fast = fastpath.New(listener, f.server)
+		listener = f.fast
 	}
 	ended := make(chan struct{})
 	go func() {
@@ -73,10 +73,10 @@ func newFront(tb testing.TB, withLane bool, handler http.HandlerFunc, options ..
 	}()
 	tb.Cleanup(func() {
 		_ = f.server.Close()
-		if f.lane != nil {
+		if f.fast != nil {
 			now, cancel := context.WithCancel(tb.Context())
 			cancel()
-			_ = f.lane.Wait(now)
+			_ = f.fast.Wait(now)
 		}
 		<-ended
 	})
@@ -140,7 +140,7 @@ func normalized(raw string) string {
 
 // compare fails unless both fronts make the same of the bytes. An http.Server that
 // sees the end of what its client sends while it answers may leave out the
-// answers to come, or not, and the lane does the same. So the end comes later
+// answers to come, or not, and the fast path does the same. So the end comes later
 // and later, until it can't matter.
 func compare(t *testing.T, with, without *front, raw string) {
 	t.Helper()
@@ -153,7 +153,7 @@ func compare(t *testing.T, with, without *front, raw string) {
 			return
 		}
 	}
-	t.Errorf("with the lane:\n%.1000s\nwithout:\n%.1000s", got, want)
+	t.Errorf("with the fast path:\n%.1000s\nwithout:\n%.1000s", got, want)
 }
 
 var badRequest = strings.TrimPrefix(normalized("HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n"+
@@ -269,8 +269,8 @@ var heads = []struct {
 }
 
 // TestSameRequest finds for every head that a handler sees the same request with
-// a lane as without, that the client sees the same answer, and that only what is
-// plain is answered by the lane.
+// a fast path as without, that the client sees the same answer, and that only what is
+// plain is answered by the fast path.
 func TestSameRequest(t *testing.T) {
 	for _, tt := range heads {
 		t.Run(tt.name, func(t *testing.T) {
@@ -407,7 +407,7 @@ func TestSameAnswer(t *testing.T) {
 				with, without := newFront(t, true, handler), newFront(t, false, handler)
 				compare(t, with, without, raw)
 				if with.others.Load() > 0 {
-					t.Error("not answered by the lane")
+					t.Error("not answered by the fast path")
 				}
 			})
 		}
@@ -485,7 +485,7 @@ func TestNextRequestMeanwhile(t *testing.T) {
 	f.send(c, plainRequest)
 	for i := range 5 {
 		receive(t, "a request", g.begun)
-		time.Sleep(20 * time.Millisecond) // let the lane watch; it needs not
+		time.Sleep(20 * time.Millisecond) // let the fast path watch; it needs not
 		f.send(c, plainRequest[:10])
 		time.Sleep(5 * time.Millisecond)
 		f.send(c, plainRequest[10:])
@@ -499,7 +499,7 @@ func TestNextRequestMeanwhile(t *testing.T) {
 }
 
 // TestOneWatcher finds that nothing is lost of what comes around the moment at
-// which the lane begins to look after the client, under load too.
+// which the fast path begins to look after the client, under load too.
 func TestOneWatcher(t *testing.T) {
 	f := newFront(t, true, func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
@@ -560,7 +560,7 @@ func TestClientGone(t *testing.T) {
 		_ = gone.SetLinger(0) // so that sending fails at once
 		_ = gone.Close()
 		receive(t, "the answer", g.open)
-		time.Sleep(time.Millisecond) // for the lane to be done with it
+		time.Sleep(time.Millisecond) // for the fast path to be done with it
 		if got := f.everything(t, "GET /2 HTTP/1.1\r\nHost: a\r\n\r\n", patience/100); !strings.HasPrefix(got, "HTTP/1.1 200 OK\r\n") {
 			t.Fatalf("got %q", got)
 		}
@@ -619,7 +619,7 @@ func TestShutdown(t *testing.T) {
 	f.send(busy, plainRequest)
 	receive(t, "the second request", g.begun)
 	done := make(chan error, 1)
-	go func() { done <- errors.Join(f.server.Shutdown(t.Context()), f.lane.Wait(t.Context())) }()
+	go func() { done <- errors.Join(f.server.Shutdown(t.Context()), f.fast.Wait(t.Context())) }()
 	f.ends(idleReader)
 	f.ends(bufio.NewReader(quiet))
 	select {
@@ -649,10 +649,10 @@ func TestShutdownEnds(t *testing.T) {
 	c := f.dial()
 	f.send(c, plainRequest)
 	ctx := receive(t, "the request", g.begun)
-	_ = f.lane.Close()
+	_ = f.fast.Close()
 	short, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()
-	if err := f.lane.Wait(short); !errors.Is(err, context.DeadlineExceeded) {
+	if err := f.fast.Wait(short); !errors.Is(err, context.DeadlineExceeded) {
 		t.Error(err)
 	}
 	receive(t, "the end of the request's context", ctx.Done())
@@ -666,7 +666,7 @@ func TestPanicIsLogged(t *testing.T) {
 			if got := f.everything(t, plainRequest, patience); got != "" {
 				t.Errorf("answered %q", got)
 			}
-			if err := errors.Join(f.lane.Close(), f.lane.Wait(t.Context())); err != nil {
+			if err := errors.Join(f.fast.Close(), f.fast.Wait(t.Context())); err != nil {
 				t.Fatal(err)
 			}
 			if logged := strings.Contains(f.log.String(), "panic serving"); logged != (p == "lost") {
@@ -699,7 +699,7 @@ func TestAcceptErrors(t *testing.T) {
 	}
 	broken := errors.New("broken")
 	server := &http.Server{Handler: http.HandlerFunc(describe), ReadHeaderTimeout: patience, IdleTimeout: patience}
-	l := lane.New(&failing{inner, []error{broken}}, server)
+	l := fastpath.New(&failing{inner, []error{broken}}, server)
 	if err := server.Serve(l); !errors.Is(err, broken) {
 		t.Error(err)
 	}

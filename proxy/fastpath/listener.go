@@ -1,12 +1,12 @@
-// Package lane answers the plainest requests without net/http's server, which
-// takes more CPU time for them than everything else on their way together.
+// Package fastpath serves canonical GET and HEAD requests without net/http's
+// overhead per request, which is more CPU time than everything else they need.
 //
-// A Listener stands between a TCP listener and an http.Server. On each connection
-// it reads heads of requests and serves those that have the one canonical form
-// (see parse), with the same handler. At the first byte that is otherwise it
-// gives the connection, and all that was read of it and not answered, to the
-// http.Server, for good. What it doesn't know it never decides about.
-package lane
+// A Listener stands between a TCP listener and an http.Server. It reads request
+// heads from each connection and serves those that have the one canonical form
+// (see parse) with the server's handler. At the first byte that is anything else it
+// hands the connection, with the bytes already read, to the http.Server
+// permanently: it never interprets a request that it does not fully recognise.
+package fastpath
 
 import (
 	"context"
@@ -16,8 +16,8 @@ import (
 	"sync/atomic"
 )
 
-// Listener is what an http.Server serves. It hands out the connections that
-// aren't plain, and answers on the others.
+// Listener is what an http.Server serves. It hands over the connections that
+// aren't canonical, and serves the others itself.
 type Listener struct {
 	net.Listener
 	server  *http.Server

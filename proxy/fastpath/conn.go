@@ -1,4 +1,4 @@
-package lane
+package fastpath
 
 import (
 	"context"
@@ -10,15 +10,15 @@ import (
 )
 
 const (
-	// maxHead is how long a plain head may be.
+	// maxHead bounds a canonical head, in bytes.
 	maxHead = 8 << 10
 
 	// maxFields is how many names its fields may have: what they take stays with the
 	// connection.
 	maxFields = 64
 
-	// prompt is how long a head may take from its first byte to its last.
-	prompt = 100 * time.Millisecond
+	// headTimeout bounds a head, from its first byte to its last.
+	headTimeout = 100 * time.Millisecond
 
 	// watchAfter is when to begin to look whether the client is still there.
 	watchAfter = 10 * time.Millisecond
@@ -31,22 +31,22 @@ const (
 	closed
 )
 
-// conn is a connection that was plain so far. One goroutine owns it; another one
+// conn is a connection on which every request so far was canonical. One goroutine owns it; another one
 // watches the client while an answer takes long.
 type conn struct {
 	stream
-	l       *Listener
-	state   atomic.Int32
-	ctx     context.Context //nolint:containedctx // ends with the connection
-	cancel  context.CancelFunc
-	read    []byte // and not answered yet
-	wakes   time.Time
-	plain   http.Request // what all requests have in common
-	request http.Request
-	header  http.Header
-	values  [maxFields]string
-	writer  writer
-	timer   *time.Timer
+	l            *Listener
+	state        atomic.Int32
+	ctx          context.Context //nolint:containedctx // ends with the connection
+	cancel       context.CancelFunc
+	read         []byte // and not answered yet
+	readDeadline time.Time
+	template     http.Request // what all requests have in common
+	request      http.Request
+	header       http.Header
+	values       [maxFields]string
+	writer       writer
+	timer        *time.Timer
 
 	mu        sync.Mutex
 	answering bool
@@ -58,8 +58,8 @@ func newConn(l *Listener, s stream) *conn {
 		stream: s, l: l, read: make([]byte, 0, maxHead), header: http.Header{},
 	}
 	c.ctx, c.cancel = context.WithCancel(context.WithValue(l.base, http.LocalAddrContextKey, s.LocalAddr()))
-	c.plain = http.Request{Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: c.header, Body: http.NoBody, RemoteAddr: s.RemoteAddr().String()}
-	c.plain = *c.plain.WithContext(c.ctx)
+	c.template = http.Request{Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: c.header, Body: http.NoBody, RemoteAddr: s.RemoteAddr().String()}
+	c.template = *c.template.WithContext(c.ctx)
 	c.writer = writer{c: c, header: http.Header{}}
 	c.timer = time.AfterFunc(time.Hour, c.watchClient)
 	return c
@@ -70,8 +70,8 @@ func (c *conn) serve() {
 	defer c.cancel()
 	defer c.timer.Stop()
 	defer c.catch()
-	c.wakes = time.Now().Add(c.l.server.ReadHeaderTimeout)
-	_ = c.SetReadDeadline(c.wakes)
+	c.readDeadline = time.Now().Add(c.l.server.ReadHeaderTimeout)
+	_ = c.SetReadDeadline(c.readDeadline)
 	for {
 		n, ok := c.awaitHead()
 		if !ok {
@@ -86,12 +86,12 @@ func (c *conn) serve() {
 			_ = c.Close()
 			return
 		}
-		c.stayAwake()
+		c.extendIdleDeadline()
 	}
 	c.leave()
 }
 
-// leave ends the lane of a connection that is over or not plain.
+// leave takes a connection off the fast path: it is over or not canonical.
 func (c *conn) leave() {
 	if len(c.read) == 0 || !c.state.CompareAndSwap(idle, busy) {
 		_ = c.Close()
@@ -119,26 +119,26 @@ func (r *replayed) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// stayAwake puts off the end of an idle connection, but not again and again for
-// next to nothing.
-func (c *conn) stayAwake() {
+// extendIdleDeadline postpones the deadline of an idle connection, unless that gains next to
+// nothing.
+func (c *conn) extendIdleDeadline() {
 	timeout := c.l.server.IdleTimeout
 	until := time.Now().Add(timeout)
-	if gain := until.Sub(c.wakes); gain < 0 || gain > timeout/64 {
-		c.wakes = until
+	if gain := until.Sub(c.readDeadline); gain < 0 || gain > timeout/64 {
+		c.readDeadline = until
 		_ = c.SetReadDeadline(until)
 	}
 }
 
-// awaitHead waits for a plain head, parses it and returns its length.
+// awaitHead waits for a canonical head, parses it and returns its length.
 func (c *conn) awaitHead() (n int, ok bool) {
 	for n = headEnd(c.read); n < 0; n = headEnd(c.read) {
 		if len(c.read) == cap(c.read) {
 			return 0, false
 		}
-		if len(c.read) > 0 && time.Until(c.wakes) > prompt {
-			c.wakes = time.Now().Add(prompt)
-			_ = c.SetReadDeadline(c.wakes)
+		if len(c.read) > 0 && time.Until(c.readDeadline) > headTimeout {
+			c.readDeadline = time.Now().Add(headTimeout)
+			_ = c.SetReadDeadline(c.readDeadline)
 		}
 		more, err := c.stream.Read(c.read[len(c.read):cap(c.read)])
 		c.read = c.read[:len(c.read)+more]
@@ -148,7 +148,7 @@ func (c *conn) awaitHead() (n int, ok bool) {
 	}
 	clear(c.header)
 	clear(c.values[:])
-	c.request = c.plain
+	c.request = c.template
 	return n, parse(string(c.read[:n]), &c.request, c.values[:])
 }
 
@@ -201,7 +201,7 @@ func (c *conn) stopWatching() {
 	}
 	_ = c.SetReadDeadline(time.Unix(1, 0))
 	c.read = c.read[:len(c.read)+<-watch]
-	c.wakes = time.Time{}
+	c.readDeadline = time.Time{}
 }
 
 // closeIdle closes the connection unless it is answering.
@@ -225,6 +225,6 @@ func (c *conn) catch() {
 	c.stopWatching()
 	_ = c.Close()
 	if p != http.ErrAbortHandler { //nolint:errorlint // it is thrown as it is
-		c.l.server.ErrorLog.Printf("http: panic serving %v: %v\n%s", c.plain.RemoteAddr, p, debug.Stack())
+		c.l.server.ErrorLog.Printf("http: panic serving %v: %v\n%s", c.template.RemoteAddr, p, debug.Stack())
 	}
 }
