@@ -2,6 +2,7 @@ package main
 
 import (
 	"crypto/tls"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cmd/internal/config"
 	"io"
 	"log/slog"
 	"net/netip"
@@ -16,26 +17,26 @@ import (
 // build assembles the program. It reads files and opens no connection. When the
 // settings have faults it only looks for further ones. tap, if there is one,
 // watches the requests to the authorization server and for documents.
-func build(s *settings, logger *slog.Logger, stdout io.Writer, tap *wiretap) (*sidecar, []fault) {
+func build(s *config.Config, logger *slog.Logger, stdout io.Writer, tap *wiretap) (*sidecar, []config.Fault) {
 	sc := &sidecar{settings: s, logger: logger, registry: newRegistry(), adminToken: watch(s.AdminTokenFile)}
-	faults := append(slices.Clone(s.faults), s.checkFiles()...)
-	faults = addFaults(faults, sc.buildTLS())
-	faults = addFaults(faults, sc.checkAdminToken())
-	faults = addFaults(faults, sc.buildClients(tap))
+	faults := append(slices.Clone(s.Faults), checkFiles(s)...)
+	faults = config.AddFaults(faults, sc.buildTLS())
+	faults = config.AddFaults(faults, sc.checkAdminToken())
+	faults = config.AddFaults(faults, sc.buildClients(tap))
 	if len(faults) == 0 {
-		faults = addFaults(faults, sc.buildDiscovery())
+		faults = config.AddFaults(faults, sc.buildDiscovery())
 	}
 	var err error
 	sc.credential, err = introspection.NewCredential(sc.credentialConfig())
-	faults = addFaults(faults, err)
+	faults = config.AddFaults(faults, err)
 	if len(faults) == 0 {
-		faults = addFaults(faults, sc.buildAudit(stdout))
+		faults = config.AddFaults(faults, sc.buildAudit(stdout))
 	}
 	if len(faults) == 0 {
 		if tap == nil { // the doctor's calls are nobody's requests
 			sc.tracing = newTracing(logger)
 		}
-		faults = addFaults(faults, sc.buildPath())
+		faults = config.AddFaults(faults, sc.buildPath())
 	}
 	if len(faults) > 0 {
 		return nil, faults
@@ -52,20 +53,20 @@ const leastTrust = 7
 // warnOfTrust tells of proxies that are much of the Internet. Only those that are
 // all of it are refused.
 func (sc *sidecar) warnOfTrust() {
-	if slices.ContainsFunc(sc.settings.trusted, func(p netip.Prefix) bool { return p.Bits() < leastTrust }) {
+	if slices.ContainsFunc(sc.settings.TrustedPrefixes, func(p netip.Prefix) bool { return p.Bits() < leastTrust }) {
 		sc.logger.Warn("so many addresses are trusted proxies that anyone may forge X-Forwarded-For", "setting", "SIDECAR_TRUSTED_PROXIES")
 	}
 }
 
 // checkFiles reads the files that are set, so that one that can't be read is
 // told with its own variable.
-func (s *settings) checkFiles() (faults []fault) {
+func checkFiles(s *config.Config) (faults []config.Fault) {
 	check := func(variable, path string) {
 		if path == "" {
 			return
 		}
 		if _, err := watch(path)(true); err != nil {
-			faults = append(faults, fault{variable, err.Error()})
+			faults = append(faults, config.Fault{Variable: variable, Text: err.Error()})
 		}
 	}
 	check("SIDECAR_BEARER_TOKEN_FILE", s.BearerTokenFile)
@@ -134,23 +135,23 @@ func (sc *sidecar) buildClients(tap *wiretap) (err error) {
 // buildDiscovery prepares to look for the endpoints that are not set.
 func (sc *sidecar) buildDiscovery() (err error) {
 	s := sc.settings
-	if !s.discovers() {
+	if !s.Discovers() {
 		return nil
 	}
-	config := introspection.DiscoveryConfig{
+	cfg := introspection.DiscoveryConfig{
 		FHIRClient: sc.fhirClient, Issuer: s.IssuerURL, IssuerClient: sc.httpClient,
 		AllowedHosts: s.DiscoveryAllowedHosts, AllowInsecureHTTP: s.AllowInsecureHTTP,
-		Pinned: s.pinned(), NeedsToken: s.needsTokenEndpoint(), NeedsJWKS: s.JWTPrecheck,
+		Pinned: pinned(s), NeedsToken: s.NeedsTokenEndpoint(), NeedsJWKS: s.JWTPrecheck,
 		Logger: sc.logger, Registerer: sc.registry,
 	}
-	if s.asksFHIRServer() {
-		config.FHIRBase = s.fhirBase()
+	if s.AsksFHIRServer() {
+		cfg.FHIRBase = s.FHIRBase()
 	}
-	sc.discovery, err = introspection.NewDiscovery(config)
+	sc.discovery, err = introspection.NewDiscovery(cfg)
 	return err
 }
 
-func (s *settings) pinned() introspection.Endpoints {
+func pinned(s *config.Config) introspection.Endpoints {
 	return introspection.Endpoints{Introspection: s.IntrospectionEndpoint, Token: s.TokenEndpoint}
 }
 
@@ -159,7 +160,7 @@ func (sc *sidecar) endpoints() introspection.Endpoints {
 	if sc.discovery != nil {
 		return sc.discovery.Endpoints()
 	}
-	return sc.settings.pinned()
+	return pinned(sc.settings)
 }
 
 func (sc *sidecar) credentialConfig() introspection.CredentialConfig {
@@ -194,13 +195,13 @@ func (sc *sidecar) buildAudit(stdout io.Writer) (err error) {
 // scopes in the patient context need.
 func (sc *sidecar) claims() introspection.ClaimSet {
 	var claims []introspection.Claim
-	for _, header := range sc.settings.headers {
+	for _, header := range sc.settings.ContextHeaders {
 		claims = append(claims, header.Claim)
 	}
 	if sc.audit != nil {
 		claims = append(claims, introspection.Patient, introspection.User)
 	}
-	if sc.adminToken != nil || sc.settings.enforcesScopes() {
+	if sc.adminToken != nil || sc.settings.EnforcesScopes() {
 		claims = append(claims, introspection.Patient)
 	}
 	return introspection.NewClaimSet(claims...)
@@ -228,37 +229,37 @@ func (sc *sidecar) buildPath() error {
 	if err != nil {
 		return err
 	}
-	config := proxy.Config{
-		Upstream:              s.upstream,
+	cfg := proxy.Config{
+		Upstream:              s.Upstream,
 		UpstreamHeaderTimeout: s.UpstreamHeaderTimeout,
 		Introspector:          sc.cache,
 		TokenRef:              sc.cache.TokenRef,
 		Policy: proxy.Policy{
 			Audiences: s.RequiredAudiences, Issuers: s.RequiredIssuers, Scopes: s.RequiredScopes,
 			TokenTypes: s.RequiredTokenTypes, ClockSkew: s.ClockSkew,
-			Interactions: s.enforcesScopes(),
+			Interactions: s.EnforcesScopes(),
 		},
 		MaxTokenBytes:      s.MaxTokenBytes,
 		PublicPaths:        s.PublicPaths,
-		Headers:            s.headers,
+		Headers:            s.ContextHeaders,
 		HeaderPrefix:       s.HeaderPrefix,
 		StripAuthorization: s.UpstreamAuthorization == "strip",
-		TrustedProxies:     s.trusted,
+		TrustedProxies:     s.TrustedPrefixes,
 		Logger:             sc.logger,
 		Registerer:         sc.registry,
 		Tracer:             sc.tracing.tracer(),
 	}
 	if sc.audit != nil {
-		config.Audit = sc.audit.add
+		cfg.Audit = sc.audit.add
 	}
-	sc.proxy, err = proxy.New(config)
+	sc.proxy, err = proxy.New(cfg)
 	return err
 }
 
 // buildClient makes what asks the introspection endpoint.
 func (sc *sidecar) buildClient() (err error) {
 	s := sc.settings
-	config := introspection.ClientConfig{
+	cfg := introspection.ClientConfig{
 		Endpoint:      func() string { return sc.endpoints().Introspection },
 		Credential:    sc.credential,
 		HTTPClient:    sc.httpClient,
@@ -270,7 +271,7 @@ func (sc *sidecar) buildClient() (err error) {
 		Tracer:        sc.tracing.tracer(),
 	}
 	if s.JWTPrecheck {
-		config.Precheck, err = introspection.NewPrecheck(introspection.PrecheckConfig{
+		cfg.Precheck, err = introspection.NewPrecheck(introspection.PrecheckConfig{
 			Issuer: s.IssuerURL, JWKS: func() string { return sc.endpoints().JWKS },
 			HTTPClient: sc.httpClient, ClockSkew: s.ClockSkew,
 		})
@@ -278,6 +279,6 @@ func (sc *sidecar) buildClient() (err error) {
 			return err
 		}
 	}
-	sc.client, err = introspection.NewClient(config)
+	sc.client, err = introspection.NewClient(cfg)
 	return err
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"errors"
 	"io"
 	"log/slog"
 	"path/filepath"
@@ -11,35 +10,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cmd/internal/config"
 )
-
-// TestFaultsOf: no error of a constructor gets lost on its way to the operator.
-func TestFaultsOf(t *testing.T) {
-	field := func(name, text string) error { return &introspection.FieldError{Field: name, Err: errors.New(text)} }
-	err := errors.Join(
-		field("CA", "is bad"),
-		errors.Join(field("ClientID", "is required"), errors.New("cache: is full")),
-		field("Unmapped", "is odd"),
-	)
-	want := []string{"SIDECAR_CA_FILE: is bad", "SIDECAR_CLIENT_ID: is required", "configuration: cache: is full", "configuration: Unmapped: is odd"}
-	if got := texts(faultsOf(err)); !slices.Equal(got, want) {
-		t.Errorf("%q, want %q", got, want)
-	}
-	if got := faultsOf(nil); got != nil {
-		t.Errorf("%q out of nothing", got)
-	}
-	for name, variable := range fieldVariables {
-		if !slices.Contains(variables(), variable) {
-			t.Errorf("%s leads to %s, which doesn't exist", name, variable)
-		}
-	}
-	for _, lone := range []error{field("ClientID", "is required"), errors.New("odd"), field("TLSCert", "is bad")} {
-		if got := addFaults(nil, lone); len(got) != 1 {
-			t.Errorf("%v became %v", lone, got)
-		}
-	}
-}
 
 // TestBuildFaults: what is wrong inside files is told along with everything
 // else, once, and with the variable that the operator has to look at.
@@ -180,6 +152,59 @@ func TestBuildFaults(t *testing.T) {
 				sc.cache.Close()
 			}
 		})
+	}
+}
+
+// TestEveryFaultAtOnce: an operator mends everything in one go, in an order that
+// stays the same from one attempt to the next.
+func TestEveryFaultAtOnce(t *testing.T) {
+	const canary = "zx81canary"
+	environ := map[string]string{"SIDECAR_UNHEARD_OF": canary, "SIDECAR_ADMIN_PORT": canary}
+	want := []string{"SIDECAR_ADMIN_PORT", "SIDECAR_UNHEARD_OF"}
+	for _, name := range config.Variables() {
+		switch name {
+		case "SIDECAR_CLIENT_ID", "SIDECAR_CLIENT_KEY_ID", "SIDECAR_TOKEN_SCOPE",
+			"SIDECAR_REQUIRED_AUDIENCES", "SIDECAR_REQUIRED_ISSUERS", "SIDECAR_REQUIRED_TOKEN_TYPES",
+			"SIDECAR_AUDIT_LOG": // opened once all else is right
+			continue // any text will do for these
+		case "SIDECAR_REQUIRED_SCOPES":
+			environ[name] = canary + ` "a b"`
+		case "SIDECAR_PUBLIC_PATHS":
+			environ[name] = "/" + canary
+		case "SIDECAR_DISCOVERY_ALLOWED_HOSTS":
+			environ[name] = "https://" + canary
+		case "SIDECAR_UPSTREAM_URL":
+			environ[name] = "http://user:" + canary + "@127.0.0.1/fhir"
+		case "SIDECAR_INTROSPECTION_ENDPOINT":
+			environ[name] = "https://" + canary + ".example/introspect#" + canary
+		default:
+			environ[name] = canary
+		}
+		want = append(want, name)
+	}
+	environ["SIDECAR_TLS_CERT_FILE"], environ["SIDECAR_CLIENT_CERT_FILE"] = "", ""
+	for range 3 {
+		s := configure(t, environ)
+		_, faults := build(s, discard, io.Discard, nil)
+		got := map[string]bool{}
+		for _, f := range faults {
+			got[f.Variable] = true
+			if strings.Contains(f.String(), canary) {
+				t.Errorf("%q has the value that was set", f)
+			}
+			if strings.ContainsAny(f.String(), "\r\n") {
+				t.Errorf("%q is more than one line", f)
+			}
+		}
+		for _, name := range want {
+			if !got[name] {
+				t.Errorf("nothing is said about %s", name)
+			}
+		}
+		_, again := build(configure(t, environ), discard, io.Discard, nil)
+		if !slices.Equal(faults, again) {
+			t.Errorf("another order:\n%v\n%v", faults, again)
+		}
 	}
 }
 

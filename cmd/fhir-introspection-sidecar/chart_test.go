@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cmd/internal/config"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -25,10 +26,10 @@ type value struct {
 // its ports. SIDECAR_CLIENT_KEY_ID is clientKeyId.
 func chartValues(t *testing.T) (values []value) {
 	t.Helper()
-	fields := reflect.TypeFor[config]()
-	for i, variable := range variables() {
+	fields := reflect.TypeFor[config.Settings]()
+	for i, variable := range config.Variables() {
 		field := fields.Field(i)
-		name, file := strings.CutSuffix(strings.TrimPrefix(variable, envPrefix+"_"), "_FILE")
+		name, file := strings.CutSuffix(strings.TrimPrefix(variable, config.Prefix+"_"), "_FILE")
 		words := strings.Split(strings.ToLower(name), "_")
 		for j, word := range words[1:] {
 			words[j+1] = strings.ToUpper(word[:1]) + word[1:]
@@ -38,7 +39,7 @@ func chartValues(t *testing.T) (values []value) {
 			values = append(values, v)
 		}
 	}
-	if len(values) != len(variables())-2 {
+	if len(values) != len(config.Variables())-2 {
 		t.Fatalf("%d values", len(values))
 	}
 	return values

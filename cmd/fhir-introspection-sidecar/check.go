@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cmd/internal/config"
 	"io"
 	"log/slog"
 	"time"
@@ -55,7 +56,7 @@ type diagnosis struct{ cause, setting string }
 
 // doctor tries a configuration for real.
 type doctor struct {
-	settings  *settings
+	settings  *config.Config
 	sidecar   *sidecar
 	wire      *wiretap
 	tokenFile string // empty: none to look at
@@ -80,8 +81,7 @@ func checkCommand(ctx context.Context, args []string, stdout, stderr io.Writer) 
 		_, _ = fmt.Fprintln(stderr, "check takes -json and -token-file only; see check -h")
 		return exitConfig
 	}
-	c, unread := loadConfig()
-	s := c.validate(unread)
+	s := config.Load()
 	d := &doctor{settings: s, wire: newWiretap(), tokenFile: *tokenFile, stderr: stderr}
 	built, faults := build(s, slog.New(slog.DiscardHandler), io.Discard, d.wire)
 	if len(faults) > 0 {
@@ -109,7 +109,7 @@ func (d *doctor) run(ctx context.Context) {
 		{"FHIR server", "asking the FHIR server what it is", true, d.checkUpstream},
 		{"discovery", "looking for the endpoints", d.sidecar.discovery != nil, d.checkDiscovery},
 		{"keys", "reading the issuer's keys", d.settings.JWTPrecheck, d.checkKeys},
-		{"own credential", "getting the sidecar's own token", d.settings.usesGrant(), d.checkGrant},
+		{"own credential", "getting the sidecar's own token", d.settings.UsesGrant(), d.checkGrant},
 		{"introspection", "asking about a token that nobody has", true, d.checkIntrospection},
 		{"TLS", "", false, d.checkTLS},
 		{"clock", "", false, d.checkClock},

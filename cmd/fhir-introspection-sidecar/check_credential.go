@@ -15,7 +15,7 @@ import (
 // checkGrant gets the sidecar's own token where it comes from a token endpoint.
 func (d *doctor) checkGrant(ctx context.Context) {
 	const check = "own credential"
-	if !d.settings.usesGrant() {
+	if !d.settings.UsesGrant() {
 		return // seen by the introspection
 	}
 	location := d.sidecar.endpoints().Token
@@ -44,7 +44,7 @@ func (d *doctor) checkIntrospection(ctx context.Context) {
 	}
 	err := d.ask(ctx, d.sidecar.credential, rand.Text())
 	ex := d.wire.last(endpoint)
-	if !d.settings.usesGrant() && !d.reportCredential(ctx, ex, err) {
+	if !d.settings.UsesGrant() && !d.reportCredential(ctx, ex, err) {
 		d.skip(check, "no answer without an own credential that is accepted")
 		return
 	}
@@ -144,7 +144,7 @@ const maxClockDifference = 30 * time.Second
 func (d *doctor) checkClock(context.Context) {
 	const check = "clock"
 	ex := d.wire.last(d.sidecar.endpoints().Introspection)
-	if ex.status == 0 && d.settings.usesGrant() {
+	if ex.status == 0 && d.settings.UsesGrant() {
 		ex = d.wire.last(d.sidecar.endpoints().Token)
 	}
 	difference, ok := ex.clockDifference()

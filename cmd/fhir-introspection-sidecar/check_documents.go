@@ -19,7 +19,7 @@ const maxStatement = 64 << 20
 // checkUpstream asks the FHIR server what it is.
 func (d *doctor) checkUpstream(ctx context.Context) {
 	const check = "FHIR server"
-	base := d.settings.fhirBase()
+	base := d.settings.FHIRBase()
 	if base == "" {
 		d.skip(check, "SIDECAR_UPSTREAM_URL has {tenant}: there is no tenant to ask about")
 		return
@@ -86,7 +86,7 @@ func (d *doctor) readStatement(location string, ex wireExchange, body io.Reader)
 	if name == "" {
 		name = "unnamed software"
 	}
-	d.ok(check, fmt.Sprintf("%s, FHIR %s, at %s", name, shown(statement.FHIRVersion), d.settings.fhirBase()))
+	d.ok(check, fmt.Sprintf("%s, FHIR %s, at %s", name, shown(statement.FHIRVersion), d.settings.FHIRBase()))
 }
 
 // checkDiscovery says which document names which endpoint.
@@ -132,7 +132,7 @@ func (d *doctor) reportFinding(f introspection.Finding, report func(check, detai
 		report(check, f.Document+" "+f.Err.Error(), diagnosis{"SIDECAR_ISSUER_URL must be what the document says, to the last slash", "SIDECAR_ISSUER_URL"})
 	case ex.status == http.StatusNotFound:
 		d.skip(check, f.Document+" doesn't exist")
-	case ex.status == 0 && d.settings.fhirBase() != "" && strings.HasPrefix(f.Document, d.settings.fhirBase()+"/"):
+	case ex.status == 0 && d.settings.FHIRBase() != "" && strings.HasPrefix(f.Document, d.settings.FHIRBase()+"/"):
 		report(check, "no answer from "+f.Document, upstreamCause(ex))
 	case ex.status == 0:
 		report(check, "no answer from "+f.Document, networkCause(ex, "SIDECAR_ISSUER_URL"))

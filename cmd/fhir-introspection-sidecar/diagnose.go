@@ -145,7 +145,7 @@ func (d *doctor) diagnose(ctx context.Context, ex wireExchange, err error) diagn
 	case ex.status == http.StatusBadRequest:
 		return d.diagnoseBadRequest(ctx, ex)
 	case ex.status == http.StatusForbidden:
-		if d.settings.usesGrant() {
+		if d.settings.UsesGrant() {
 			return diagnosis{"the own token may not introspect: its scope, or the client's registration", "SIDECAR_TOKEN_SCOPE"}
 		}
 		return diagnosis{"this client may not introspect: its registration at the authorization server", d.whoAsks()}

@@ -36,7 +36,7 @@ func (d *doctor) diagnoseRefused(ctx context.Context, ex wireExchange) diagnosis
 // diagnoseBearer explains why the sidecar's own token is refused.
 func (d *doctor) diagnoseBearer(ex wireExchange) diagnosis {
 	s := d.settings
-	if s.usesGrant() {
+	if s.UsesGrant() {
 		return diagnosis{"the token that the token endpoint gave is not accepted: its scope, the client's registration, or an endpoint of another server", "SIDECAR_TOKEN_SCOPE"}
 	}
 	if strings.EqualFold(ex.challenge, "Basic") {
@@ -128,7 +128,7 @@ func (d *doctor) otherAudiences(refused string) (audiences []string) {
 	for _, a := range []struct{ name, url string }{
 		{"introspection", known.Introspection}, {"token", known.Token}, {"issuer", d.settings.IssuerURL},
 	} {
-		if a.url != "" && a.url != refused && (a.name != "introspection" || !d.settings.usesGrant()) {
+		if a.url != "" && a.url != refused && (a.name != "introspection" || !d.settings.UsesGrant()) {
 			audiences = append(audiences, a.name)
 		}
 	}

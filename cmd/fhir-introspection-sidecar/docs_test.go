@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cmd/internal/config"
 	"io/fs"
 	"maps"
 	"os"
@@ -50,7 +51,7 @@ func spliceBetween(t *testing.T, page, begin, end, text string) {
 // TestDocs: the tables of settings are what the struct gives.
 func TestDocs(t *testing.T) {
 	var table bytes.Buffer
-	if err := writeConfigTable(&table); err != nil {
+	if err := config.WriteTable(&table); err != nil {
 		t.Fatal(err)
 	}
 	splice(t, "docs/configuration.md", "config", table.String())
@@ -120,15 +121,15 @@ func eachLine(t *testing.T, check func(place, line string)) {
 // TestDocsVariables: every setting that a page names exists. One that ends in an
 // underscore stands for those that begin so.
 func TestDocsVariables(t *testing.T) {
-	known := variables()
+	known := config.Variables()
 	pattern := regexp.MustCompile(`SIDECAR_[A-Z0-9_]*`)
 	eachLine(t, func(place, line string) {
 		for _, name := range pattern.FindAllString(line, -1) {
-			exists := slices.Contains(known, name) || linkPattern.MatchString(name+"=") || slices.ContainsFunc(known, func(k string) bool {
+			exists := slices.Contains(known, name) || config.IsServiceLink(name+"=") || slices.ContainsFunc(known, func(k string) bool {
 				return strings.HasSuffix(name, "_") && strings.HasPrefix(k, name)
 			})
 			if !exists {
-				t.Errorf("%s: there is no %s%s", place, name, suggestion(name, known))
+				t.Errorf("%s: there is no %s", place, name)
 			}
 		}
 	})
@@ -194,7 +195,7 @@ func TestDocsExamples(t *testing.T) {
 				continue // a fragment
 			}
 			examples++
-			if faults := configure(t, environ).faults; len(faults) > 0 {
+			if faults := configure(t, environ).Faults; len(faults) > 0 {
 				t.Errorf("%s: %v in\n%s", path, faults, b[1])
 			}
 		}

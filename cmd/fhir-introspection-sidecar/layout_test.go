@@ -22,14 +22,16 @@ const module = "github.com/fhir-introspection-sidecar/fhir-introspection-sidecar
 var arrows = map[string][]string{
 	"cmd/fhir-introspection-sidecar": {
 		module + "/introspection", module + "/cache", module + "/proxy", module + "/proxy/fastpath",
-		"github.com/gorilla/mux", "github.com/kelseyhightower/envconfig",
+		module + "/cmd/internal/config",
+		"github.com/gorilla/mux",
 		"github.com/prometheus/client_golang/...", "golang.org/x/sync/errgroup",
 		// tracing.go is where the SDK comes in.
 		"go.opentelemetry.io/otel", "go.opentelemetry.io/otel/attribute", "go.opentelemetry.io/otel/trace",
 		"go.opentelemetry.io/otel/sdk/resource", "go.opentelemetry.io/otel/sdk/trace",
 		"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp",
 	},
-	"cmd/demo": {module + "/introspection/introspectiontest"},
+	"cmd/internal/config": {module + "/introspection", module + "/proxy", "github.com/kelseyhightower/envconfig"},
+	"cmd/demo":            {module + "/introspection/introspectiontest"},
 	"proxy": {
 		module + "/introspection", module + "/proxy/fhir", module + "/proxy/smart",
 		"github.com/gorilla/mux", "github.com/prometheus/client_golang/...",

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cmd/internal/config"
 	"io"
 	"log/slog"
 	"os/signal"
@@ -57,7 +58,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	case "serve":
 		return serveCommand(ctx, stdout, stderr)
 	case "config":
-		err = writeConfigTable(stdout)
+		err = config.WriteTable(stdout)
 	case "drain":
 		err = drainCommand()
 	case "version":
@@ -65,7 +66,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		_, err = fmt.Fprintf(stdout, "fhir-introspection-sidecar %s (commit %s, %s)\n", v, c, runtime.Version())
 	case "-h", "-help", "--help", "help":
 		_, _ = io.WriteString(stdout, usage)
-		err = writeConfigList(stdout)
+		err = config.WriteList(stdout)
 	default:
 		_, _ = fmt.Fprintln(stderr, "unknown command; there are serve, check, config, drain and version, and -h")
 		return exitConfig
@@ -82,11 +83,10 @@ func serveCommand(ctx context.Context, stdout, stderr io.Writer) int {
 	// When what reads the log ends before us, lines are lost. Go's default is to
 	// die of it, and with it the way to the FHIR server.
 	signal.Ignore(syscall.SIGPIPE)
-	c, unread := loadConfig()
-	s := c.validate(unread)
+	s := config.Load()
 	lines := newLogWriter(stdout)
 	defer lines.close()
-	logger := slog.New(slog.NewJSONHandler(lines, &slog.HandlerOptions{Level: s.level, ReplaceAttr: settingOf}))
+	logger := slog.New(slog.NewJSONHandler(lines, &slog.HandlerOptions{Level: s.Level, ReplaceAttr: config.SettingOf}))
 	built, faults := build(s, logger, stdout, nil)
 	if len(faults) > 0 {
 		for _, f := range faults {

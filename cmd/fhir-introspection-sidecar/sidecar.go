@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cmd/internal/config"
 	"log/slog"
 	"net"
 	"net/http"
@@ -51,7 +52,7 @@ const (
 
 // sidecar is the assembled program.
 type sidecar struct {
-	settings   *settings
+	settings   *config.Config
 	logger     *slog.Logger
 	httpClient *http.Client             // to the authorization server
 	fhirClient *http.Client             // to the FHIR server, for its own documents

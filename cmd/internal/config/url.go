@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"errors"
@@ -37,16 +37,16 @@ func parseURL(raw string) (*url.URL, error) {
 func hasQuery(u *url.URL) bool { return u.RawQuery != "" || u.ForceQuery }
 
 // checkSecureURL checks a URL that gets tokens or credentials.
-func (s *settings) checkSecureURL(variable, raw string) {
+func (c *Config) checkSecureURL(variable, raw string) {
 	if raw == "" {
 		return
 	}
 	u, err := parseURL(raw)
 	if err != nil {
-		s.fault(variable, "%v", err)
+		c.fault(variable, "%v", err)
 		return
 	}
-	if u.Scheme == "http" && !introspection.IsLoopback(u.Hostname()) && !s.AllowInsecureHTTP {
-		s.fault(variable, "must be https, or http to a loopback address; tokens would cross the network readable (SIDECAR_ALLOW_INSECURE_HTTP=true allows it)")
+	if u.Scheme == "http" && !introspection.IsLoopback(u.Hostname()) && !c.AllowInsecureHTTP {
+		c.fault(variable, "must be https, or http to a loopback address; tokens would cross the network readable (SIDECAR_ALLOW_INSECURE_HTTP=true allows it)")
 	}
 }

@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"errors"
@@ -9,15 +9,16 @@ import (
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
 )
 
-// fault is one thing wrong with the configuration. Its text never has the value
+// Fault is one thing wrong with the configuration. Its text never has the value
 // that was set, which may be a secret in the wrong place.
-type fault struct{ variable, text string }
+type Fault struct{ Variable, Text string }
 
-func (f fault) String() string { return f.variable + ": " + f.text }
+// String returns the line that an operator reads.
+func (f Fault) String() string { return f.Variable + ": " + f.Text }
 
-// told reports whether the variable is at fault already.
-func told(faults []fault, variable string) bool {
-	return slices.ContainsFunc(faults, func(f fault) bool { return f.variable == variable })
+// hasFault reports whether the variable is at fault already.
+func hasFault(faults []Fault, variable string) bool {
+	return slices.ContainsFunc(faults, func(f Fault) bool { return f.Variable == variable })
 }
 
 // causes are variables whose fault a constructor tells a second time, as one of
@@ -28,12 +29,12 @@ var causes = map[string]string{
 	"SIDECAR_CLIENT_ASSERTION_AUDIENCE": "SIDECAR_ISSUER_URL",
 }
 
-// addFaults adds what a constructor found. Once something is at fault, what it
+// AddFaults adds what a constructor found. Once something is at fault, what it
 // misses has been told before, in words that name the variables.
-func addFaults(faults []fault, err error) []fault {
+func AddFaults(faults []Fault, err error) []Fault {
 	for _, f := range faultsOf(err) {
-		missing := f.variable == noVariable || strings.HasPrefix(f.text, "is required")
-		if !told(faults, f.variable) && !told(faults, causes[f.variable]) && (len(faults) == 0 || !missing) {
+		missing := f.Variable == noVariable || strings.HasPrefix(f.Text, "is required")
+		if !hasFault(faults, f.Variable) && !hasFault(faults, causes[f.Variable]) && (len(faults) == 0 || !missing) {
 			faults = append(faults, f)
 		}
 	}
@@ -62,9 +63,9 @@ var fieldVariables = map[string]string{
 	"AuditLog":      "SIDECAR_AUDIT_LOG",
 }
 
-// settingOf puts the variable where the log would have the name of a field. It is
+// SettingOf puts the variable where the log would have the name of a field. It is
 // for slog.HandlerOptions.
-func settingOf(_ []string, a slog.Attr) slog.Attr {
+func SettingOf(_ []string, a slog.Attr) slog.Attr {
 	if a.Key != "field" {
 		return a
 	}
@@ -72,12 +73,12 @@ func settingOf(_ []string, a slog.Attr) slog.Attr {
 }
 
 // faultsOf turns a constructor's error into faults of variables.
-func faultsOf(err error) []fault {
+func faultsOf(err error) []Fault {
 	if err == nil {
 		return nil
 	}
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
-		var faults []fault
+		var faults []Fault
 		for _, e := range joined.Unwrap() {
 			faults = append(faults, faultsOf(e)...)
 		}
@@ -85,7 +86,7 @@ func faultsOf(err error) []fault {
 	}
 	var field *introspection.FieldError
 	if errors.As(err, &field) && fieldVariables[field.Field] != "" {
-		return []fault{{fieldVariables[field.Field], field.Err.Error()}}
+		return []Fault{{fieldVariables[field.Field], field.Err.Error()}}
 	}
-	return []fault{{noVariable, err.Error()}}
+	return []Fault{{noVariable, err.Error()}}
 }

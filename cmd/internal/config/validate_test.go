@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"net/url"
@@ -306,15 +306,15 @@ func grantWith(pairs ...string) []string {
 // TestSettings: M09: an address that is none ends the start.
 func TestSettings(t *testing.T) {
 	for _, tt := range settingTests {
-		t.Run(strings.TrimPrefix(tt.variable, envPrefix+"_")+"="+tt.value, func(t *testing.T) {
+		t.Run(strings.TrimPrefix(tt.variable, Prefix+"_")+"="+tt.value, func(t *testing.T) {
 			var want []string
 			switch {
-			case strings.HasPrefix(tt.want, envPrefix+"_"):
+			case strings.HasPrefix(tt.want, Prefix+"_"):
 				want = []string{tt.want}
 			case tt.want != "":
 				want = []string{tt.variable + ": " + tt.want}
 			}
-			got := texts(configure(t, with(with(leastSettings(), tt.beside...), tt.variable, tt.value)).faults)
+			got := texts(configure(t, with(with(leastSettings(), tt.beside...), tt.variable, tt.value)).Faults)
 			if !slices.Equal(got, want) {
 				t.Errorf("faults %q, want %q", got, want)
 			}
@@ -329,7 +329,7 @@ func TestSettingsComplete(t *testing.T) {
 		"SIDECAR_CLIENT_KEY_ID", "SIDECAR_TOKEN_SCOPE", "SIDECAR_REQUIRED_AUDIENCES", "SIDECAR_REQUIRED_ISSUERS",
 		"SIDECAR_REQUIRED_TOKEN_TYPES", "SIDECAR_CA_FILE", "SIDECAR_CLIENT_SECRET_FILE", "SIDECAR_ADMIN_TOKEN_FILE",
 	}
-	for _, name := range variables() {
+	for _, name := range Variables() {
 		var takes, refuses bool
 		for _, tt := range settingTests {
 			takes = takes || tt.variable == name && tt.want == ""
@@ -348,27 +348,27 @@ func TestSettingsValues(t *testing.T) {
 		"SIDECAR_TRUSTED_PROXIES", "10.1.2.3/8,fd00::1/8",
 		"SIDECAR_HEADERS", "azp,scope,fhirUser,scope",
 		"SIDECAR_LOG_LEVEL", "warn"))
-	if len(s.faults) > 0 {
-		t.Fatal(s.faults)
+	if len(s.Faults) > 0 {
+		t.Fatal(s.Faults)
 	}
-	if s.upstream.Host != "127.0.0.1:8080" || s.upstream.Path != "/fhir/{tenant}/" {
-		t.Errorf("upstream %v", s.upstream)
+	if s.Upstream.Host != "127.0.0.1:8080" || s.Upstream.Path != "/fhir/{tenant}/" {
+		t.Errorf("upstream %v", s.Upstream)
 	}
 	var trusted, headers []string
-	for _, prefix := range s.trusted {
+	for _, prefix := range s.TrustedPrefixes {
 		trusted = append(trusted, prefix.String())
 	}
 	if !slices.Equal(trusted, []string{"10.0.0.0/8", "fd00::/8"}) {
 		t.Errorf("trusted %v", trusted)
 	}
-	for _, header := range s.headers {
+	for _, header := range s.ContextHeaders {
 		headers = append(headers, header.Suffix)
 	}
 	if !slices.Equal(headers, []string{"User", "Client-Id", "Scope"}) {
 		t.Errorf("headers %v", headers)
 	}
-	if s.level.String() != "WARN" {
-		t.Errorf("level %v", s.level)
+	if s.Level.String() != "WARN" {
+		t.Errorf("level %v", s.Level)
 	}
 }
 
@@ -384,12 +384,12 @@ func FuzzConfig(f *testing.F) {
 	} {
 		f.Add(seed)
 	}
-	known := variables()
+	known := Variables()
 	f.Fuzz(func(t *testing.T, raw string) {
 		checkParsedURL(t, raw)
-		validate := func() *settings {
+		validate := func() *Config {
 			list := strings.Split(raw, ",")
-			c := &config{
+			c := &Settings{
 				UpstreamURL: raw, ListenAddress: raw, AdminAddress: raw, IntrospectionEndpoint: raw, IssuerURL: raw,
 				TokenEndpoint: raw, DiscoveryAllowedHosts: list, IntrospectionAuth: raw, ClientAssertionAlg: raw,
 				ClientAssertionAudience: raw, RequiredScopes: list, ScopeEnforcement: raw, HeaderPrefix: raw, Headers: list,
@@ -398,20 +398,20 @@ func FuzzConfig(f *testing.F) {
 			return c.validate(nil)
 		}
 		s := validate()
-		if !slices.Equal(s.faults, validate().faults) {
+		if !slices.Equal(s.Faults, validate().Faults) {
 			t.Errorf("%q is told otherwise the second time", raw)
 		}
-		for _, f := range s.faults {
-			if strings.ContainsAny(f.String(), "\r\n") || !slices.Contains(known, f.variable) {
+		for _, f := range s.Faults {
+			if strings.ContainsAny(f.String(), "\r\n") || !slices.Contains(known, f.Variable) {
 				t.Errorf("%q: fault %q", raw, f)
 			}
 		}
-		for _, prefix := range s.trusted {
+		for _, prefix := range s.TrustedPrefixes {
 			if prefix.Bits() == 0 {
 				t.Errorf("%q trusts everybody", raw)
 			}
 		}
-		if u, err := parseURL(raw); err == nil && u.Scheme == "http" && !introspection.IsLoopback(u.Hostname()) && !told(s.faults, "SIDECAR_TOKEN_ENDPOINT") {
+		if u, err := parseURL(raw); err == nil && u.Scheme == "http" && !introspection.IsLoopback(u.Hostname()) && !hasFault(s.Faults, "SIDECAR_TOKEN_ENDPOINT") {
 			t.Errorf("%q: tokens would cross the network readable", raw)
 		}
 	})
