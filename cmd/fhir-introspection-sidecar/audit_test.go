@@ -1,13 +1,10 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -21,36 +18,16 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/testutil"
-
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/introspectiontest"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy"
 )
 
-// sinkFunc is where audit records go in a test.
-type sinkFunc func(p []byte) (int, error)
-
-func (f sinkFunc) Write(p []byte) (int, error) { return f(p) }
-
-// newTestAudit returns an audit log that runs, and what ends it.
-func newTestAudit(t *testing.T, target string, sink io.Writer, log io.Writer) (a *auditLog, end func()) {
-	t.Helper()
-	a, err := newAuditLog(target, sink, slog.New(slog.NewJSONHandler(log, nil)), prometheus.NewRegistry())
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- a.run(ctx) }()
-	end = sync.OnceFunc(func() {
-		stop()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
-	t.Cleanup(end)
-	return a, end
+// auditLine is a record as it is written.
+type auditLine struct {
+	Log      string `json:"log"`
+	Sequence uint64 `json:"sequence"`
+	Host     string `json:"host"`
+	proxy.AuditRecord
 }
 
 // auditLines reads what was written: one JSON object a line.
@@ -94,7 +71,7 @@ func TestAuditThousandRequests(t *testing.T) {
 	sc := assemble(t, as, answerOK, "SIDECAR_AUDIT_LOG", path, "SIDECAR_HEADERS", "intent")
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan error)
-	go func() { done <- sc.audit.run(ctx) }()
+	go func() { done <- sc.audit.Run(ctx) }()
 	handler := sc.dataServer().Handler
 	var wg sync.WaitGroup
 	for i := range 1000 {
@@ -136,132 +113,6 @@ func TestAuditThousandRequests(t *testing.T) {
 	}
 	if len(ids) != 1000 || strings.Contains(string(text), "p1") || strings.Contains(string(text), "secret") {
 		t.Errorf("%d ids; first record %+v", len(ids), lines[0])
-	}
-}
-
-// TestAuditOneWrite: a record is one Write, so that nothing gets into its line
-// on a stream that others write to.
-// Nothing in it ends the line (L09).
-func TestAuditOneWrite(t *testing.T) {
-	var text bytes.Buffer
-	writes := 0
-	a, end := newTestAudit(t, "stdout", sinkFunc(func(p []byte) (int, error) { writes++; return text.Write(p) }), io.Discard)
-	for range 10 {
-		a.add(proxy.AuditRecord{Subject: "a\nb\u2028\"<" + strings.Repeat("x", 100_000)})
-	}
-	end()
-	inSequence(t, auditLines(t, text.String()), 10)
-	if writes != 10 {
-		t.Errorf("%d writes for 10 records", writes)
-	}
-}
-
-// TestAuditBlockedSink: nobody waits for a sink that is stuck. What didn't fit
-// is counted, and missing in the numbers.
-func TestAuditBlockedSink(t *testing.T) {
-	const lost = 100
-	var text bytes.Buffer
-	entered, release := make(chan struct{}, 1), make(chan struct{})
-	a, end := newTestAudit(t, "stdout", sinkFunc(func(p []byte) (int, error) {
-		select {
-		case entered <- struct{}{}:
-		default:
-		}
-		<-release
-		return text.Write(p)
-	}), io.Discard)
-	a.add(proxy.AuditRecord{})
-	<-entered
-	for range auditQueue + lost {
-		a.add(proxy.AuditRecord{})
-	}
-	if got := testutil.ToFloat64(a.dropped); got != lost {
-		t.Errorf("%v dropped, want %d", got, lost)
-	}
-	close(release)
-	end()
-	a.add(proxy.AuditRecord{})
-	a.write(<-a.queue)
-	lines := auditLines(t, text.String())
-	inSequence(t, lines[:len(lines)-1], auditQueue+1)
-	if last := lines[len(lines)-1].Sequence; last != auditQueue+1+lost+1 {
-		t.Errorf("after the gap comes number %d", last)
-	}
-}
-
-// TestAuditFailingSink: failures are counted each and logged once, and half a
-// line doesn't spoil the next.
-func TestAuditFailingSink(t *testing.T) {
-	var text, log bytes.Buffer
-	full := &fs.PathError{Op: "write", Path: "/secret/path", Err: syscall.ENOSPC}
-	script := []func(p []byte) (int, error){
-		text.Write,
-		func([]byte) (int, error) { return 0, full },
-		func(p []byte) (int, error) { n, _ := text.Write(p[:20]); return n, full },
-		func([]byte) (int, error) { return 0, full },
-		text.Write,
-		text.Write,
-		func([]byte) (int, error) { return 0, errors.New("gone") },
-	}
-	a, end := newTestAudit(t, "stdout", sinkFunc(func(p []byte) (int, error) {
-		write := script[0]
-		script = script[1:]
-		return write(p)
-	}), &log)
-	for range len(script) {
-		a.add(proxy.AuditRecord{})
-	}
-	end()
-	raw := strings.SplitAfter(text.String(), "\n")
-	lines := auditLines(t, raw[0]+strings.Join(raw[2:], ""))
-	var numbers []uint64
-	for _, line := range lines {
-		numbers = append(numbers, line.Sequence)
-	}
-	if !slices.Equal(numbers, []uint64{1, 5, 6}) || len(raw[1]) != 21 {
-		t.Errorf("numbers %v\n%s", numbers, &text)
-	}
-	if got := testutil.ToFloat64(a.dropped); got != 4 {
-		t.Errorf("%v dropped, want 4", got)
-	}
-	if n := strings.Count(log.String(), "audit record can't be written"); n != 2 {
-		t.Errorf("%d log lines for two failures:\n%s", n, &log)
-	}
-	if !strings.Contains(log.String(), `"no space left on device"`) || strings.Contains(log.String(), "secret") {
-		t.Errorf("log %s", &log)
-	}
-}
-
-// TestAuditFile: a new file is the owner's alone, an old one is appended to,
-// and copy-and-truncate loses nothing that comes later.
-func TestAuditFile(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "audit.json")
-	for i := range 2 {
-		a, end := newTestAudit(t, path, nil, io.Discard)
-		a.add(proxy.AuditRecord{Subject: fmt.Sprint(i)})
-		end()
-	}
-	read := func() []auditLine {
-		text, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return auditLines(t, string(text))
-	}
-	if lines := read(); len(lines) != 2 || lines[0].Subject != "0" || lines[1].Subject != "1" {
-		t.Errorf("records %+v", lines)
-	}
-	if info, err := os.Stat(path); err != nil || info.Mode() != 0o600 {
-		t.Errorf("%v, %v", info.Mode(), err)
-	}
-	a, end := newTestAudit(t, path, nil, io.Discard)
-	if err := os.Truncate(path, 0); err != nil {
-		t.Fatal(err)
-	}
-	a.add(proxy.AuditRecord{Subject: "2"})
-	end()
-	if lines := read(); len(lines) != 1 || lines[0].Subject != "2" {
-		t.Errorf("records %+v", lines)
 	}
 }
 
@@ -380,7 +231,7 @@ func TestAuditDocs(t *testing.T) {
 	for name := range members {
 		t.Errorf("the page doesn't tell of %s", name)
 	}
-	if !strings.Contains(string(page), fmt.Sprint("Up to ", auditQueue, " records")) || !strings.Contains(string(page), "within two seconds") || auditFlush != 2*time.Second {
+	if !strings.Contains(string(page), "Up to 8192 records") || !strings.Contains(string(page), "within two seconds") {
 		t.Error("the page doesn't tell the length of the queue, or what the end gives it")
 	}
 }

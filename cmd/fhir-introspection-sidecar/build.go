@@ -3,6 +3,8 @@ package main
 import (
 	"crypto/tls"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cmd/internal/config"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cmd/internal/sink"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cmd/internal/tracing"
 	"io"
 	"log/slog"
 	"net/netip"
@@ -34,7 +36,8 @@ func build(s *config.Config, logger *slog.Logger, stdout io.Writer, tap *wiretap
 	}
 	if len(faults) == 0 {
 		if tap == nil { // the doctor's calls are nobody's requests
-			sc.tracing = newTracing(logger)
+			v, _ := buildInfo()
+			sc.tracing = tracing.New(v, logger)
 		}
 		faults = config.AddFaults(faults, sc.buildPath())
 	}
@@ -187,8 +190,11 @@ func (sc *sidecar) buildAudit(stdout io.Writer) (err error) {
 	if sc.settings.AuditLog == "off" {
 		return nil
 	}
-	sc.audit, err = newAuditLog(sc.settings.AuditLog, stdout, sc.logger, sc.registry)
-	return err
+	sc.audit, err = sink.NewAuditLog(sc.settings.AuditLog, stdout, sc.logger, sc.registry)
+	if err != nil {
+		return &introspection.FieldError{Field: "AuditLog", Err: err}
+	}
+	return nil
 }
 
 // claims are kept of every answer: what headers, audit records, purging and
@@ -247,10 +253,10 @@ func (sc *sidecar) buildPath() error {
 		TrustedProxies:     s.TrustedPrefixes,
 		Logger:             sc.logger,
 		Registerer:         sc.registry,
-		Tracer:             sc.tracing.tracer(),
+		Tracer:             sc.tracing.Tracer(),
 	}
 	if sc.audit != nil {
-		cfg.Audit = sc.audit.add
+		cfg.Audit = func(record proxy.AuditRecord) { sc.audit.Add(record) }
 	}
 	sc.proxy, err = proxy.New(cfg)
 	return err
@@ -268,7 +274,7 @@ func (sc *sidecar) buildClient() (err error) {
 		Claims:        sc.claims(),
 		Logger:        sc.logger,
 		Registerer:    sc.registry,
-		Tracer:        sc.tracing.tracer(),
+		Tracer:        sc.tracing.Tracer(),
 	}
 	if s.JWTPrecheck {
 		cfg.Precheck, err = introspection.NewPrecheck(introspection.PrecheckConfig{

@@ -22,16 +22,19 @@ const module = "github.com/fhir-introspection-sidecar/fhir-introspection-sidecar
 var arrows = map[string][]string{
 	"cmd/fhir-introspection-sidecar": {
 		module + "/introspection", module + "/cache", module + "/proxy", module + "/proxy/fastpath",
-		module + "/cmd/internal/config",
+		module + "/cmd/internal/config", module + "/cmd/internal/sink", module + "/cmd/internal/tracing",
 		"github.com/gorilla/mux",
 		"github.com/prometheus/client_golang/...", "golang.org/x/sync/errgroup",
-		// tracing.go is where the SDK comes in.
+	},
+	"cmd/internal/config": {module + "/introspection", module + "/proxy", "github.com/kelseyhightower/envconfig"},
+	"cmd/internal/sink":   {"github.com/prometheus/client_golang/..."},
+	"cmd/internal/tracing": {
+		// Here alone the SDK comes in.
 		"go.opentelemetry.io/otel", "go.opentelemetry.io/otel/attribute", "go.opentelemetry.io/otel/trace",
 		"go.opentelemetry.io/otel/sdk/resource", "go.opentelemetry.io/otel/sdk/trace",
 		"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp",
 	},
-	"cmd/internal/config": {module + "/introspection", module + "/proxy", "github.com/kelseyhightower/envconfig"},
-	"cmd/demo":            {module + "/introspection/introspectiontest"},
+	"cmd/demo": {module + "/introspection/introspectiontest"},
 	"proxy": {
 		module + "/introspection", module + "/proxy/fhir", module + "/proxy/smart",
 		"github.com/gorilla/mux", "github.com/prometheus/client_golang/...",

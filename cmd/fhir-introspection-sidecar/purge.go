@@ -134,7 +134,7 @@ func (sc *sidecar) auditPurge(r *http.Request, status int, filter cache.Filter) 
 	if filter.TokenSHA256 != nil {
 		record.TokenRef = sc.cache.DigestRef(*filter.TokenSHA256)
 	}
-	sc.audit.add(record)
+	sc.audit.Add(record)
 }
 
 // jwks publishes the key that our assertions are signed with, so that it can be

@@ -309,7 +309,7 @@ func TestPurgeAudit(t *testing.T) {
 	p.call(http.MethodDelete, "/cache", "", "Bearer "+adminToken)
 	ended, stop := context.WithCancel(t.Context())
 	stop()
-	if err := p.audit.run(ended); err != nil {
+	if err := p.audit.Run(ended); err != nil {
 		t.Fatal(err)
 	}
 	text := readFile(t, path)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cmd/internal/config"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cmd/internal/sink"
 	"io"
 	"log/slog"
 	"os/signal"
@@ -84,8 +85,8 @@ func serveCommand(ctx context.Context, stdout, stderr io.Writer) int {
 	// die of it, and with it the way to the FHIR server.
 	signal.Ignore(syscall.SIGPIPE)
 	s := config.Load()
-	lines := newLogWriter(stdout)
-	defer lines.close()
+	lines := sink.NewLog(stdout)
+	defer lines.Close()
 	logger := slog.New(slog.NewJSONHandler(lines, &slog.HandlerOptions{Level: s.Level, ReplaceAttr: config.SettingOf}))
 	built, faults := build(s, logger, stdout, nil)
 	if len(faults) > 0 {

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cmd/internal/config"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cmd/internal/sink"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cmd/internal/tracing"
 	"log/slog"
 	"net"
 	"net/http"
@@ -61,8 +63,8 @@ type sidecar struct {
 	client     *introspection.Client
 	cache      *cache.Cache
 	proxy      *proxy.Proxy
-	audit      *auditLog          // nil: off
-	tracing    *tracing           // nil: off
+	audit      *sink.AuditLog     // nil: off
+	tracing    *tracing.Provider  // nil: off
 	adminToken introspection.File // nil: nothing can be changed by admin calls
 	tls        *tls.Config        // nil: plain HTTP
 	registry   *prometheus.Registry
@@ -116,7 +118,7 @@ func (sc *sidecar) serve(ctx context.Context) error {
 	err = group.Wait()
 	sc.cache.Close()
 	sc.proxy.CloseIdleConnections()
-	sc.tracing.close()
+	sc.tracing.Close()
 	if err == nil {
 		sc.logger.Info("drained")
 	}
@@ -130,7 +132,7 @@ func (sc *sidecar) loops() []func(context.Context) error {
 		loops = append(loops, sc.discovery.Run)
 	}
 	if sc.audit != nil {
-		loops = append(loops, sc.audit.run)
+		loops = append(loops, sc.audit.Run)
 	}
 	return loops
 }

@@ -1,4 +1,6 @@
-package main
+// Package sink writes the technical log and the audit log in the background, so
+// that a sink that nobody empties never stops a request.
+package sink
 
 import (
 	"context"
@@ -13,9 +15,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-
-	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
-	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy"
 )
 
 // auditQueue is how many records may wait for a sink that is slow: some seconds
@@ -26,11 +25,11 @@ const auditQueue = 8192
 // ends. It has to end, even if nobody reads what it writes.
 const auditFlush = 2 * time.Second
 
-// auditLog writes audit records in the background. A sink that blocks must not
+// AuditLog writes audit records in the background. A sink that blocks must not
 // stop care: when the queue is full a record is dropped and counted, and the
 // sequence numbers show the gap.
-type auditLog struct {
-	sink    lineSink
+type AuditLog struct {
+	sink    lineWriter
 	file    *os.File // nil: stdout
 	host    string
 	logger  *slog.Logger
@@ -39,22 +38,28 @@ type auditLog struct {
 
 	mu       sync.Mutex // gives sequence numbers in the order of the queue
 	sequence uint64
-	queue    queue[auditLine]
+	queue    queue[auditEntry]
 }
 
-// auditLine is a record as it is written.
-type auditLine struct {
+// auditEntry is a record with its number.
+type auditEntry struct {
+	sequence uint64
+	record   any
+}
+
+// auditHead are the members that a line has before those of its record.
+type auditHead struct {
 	Log      string `json:"log"` // tells it from the technical log on the same stream
 	Sequence uint64 `json:"sequence"`
 	Host     string `json:"host"`
-	proxy.AuditRecord
 }
 
-// newAuditLog opens the sink: "stdout", or a file that is appended to.
-func newAuditLog(target string, stdout io.Writer, logger *slog.Logger, registerer prometheus.Registerer) (*auditLog, error) {
+// NewAuditLog opens the sink: "stdout", or the path of a file that is appended to.
+// The error says, without the path, why the file can't be opened.
+func NewAuditLog(target string, stdout io.Writer, logger *slog.Logger, registerer prometheus.Registerer) (*AuditLog, error) {
 	host, _ := os.Hostname() // in a pod: its name
-	a := &auditLog{
-		sink: lineSink{Writer: stdout}, host: host, logger: logger, queue: make(queue[auditLine], auditQueue),
+	a := &AuditLog{
+		sink: lineWriter{Writer: stdout}, host: host, logger: logger, queue: make(queue[auditEntry], auditQueue),
 		dropped: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "introspection_sidecar_audit_dropped_total",
 			Help: "Audit records lost because the sink was too slow or failed.",
@@ -64,7 +69,7 @@ func newAuditLog(target string, stdout io.Writer, logger *slog.Logger, registere
 		// Not blocking matters for a FIFO: without a reader, opening it would never end.
 		file, err := os.OpenFile(target, os.O_WRONLY|os.O_APPEND|os.O_CREATE|syscall.O_NONBLOCK, 0o600)
 		if err != nil {
-			return nil, &introspection.FieldError{Field: "AuditLog", Err: errors.New("can't be opened: " + sinkFault(err))}
+			return nil, errors.New("can't be opened: " + withoutPath(err))
 		}
 		a.file, a.sink.Writer = file, file
 	}
@@ -72,19 +77,20 @@ func newAuditLog(target string, stdout io.Writer, logger *slog.Logger, registere
 	return a, nil
 }
 
-// add queues a record. It never waits.
-func (a *auditLog) add(record proxy.AuditRecord) {
+// Add queues a record: a struct or map, whose JSON members follow the number in the
+// line. It never waits.
+func (a *AuditLog) Add(record any) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.sequence++
-	if !a.queue.put(auditLine{Log: "audit", Sequence: a.sequence, Host: a.host, AuditRecord: record}) {
+	if !a.queue.put(auditEntry{a.sequence, record}) {
 		a.dropped.Inc()
 	}
 }
 
-// run writes until ctx ends and then what is left in the queue, as far as the
+// Run writes until ctx ends and then what is left in the queue, as far as the
 // sink takes it in time.
-func (a *auditLog) run(ctx context.Context) error {
+func (a *AuditLog) Run(ctx context.Context) error {
 	written := make(chan struct{})
 	go func() {
 		defer close(written)
@@ -103,22 +109,42 @@ func (a *auditLog) run(ctx context.Context) error {
 	return nil
 }
 
-func (a *auditLog) write(line auditLine) {
-	encoded, err := json.Marshal(line)
+func (a *AuditLog) write(entry auditEntry) {
+	line, err := a.line(entry)
 	if err == nil {
-		err = a.sink.writeLine(append(encoded, '\n'))
+		err = a.sink.writeLine(line)
 	}
 	if err != nil {
 		a.dropped.Inc()
 		if !a.failed {
-			a.logger.Error("audit record can't be written", "error", sinkFault(err))
+			a.logger.Error("audit record can't be written", "error", withoutPath(err))
 		}
 	}
 	a.failed = err != nil
 }
 
-// sinkFault says what is wrong with the sink without its path.
-func sinkFault(err error) string {
+// line is one JSON object: the head's members, then the record's.
+func (a *AuditLog) line(entry auditEntry) ([]byte, error) {
+	line, err := json.Marshal(auditHead{"audit", entry.sequence, a.host})
+	if err != nil {
+		return nil, err
+	}
+	record, err := json.Marshal(entry.record)
+	if err != nil {
+		return nil, err
+	}
+	if len(record) < 2 || record[0] != '{' {
+		return nil, errors.New("audit record is no JSON object")
+	}
+	if len(record) > len("{}") {
+		line[len(line)-1] = ','
+		line = append(line, record[1:]...)
+	}
+	return append(line, '\n'), nil
+}
+
+// withoutPath says what is wrong with a file without its path.
+func withoutPath(err error) string {
 	var path *fs.PathError
 	if errors.As(err, &path) {
 		err = path.Err

@@ -1,4 +1,4 @@
-package main
+package sink
 
 // queue takes items from requests, which never wait, to the one goroutine that
 // writes them, which may have to.

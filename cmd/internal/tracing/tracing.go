@@ -1,4 +1,6 @@
-package main
+// Package tracing sends spans to a collector. It is the only one that knows the
+// OpenTelemetry SDK; the others make spans by its API.
+package tracing
 
 import (
 	"context"
@@ -33,17 +35,17 @@ const (
 	tracingFaultInterval = time.Minute
 )
 
-// tracing sends spans to a collector. It is configured by OpenTelemetry's
+// Provider sends spans to a collector. It is configured by OpenTelemetry's
 // standard variables alone, which the SDK reads itself. Nil: off.
-type tracing struct {
+type Provider struct {
 	provider *sdktrace.TracerProvider
 	exporter sdktrace.SpanExporter
 }
 
-// newTracing returns nil unless the environment asks for spans. The variables
+// New returns nil unless the environment asks for spans. The variables
 // may be set for a whole cluster by somebody else, so that a fault in them is
 // told and leaves tracing off; it is no reason not to serve.
-func newTracing(logger *slog.Logger) *tracing {
+func New(version string, logger *slog.Logger) *Provider {
 	endpoint, err := tracesEndpoint(os.Getenv)
 	if err != nil {
 		logger.Warn("tracing is off", "error", err.Error())
@@ -56,9 +58,8 @@ func newTracing(logger *slog.Logger) *tracing {
 	otel.SetErrorHandler(&tracingFaults{logger: logger})
 	setZero(otel.SetLogger)
 	ctx := context.Background() // nothing here waits
-	v, _ := buildInfo()
 	about, err := resource.New(ctx,
-		resource.WithAttributes(attribute.String("service.name", "fhir-introspection-sidecar"), attribute.String("service.version", v)),
+		resource.WithAttributes(attribute.String("service.name", "fhir-introspection-sidecar"), attribute.String("service.version", version)),
 		resource.WithTelemetrySDK(),
 		resource.WithFromEnv(), // last, so that it overrides
 	)
@@ -71,7 +72,7 @@ func newTracing(logger *slog.Logger) *tracing {
 		return nil
 	}
 	logger.Info("tracing", "collector", endpoint.Host)
-	return &tracing{
+	return &Provider{
 		exporter: exporter,
 		// The batcher's queue is bounded; what doesn't fit is dropped, and nobody waits.
 		provider: sdktrace.NewTracerProvider(sdktrace.WithResource(about), sdktrace.WithBatcher(exporter),
@@ -116,16 +117,16 @@ func tracesEndpoint(getenv func(string) string) (*url.URL, error) {
 	return endpoint, nil
 }
 
-// tracer is what the packages make spans with. Nil: off.
-func (t *tracing) tracer() trace.Tracer {
+// Tracer is what the packages make spans with. Nil: off.
+func (t *Provider) Tracer() trace.Tracer {
 	if t == nil {
 		return nil
 	}
 	return t.provider.Tracer(tracingScope)
 }
 
-// close sends the spans that are left, as far as the collector takes them in time.
-func (t *tracing) close() {
+// Close sends the spans that are left, as far as the collector takes them in time.
+func (t *Provider) Close() {
 	if t == nil {
 		return
 	}

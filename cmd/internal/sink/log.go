@@ -1,4 +1,4 @@
-package main
+package sink
 
 import (
 	"bytes"
@@ -16,20 +16,21 @@ const (
 	logFlush = time.Second
 )
 
-// logWriter writes log lines in the background. A log that nobody empties must
+// Log writes log lines in the background. A log that nobody empties must
 // not stop care: when the queue is full a line is lost, and the next one that can
 // be written is preceded by one that tells how many were.
-type logWriter struct {
-	sink  lineSink
+type Log struct {
+	sink  lineWriter
 	lines queue[[]byte]
 	lost  atomic.Int64
 	ended chan struct{} // closed when no more lines come
 	done  chan struct{} // closed when all are written
 }
 
-func newLogWriter(sink io.Writer) *logWriter {
-	l := &logWriter{
-		sink: lineSink{Writer: sink}, lines: make(queue[[]byte], logQueue),
+// NewLog returns a log that writes to sink until Close.
+func NewLog(sink io.Writer) *Log {
+	l := &Log{
+		sink: lineWriter{Writer: sink}, lines: make(queue[[]byte], logQueue),
 		ended: make(chan struct{}), done: make(chan struct{}),
 	}
 	go l.run()
@@ -37,27 +38,27 @@ func newLogWriter(sink io.Writer) *logWriter {
 }
 
 // Write implements io.Writer for one line. It never waits.
-func (l *logWriter) Write(line []byte) (int, error) {
+func (l *Log) Write(line []byte) (int, error) {
 	if !l.lines.put(bytes.Clone(line)) {
 		l.lost.Add(1)
 	}
 	return len(line), nil
 }
 
-func (l *logWriter) run() {
+func (l *Log) run() {
 	defer close(l.done)
 	l.lines.each(l.ended, l.write)
 	l.tellLost()
 }
 
-func (l *logWriter) write(line []byte) {
+func (l *Log) write(line []byte) {
 	l.tellLost()
 	if l.sink.writeLine(line) != nil {
 		l.lost.Add(1)
 	}
 }
 
-func (l *logWriter) tellLost() {
+func (l *Log) tellLost() {
 	lost := l.lost.Swap(0)
 	if lost == 0 {
 		return
@@ -69,28 +70,11 @@ func (l *logWriter) tellLost() {
 	}
 }
 
-// close writes what is left, as far as the log takes it in time.
-func (l *logWriter) close() {
+// Close writes what is left, as far as the log takes it in time.
+func (l *Log) Close() {
 	close(l.ended)
 	select {
 	case <-l.done:
 	case <-time.After(logFlush):
 	}
-}
-
-// lineSink makes one Write of a line. The operating system keeps the writes of
-// one file apart, so that on stdout no line of one log gets into one of another.
-type lineSink struct {
-	io.Writer
-	torn bool // half a line was left behind
-}
-
-// writeLine ends half a line that a full disk left behind before it begins its own.
-func (s *lineSink) writeLine(line []byte) error {
-	if s.torn {
-		line = append([]byte{'\n'}, line...)
-	}
-	n, err := s.Write(line)
-	s.torn = err != nil && (s.torn || n > 0)
-	return err
 }

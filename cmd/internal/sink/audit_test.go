@@ -1,0 +1,214 @@
+package sink
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+)
+
+// sinkFunc is where audit records go in a test.
+type sinkFunc func(p []byte) (int, error)
+
+func (f sinkFunc) Write(p []byte) (int, error) { return f(p) }
+
+// newTestAudit returns an audit log that runs, and what ends it.
+func newTestAudit(t *testing.T, target string, sink io.Writer, log io.Writer) (a *AuditLog, end func()) {
+	t.Helper()
+	a, err := NewAuditLog(target, sink, slog.New(slog.NewJSONHandler(log, nil)), prometheus.NewRegistry())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- a.Run(ctx) }()
+	end = sync.OnceFunc(func() {
+		stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(end)
+	return a, end
+}
+
+// record is what these tests write.
+type record struct {
+	Subject string `json:"sub"`
+}
+
+type auditLine struct {
+	auditHead
+	record
+}
+
+// auditLines reads what was written: one JSON object a line.
+func auditLines(t *testing.T, text string) (lines []auditLine) {
+	t.Helper()
+	for raw := range strings.Lines(text) {
+		var line auditLine
+		decoder := json.NewDecoder(strings.NewReader(raw))
+		decoder.DisallowUnknownFields()
+		if err := decoder.Decode(&line); err != nil || !strings.HasSuffix(raw, "}\n") {
+			t.Fatalf("%v: %q", err, raw)
+		}
+		if line.Log != "audit" {
+			t.Errorf("log is %q", line.Log)
+		}
+		lines = append(lines, line)
+	}
+	return lines
+}
+
+// inSequence fails unless the lines are numbered 1, 2, 3 …
+func inSequence(t *testing.T, lines []auditLine, n int) {
+	t.Helper()
+	if len(lines) != n {
+		t.Errorf("%d records, want %d", len(lines), n)
+	}
+	for i, line := range lines {
+		if line.Sequence != uint64(i+1) {
+			t.Fatalf("record %d has number %d", i+1, line.Sequence)
+		}
+	}
+}
+
+// TestAuditOneWrite: a record is one Write, so that nothing gets into its line
+// on a stream that others write to.
+// Nothing in it ends the line (L09).
+func TestAuditOneWrite(t *testing.T) {
+	var text bytes.Buffer
+	writes := 0
+	a, end := newTestAudit(t, "stdout", sinkFunc(func(p []byte) (int, error) { writes++; return text.Write(p) }), io.Discard)
+	for range 10 {
+		a.Add(record{Subject: "a\nb\u2028\"<" + strings.Repeat("x", 100_000)})
+	}
+	end()
+	inSequence(t, auditLines(t, text.String()), 10)
+	if writes != 10 {
+		t.Errorf("%d writes for 10 records", writes)
+	}
+}
+
+// TestAuditBlockedSink: nobody waits for a sink that is stuck. What didn't fit
+// is counted, and missing in the numbers.
+func TestAuditBlockedSink(t *testing.T) {
+	const lost = 100
+	var text bytes.Buffer
+	entered, release := make(chan struct{}, 1), make(chan struct{})
+	a, end := newTestAudit(t, "stdout", sinkFunc(func(p []byte) (int, error) {
+		select {
+		case entered <- struct{}{}:
+		default:
+		}
+		<-release
+		return text.Write(p)
+	}), io.Discard)
+	a.Add(record{})
+	<-entered
+	for range auditQueue + lost {
+		a.Add(record{})
+	}
+	if got := testutil.ToFloat64(a.dropped); got != lost {
+		t.Errorf("%v dropped, want %d", got, lost)
+	}
+	close(release)
+	end()
+	a.Add(record{})
+	a.write(<-a.queue)
+	lines := auditLines(t, text.String())
+	inSequence(t, lines[:len(lines)-1], auditQueue+1)
+	if last := lines[len(lines)-1].Sequence; last != auditQueue+1+lost+1 {
+		t.Errorf("after the gap comes number %d", last)
+	}
+}
+
+// TestAuditFailingSink: failures are counted each and logged once, and half a
+// line doesn't spoil the next.
+func TestAuditFailingSink(t *testing.T) {
+	var text, log bytes.Buffer
+	full := &fs.PathError{Op: "write", Path: "/secret/path", Err: syscall.ENOSPC}
+	script := []func(p []byte) (int, error){
+		text.Write,
+		func([]byte) (int, error) { return 0, full },
+		func(p []byte) (int, error) { n, _ := text.Write(p[:20]); return n, full },
+		func([]byte) (int, error) { return 0, full },
+		text.Write,
+		text.Write,
+		func([]byte) (int, error) { return 0, errors.New("gone") },
+	}
+	a, end := newTestAudit(t, "stdout", sinkFunc(func(p []byte) (int, error) {
+		write := script[0]
+		script = script[1:]
+		return write(p)
+	}), &log)
+	for range len(script) {
+		a.Add(record{})
+	}
+	end()
+	raw := strings.SplitAfter(text.String(), "\n")
+	lines := auditLines(t, raw[0]+strings.Join(raw[2:], ""))
+	var numbers []uint64
+	for _, line := range lines {
+		numbers = append(numbers, line.Sequence)
+	}
+	if !slices.Equal(numbers, []uint64{1, 5, 6}) || len(raw[1]) != 21 {
+		t.Errorf("numbers %v\n%s", numbers, &text)
+	}
+	if got := testutil.ToFloat64(a.dropped); got != 4 {
+		t.Errorf("%v dropped, want 4", got)
+	}
+	if n := strings.Count(log.String(), "audit record can't be written"); n != 2 {
+		t.Errorf("%d log lines for two failures:\n%s", n, &log)
+	}
+	if !strings.Contains(log.String(), `"no space left on device"`) || strings.Contains(log.String(), "secret") {
+		t.Errorf("log %s", &log)
+	}
+}
+
+// TestAuditFile: a new file is the owner's alone, an old one is appended to,
+// and copy-and-truncate loses nothing that comes later.
+func TestAuditFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "audit.json")
+	for i := range 2 {
+		a, end := newTestAudit(t, path, nil, io.Discard)
+		a.Add(record{Subject: fmt.Sprint(i)})
+		end()
+	}
+	read := func() []auditLine {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return auditLines(t, string(text))
+	}
+	if lines := read(); len(lines) != 2 || lines[0].Subject != "0" || lines[1].Subject != "1" {
+		t.Errorf("records %+v", lines)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode() != 0o600 {
+		t.Errorf("%v, %v", info.Mode(), err)
+	}
+	a, end := newTestAudit(t, path, nil, io.Discard)
+	if err := os.Truncate(path, 0); err != nil {
+		t.Fatal(err)
+	}
+	a.Add(record{Subject: "2"})
+	end()
+	if lines := read(); len(lines) != 1 || lines[0].Subject != "2" {
+		t.Errorf("records %+v", lines)
+	}
+}
