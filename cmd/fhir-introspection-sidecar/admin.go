@@ -1,16 +1,16 @@
 package main
 
 import (
-	"encoding/json"
 	"log/slog"
 	"net/http"
 	"runtime"
 	"strings"
 
-	"github.com/gorilla/mux"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cmd/internal/admin"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy"
 )
 
 func newRegistry() *prometheus.Registry {
@@ -27,26 +27,17 @@ func newRegistry() *prometheus.Registry {
 	return registry
 }
 
-// purgePath is there with an admin token only.
-const purgePath = "/cache"
-
-// adminServer serves what operators and the kubelet ask. It shares nothing with
-// the data listener, so that a flood there leaves the probes alone.
+// adminServer serves what operators and the kubelet ask.
 func (sc *sidecar) adminServer() *http.Server {
-	router := mux.NewRouter()
-	router.MethodNotAllowedHandler = http.HandlerFunc(methodNotAllowed)
-	if sc.adminToken != nil {
-		router.HandleFunc(purgePath, sc.purge).Methods(http.MethodDelete)
-		// Or the GET routes below would take it for a path that isn't there.
-		router.HandleFunc(purgePath, methodNotAllowed)
+	cfg := admin.Config{
+		Token: sc.adminToken, Cache: sc.cache, JWKS: sc.credential.JWKS,
+		Unready: sc.unready, Gatherer: sc.registry, Logger: sc.logger,
 	}
-	get := router.Methods(http.MethodGet, http.MethodHead).Subrouter()
-	get.HandleFunc("/jwks.json", sc.jwks)
-	get.HandleFunc("/livez", livez)
-	get.HandleFunc("/readyz", sc.readyz)
-	get.Handle("/metrics", promhttp.HandlerFor(sc.registry, promhttp.HandlerOpts{MaxRequestsInFlight: maxScrapes}))
+	if sc.audit != nil {
+		cfg.Audit = func(record proxy.AuditRecord) { sc.audit.Add(record) }
+	}
 	return &http.Server{
-		Handler:           sc.counted(router),
+		Handler:           sc.counted(admin.New(cfg)),
 		ReadHeaderTimeout: readHeaderTimeout,
 		ReadTimeout:       adminTimeout,
 		WriteTimeout:      adminTimeout,
@@ -54,31 +45,6 @@ func (sc *sidecar) adminServer() *http.Server {
 		MaxHeaderBytes:    headerRoom,
 		ErrorLog:          slog.NewLogLogger(sc.logger.Handler(), slog.LevelDebug),
 	}
-}
-
-// methodNotAllowed tells what is allowed (RFC 9110 §15.5.6).
-func methodNotAllowed(w http.ResponseWriter, r *http.Request) {
-	allow := "GET, HEAD"
-	if r.URL.Path == purgePath {
-		allow = http.MethodDelete
-	}
-	w.Header().Set("Allow", allow)
-	w.WriteHeader(http.StatusMethodNotAllowed)
-}
-
-// livez says that the process serves. It looks at nothing else: a restart
-// doesn't mend an authorization server.
-func livez(w http.ResponseWriter, _ *http.Request) {
-	writeStatus(w, http.StatusOK, map[string]any{"status": "ok"})
-}
-
-// readyz says whether new requests should come here.
-func (sc *sidecar) readyz(w http.ResponseWriter, _ *http.Request) {
-	if reasons := sc.unready(); len(reasons) > 0 {
-		writeStatus(w, http.StatusServiceUnavailable, map[string]any{"status": "not ready", "reasons": reasons})
-		return
-	}
-	writeStatus(w, http.StatusOK, map[string]any{"status": "ok"})
 }
 
 // readyGauge is /readyz for those who only see metrics: a sidecar that isn't ready
@@ -115,12 +81,4 @@ func (sc *sidecar) discoveryFault() error {
 		return nil
 	}
 	return sc.discovery.Fault()
-}
-
-func writeStatus(w http.ResponseWriter, status int, body map[string]any) {
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Cache-Control", "no-store")
-	w.WriteHeader(status)
-	// A prober that doesn't take its answer asks again.
-	_ = json.NewEncoder(w).Encode(body)
 }

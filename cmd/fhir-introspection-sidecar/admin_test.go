@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -20,13 +21,18 @@ import (
 // without listening. Everything of it has ended when the test has.
 func assemble(t *testing.T, as *introspectiontest.Server, fhir http.HandlerFunc, pairs ...string) *sidecar {
 	t.Helper()
+	return assembleLogging(t, discard, as, fhir, pairs...)
+}
+
+func assembleLogging(t *testing.T, logger *slog.Logger, as *introspectiontest.Server, fhir http.HandlerFunc, pairs ...string) *sidecar {
+	t.Helper()
 	upstream := httptest.NewServer(fhir)
 	t.Cleanup(upstream.Close)
 	environ := with(leastSettings(),
 		"SIDECAR_UPSTREAM_URL", upstream.URL+"/fhir",
 		"SIDECAR_INTROSPECTION_ENDPOINT", as.Endpoint(),
 		"SIDECAR_BEARER_TOKEN_FILE", writeFile(t, "token", introspectiontest.DefaultBearer))
-	sc, faults := build(configure(t, with(environ, pairs...)), discard, io.Discard, nil)
+	sc, faults := build(configure(t, with(environ, pairs...)), logger, io.Discard, nil)
 	if len(faults) > 0 {
 		t.Fatal(faults)
 	}

@@ -2,14 +2,16 @@ package main
 
 import (
 	"crypto/tls"
-	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cmd/internal/config"
-	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cmd/internal/sink"
-	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cmd/internal/tracing"
 	"io"
 	"log/slog"
 	"net/netip"
 	"slices"
 	"time"
+
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cmd/internal/admin"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cmd/internal/config"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cmd/internal/sink"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cmd/internal/tracing"
 
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cache"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
@@ -20,10 +22,10 @@ import (
 // settings have faults it only looks for further ones. tap, if there is one,
 // watches the requests to the authorization server and for documents.
 func build(s *config.Config, logger *slog.Logger, stdout io.Writer, tap *wiretap) (*sidecar, []config.Fault) {
-	sc := &sidecar{settings: s, logger: logger, registry: newRegistry(), adminToken: watch(s.AdminTokenFile)}
+	sc := &sidecar{settings: s, logger: logger, registry: newRegistry()}
 	faults := append(slices.Clone(s.Faults), checkFiles(s)...)
 	faults = config.AddFaults(faults, sc.buildTLS())
-	faults = config.AddFaults(faults, sc.checkAdminToken())
+	faults = config.AddFaults(faults, sc.buildAdminToken())
 	faults = config.AddFaults(faults, sc.buildClients(tap))
 	if len(faults) == 0 {
 		faults = config.AddFaults(faults, sc.buildDiscovery())
@@ -82,6 +84,17 @@ func checkFiles(s *config.Config) (faults []config.Fault) {
 	check("SIDECAR_TLS_KEY_FILE", s.TLSKeyFile)
 	check("SIDECAR_ADMIN_TOKEN_FILE", s.AdminTokenFile)
 	return faults
+}
+
+func (sc *sidecar) buildAdminToken() (err error) {
+	if sc.settings.AdminTokenFile == "" {
+		return nil
+	}
+	sc.adminToken, err = admin.NewToken(watch(sc.settings.AdminTokenFile), sc.logger)
+	if err != nil {
+		return &introspection.FieldError{Field: "AdminToken", Err: err}
+	}
+	return nil
 }
 
 func (sc *sidecar) buildTLS() error {
@@ -207,7 +220,7 @@ func (sc *sidecar) claims() introspection.ClaimSet {
 	if sc.audit != nil {
 		claims = append(claims, introspection.Patient, introspection.User)
 	}
-	if sc.adminToken != nil || sc.settings.EnforcesScopes() {
+	if sc.settings.AdminTokenFile != "" || sc.settings.EnforcesScopes() {
 		claims = append(claims, introspection.Patient)
 	}
 	return introspection.NewClaimSet(claims...)

@@ -23,8 +23,12 @@ var arrows = map[string][]string{
 	"cmd/fhir-introspection-sidecar": {
 		module + "/introspection", module + "/cache", module + "/proxy", module + "/proxy/fastpath",
 		module + "/cmd/internal/config", module + "/cmd/internal/sink", module + "/cmd/internal/tracing",
-		"github.com/gorilla/mux",
+		module + "/cmd/internal/admin",
 		"github.com/prometheus/client_golang/...", "golang.org/x/sync/errgroup",
+	},
+	"cmd/internal/admin": {
+		module + "/cache", module + "/proxy",
+		"github.com/gorilla/mux", "github.com/prometheus/client_golang/...",
 	},
 	"cmd/internal/config": {module + "/introspection", module + "/proxy", "github.com/kelseyhightower/envconfig"},
 	"cmd/internal/sink":   {"github.com/prometheus/client_golang/..."},

@@ -5,15 +5,17 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cmd/internal/config"
-	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cmd/internal/sink"
-	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cmd/internal/tracing"
 	"log/slog"
 	"net"
 	"net/http"
 	"runtime"
 	"sync/atomic"
 	"time"
+
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cmd/internal/admin"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cmd/internal/config"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cmd/internal/sink"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cmd/internal/tracing"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
@@ -38,10 +40,6 @@ const (
 	// adminTimeout bounds everything on the admin listener.
 	adminTimeout = 30 * time.Second
 
-	// maxScrapes is the number of scrapes at the same time. Beyond it they get 503:
-	// each one takes memory for the whole page.
-	maxScrapes = 10
-
 	// gcBallast spares about a tenth of the CPU per request (docs/performance.md).
 	gcBallast = 16 << 20
 
@@ -63,10 +61,10 @@ type sidecar struct {
 	client     *introspection.Client
 	cache      *cache.Cache
 	proxy      *proxy.Proxy
-	audit      *sink.AuditLog     // nil: off
-	tracing    *tracing.Provider  // nil: off
-	adminToken introspection.File // nil: nothing can be changed by admin calls
-	tls        *tls.Config        // nil: plain HTTP
+	audit      *sink.AuditLog    // nil: off
+	tracing    *tracing.Provider // nil: off
+	adminToken *admin.Token      // nil: nothing can be changed by admin calls
+	tls        *tls.Config       // nil: plain HTTP
 	registry   *prometheus.Registry
 	draining   atomic.Bool
 	inFlight   atomic.Int64 // handlers that run
@@ -79,7 +77,7 @@ func (sc *sidecar) serve(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("SIDECAR_LISTEN_ADDRESS: %w", err)
 	}
-	admin, err := net.Listen("tcp", sc.settings.AdminAddress)
+	adminListener, err := net.Listen("tcp", sc.settings.AdminAddress)
 	if err != nil {
 		return errors.Join(fmt.Errorf("SIDECAR_ADMIN_ADDRESS: %w", err), data.Close())
 	}
@@ -98,7 +96,7 @@ func (sc *sidecar) serve(ctx context.Context) error {
 	for _, loop := range sc.loops() {
 		group.Go(func() error { return loop(loops) })
 	}
-	group.Go(func() error { return ended(adminServer.Serve(admin)) })
+	group.Go(func() error { return ended(adminServer.Serve(adminListener)) })
 	group.Go(func() error {
 		if sc.tls != nil {
 			return ended(dataServer.ServeTLS(data, "", ""))
@@ -114,7 +112,7 @@ func (sc *sidecar) serve(ctx context.Context) error {
 	})
 	v, c := buildInfo()
 	sc.logger.Info("serving", "version", v, "commit", c,
-		"listen_address", data.Addr().String(), "admin_address", admin.Addr().String(), "tls", sc.tls != nil)
+		"listen_address", data.Addr().String(), "admin_address", adminListener.Addr().String(), "tls", sc.tls != nil)
 	err = group.Wait()
 	sc.cache.Close()
 	sc.proxy.CloseIdleConnections()
