@@ -56,8 +56,9 @@ sbom:
 	@test -x $(BIN) || $(MAKE) build
 	SYFT_CHECK_FOR_APP_UPDATE=false $$(deploy/tests/tool.sh syft) scan -q file:$(BIN) -o spdx-json=$(SBOM)
 
-# Write deploy/kubernetes from the chart, and the dashboard from its panels.
+# Write what is made from the chart's values and the dashboard's panels.
 manifests:
+	cd deploy/tests/charts && $(GO) test -count=1 -run '^TestDocs' . -update
 	deploy/kubernetes/generate.sh
 	cd deploy/tests/dashboards && $(GO) run . >../../grafana/dashboard.json
 

@@ -12,12 +12,9 @@ one as a dependency:
 {{- $scope := include "fhir-introspection-sidecar.scope" . | fromYaml -}}
 {{- $values := $scope.Values -}}
 {{- include "fhir-introspection-sidecar.validate" (dict "Values" $values "Capabilities" .Capabilities) -}}
-{{- $image := $values.image -}}
 - name: fhir-introspection-sidecar
-  image: {{ include "fhir-introspection-sidecar.imageRef" (dict
-      "repository" (ternary (printf "%s/%s" $image.registry $image.repository) $image.repository (ne ($image.registry | default "") ""))
-      "tag" ($image.tag | default $scope.AppVersion) "digest" $image.digest) | quote }}
-  imagePullPolicy: {{ $image.pullPolicy }}
+  image: {{ include "fhir-introspection-sidecar.imageRef" (dict "image" $values.image "global" ($values.global | default dict) "tag" $scope.AppVersion) | quote }}
+  imagePullPolicy: {{ $values.image.pullPolicy }}
   {{- if $values.native }}
   restartPolicy: Always
   {{- end }}

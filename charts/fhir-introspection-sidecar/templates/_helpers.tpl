@@ -8,26 +8,46 @@
 {{- dict "Values" $own.Values "AppVersion" ($own.Chart.AppVersion) | toYaml -}}
 {{- end -}}
 
+{{- define "fhir-introspection-sidecar.name" -}}
+{{- .Values.nameOverride | default .Chart.Name | trunc 63 | trimSuffix "-" -}}
+{{- end -}}
+
 {{- define "fhir-introspection-sidecar.fullname" -}}
+{{- $name := include "fhir-introspection-sidecar.name" . -}}
 {{- if .Values.fullnameOverride -}}
 {{- .Values.fullnameOverride | trunc 63 | trimSuffix "-" -}}
-{{- else if contains .Chart.Name .Release.Name -}}
+{{- else if contains $name .Release.Name -}}
 {{- .Release.Name | trunc 63 | trimSuffix "-" -}}
 {{- else -}}
-{{- printf "%s-%s" .Release.Name .Chart.Name | trunc 63 | trimSuffix "-" -}}
+{{- printf "%s-%s" .Release.Name $name | trunc 63 | trimSuffix "-" -}}
 {{- end -}}
 {{- end -}}
 
 {{- define "fhir-introspection-sidecar.selectorLabels" -}}
-app.kubernetes.io/name: {{ .Chart.Name }}
+app.kubernetes.io/name: {{ include "fhir-introspection-sidecar.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 
 {{- define "fhir-introspection-sidecar.labels" -}}
+{{- include "fhir-introspection-sidecar.labelsAnd" (dict "scope" . "labels" dict) -}}
+{{- end -}}
+
+{{/* The chart's own labels and those of one object, which win against commonLabels. */}}
+{{- define "fhir-introspection-sidecar.labelsAnd" -}}
+{{- $own := include "fhir-introspection-sidecar.ownLabels" .scope | fromYaml -}}
+{{- merge $own (.labels | default dict) (.scope.Values.commonLabels | default dict) | toYaml -}}
+{{- end -}}
+
+{{- define "fhir-introspection-sidecar.ownLabels" -}}
 {{ include "fhir-introspection-sidecar.selectorLabels" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- end -}}
+
+{{/* How many Pods: replicas is the name of old. */}}
+{{- define "fhir-introspection-sidecar.replicaCount" -}}
+{{- if kindIs "invalid" .Values.replicas -}}{{ int .Values.replicaCount }}{{- else -}}{{ int .Values.replicas }}{{- end -}}
 {{- end -}}
 
 {{- define "fhir-introspection-sidecar.serviceAccountName" -}}
@@ -38,9 +58,27 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 {{- end -}}
 
-{{/* repository and digest, or repository and tag */}}
+{{/* "true" when the FHIR server is HAPI and nothing names a database of its. */}}
+{{- define "fhir-introspection-sidecar.inMemory" -}}
+{{- $named := or (not (contains "hapiproject/hapi" .Values.server.image.repository)) (not (empty .Values.server.envFrom)) -}}
+{{- range .Values.server.env -}}
+{{- if eq (.name | upper | replace "." "_") "SPRING_DATASOURCE_URL" -}}{{- $named = true -}}{{- end -}}
+{{- end -}}
+{{- not $named -}}
+{{- end -}}
+
+{{/*
+Repository and digest, or repository and tag, of an image in the values. The registry
+is the global one, the image's own, or what the repository begins with.
+*/}}
 {{- define "fhir-introspection-sidecar.imageRef" -}}
-{{- if .digest -}}{{ .repository }}@{{ .digest }}{{- else -}}{{ .repository }}:{{ .tag }}{{- end -}}
+{{- $repository := .image.repository -}}
+{{- with .global.imageRegistry -}}
+{{- $repository = printf "%s/%s" (trimSuffix "/" .) (regexReplaceAll "^([^/]*[.:][^/]*|localhost)/" $repository "") -}}
+{{- else -}}
+{{- with .image.registry -}}{{- $repository = printf "%s/%s" . $repository -}}{{- end -}}
+{{- end -}}
+{{- if .image.digest -}}{{ $repository }}@{{ .image.digest }}{{- else -}}{{ $repository }}:{{ .image.tag | default .tag }}{{- end -}}
 {{- end -}}
 
 {{/* Whole seconds of a Go duration such as 1m30s, rounded up. */}}

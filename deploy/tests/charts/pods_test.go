@@ -71,7 +71,11 @@ func TestPods(t *testing.T) {
 // has the time to end that docs/operations/draining.md wants.
 func checkServer(t *testing.T, shape string, p pod, sidecar corev1.Container) {
 	t.Helper()
-	server := p.spec.Containers[len(p.spec.Containers)-1]
+	i := slices.IndexFunc(p.spec.Containers, func(c corev1.Container) bool { return c.Name == "server" })
+	if i < 0 {
+		t.Fatalf("%s: %s has no container called server", shape, p.name)
+	}
+	server := p.spec.Containers[i]
 	data := listens(sidecar, "SIDECAR_LISTEN_ADDRESS", "8000")
 	for _, probe := range []*corev1.Probe{server.StartupProbe, server.ReadinessProbe} {
 		if probe == nil || probe.HTTPGet.Port.String() != data {
