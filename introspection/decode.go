@@ -2,12 +2,12 @@ package introspection
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
-	"math"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/strictjson"
 )
 
 // The members this package looks at. Only these must be unique and spelled
@@ -33,12 +33,12 @@ var alwaysKept = NewClaimSet(Scope, ClientID, TokenType, Subject, Audience, Issu
 // passed, and a Failure of kind ErrMalformed for anything that is not
 // unmistakably one active response. Error texts hold member names, no values.
 func DecodeResponse(body []byte, wanted ClaimSet, now time.Time) (*Response, error) {
-	top, doubtful, err := members(body, topMembers)
+	top, doubtful, err := strictjson.Members(body, topMembers)
 	if err != nil {
-		return nil, failf(ErrMalformed, "%v", err)
+		return nil, Failf(ErrMalformed, "%v", err)
 	}
 	if err := doubtful["active"]; err != nil {
-		return nil, failf(ErrMalformed, "%v", err)
+		return nil, Failf(ErrMalformed, "%v", err)
 	}
 	switch string(top["active"]) {
 	case "true":
@@ -46,15 +46,15 @@ func DecodeResponse(body []byte, wanted ClaimSet, now time.Time) (*Response, err
 		// RFC 7662 §2.2: nothing else in an inactive answer is of interest.
 		return nil, ErrInactive
 	default:
-		return nil, failf(ErrMalformed, "active is missing or not a boolean")
+		return nil, Failf(ErrMalformed, "active is missing or not a boolean")
 	}
 	for _, err := range doubtful {
-		return nil, failf(ErrMalformed, "%v", err)
+		return nil, Failf(ErrMalformed, "%v", err)
 	}
 	d := decoder{top: top, wanted: wanted | alwaysKept}
 	resp, err := d.response()
 	if err != nil {
-		return nil, failf(ErrMalformed, "%v", err)
+		return nil, Failf(ErrMalformed, "%v", err)
 	}
 	if resp.hasExp && now.Unix() >= resp.expires {
 		// RFC 7662 §4: an expired token must not be used, whatever `active` says.
@@ -121,10 +121,10 @@ func (d *decoder) response() (*Response, error) {
 // readExt opens `ext`, where Ory Hydra puts the claims of the session.
 func (d *decoder) readExt() {
 	raw := d.top["ext"]
-	if isNull(raw) || raw[0] != '{' {
+	if strictjson.IsNull(raw) || raw[0] != '{' {
 		return
 	}
-	ext, doubtful, err := members(raw, launchMembers)
+	ext, doubtful, err := strictjson.Members(raw, launchMembers)
 	d.fail("ext", err)
 	for _, err := range doubtful {
 		d.fail("ext", err)
@@ -142,7 +142,7 @@ func (d *decoder) value(names ...string) (string, json.RawMessage) {
 			switch {
 			case string(from[name]) == `""`:
 				empty = name
-			case !isNull(from[name]):
+			case !strictjson.IsNull(from[name]):
 				return name, from[name]
 			}
 		}
@@ -158,7 +158,7 @@ func (d *decoder) text(c Claim, names ...string) {
 		return
 	}
 	name, raw := d.value(names...)
-	s, err := text(raw)
+	s, err := strictjson.Text(raw)
 	d.fail(name, err)
 	d.values[c] = s
 }
@@ -167,7 +167,7 @@ func (d *decoder) list(c Claim, name, separator string) {
 	if !d.wanted.Has(c) {
 		return
 	}
-	values, err := texts(d.top[name])
+	values, err := strictjson.Texts(d.top[name])
 	d.fail(name, err)
 	d.values[c] = strings.Join(values, separator)
 	if c == Scope { // RFC 6749 §3.3: one blank between them, which is no other space
@@ -185,10 +185,10 @@ func (d *decoder) id(c Claim, name, prefix string) {
 		return
 	}
 	_, raw := d.value(name)
-	if !isNull(raw) && strings.Trim(string(raw), "0123456789") == "" {
+	if !strictjson.IsNull(raw) && strings.Trim(string(raw), "0123456789") == "" {
 		raw = json.RawMessage(`"` + string(raw) + `"`)
 	}
-	s, err := text(raw)
+	s, err := strictjson.Text(raw)
 	d.fail(name, err)
 	id := strings.TrimPrefix(s, prefix)
 	if s != "" && !isFHIRID(id) {
@@ -231,7 +231,7 @@ func isFHIRID(s string) bool {
 func (d *decoder) kind() Kind {
 	kind := KindAccess
 	for _, name := range []string{"token_type", "token_use", "typ"} {
-		s, err := text(d.top[name])
+		s, err := strictjson.Text(d.top[name])
 		d.fail(name, err)
 		s = strings.ToLower(s)
 		s = strings.TrimPrefix(s, "urn:ietf:params:oauth:token-type:")
@@ -245,50 +245,20 @@ func (d *decoder) kind() Kind {
 			kind = KindBound
 		}
 	}
-	if !isNull(d.top["cnf"]) {
+	if !strictjson.IsNull(d.top["cnf"]) {
 		kind = KindBound
 	}
 	return kind
 }
 
-var errDate = errors.New("is not a number of seconds")
-
 // date reads a NumericDate (RFC 7519 §2) in whole seconds: a number, fractional
 // or not, or a string of digits.
 func (d *decoder) date(name string) (int64, bool) {
 	raw := d.top[name]
-	if isNull(raw) {
+	if strictjson.IsNull(raw) {
 		return 0, false
 	}
-	seconds, err := parseDate(raw)
+	seconds, err := ParseDate(raw)
 	d.fail(name, err)
 	return seconds, err == nil
-}
-
-func parseDate(raw json.RawMessage) (int64, error) {
-	literal := string(raw)
-	if raw[0] == '"' {
-		literal = literal[1 : len(literal)-1]
-		if literal == "" || strings.Trim(literal, "0123456789") != "" {
-			return 0, errDate
-		}
-	}
-	if whole, err := strconv.ParseInt(literal, 10, 64); err == nil {
-		return whole, checkSeconds(float64(whole))
-	}
-	f, err := strconv.ParseFloat(literal, 64)
-	if err != nil {
-		return 0, errDate
-	}
-	// Beyond int64 the number is still a date that never comes.
-	return int64(math.Floor(max(math.MinInt64, min(f, math.MaxInt64/2)))), checkSeconds(f)
-}
-
-// checkSeconds refuses what can only be milliseconds: read as seconds, such a
-// token would be good for fifty thousand years. Larger numbers are not guessed at.
-func checkSeconds(f float64) error {
-	if f >= 1e12 && f < 1e14 {
-		return errors.New("looks like milliseconds, not seconds")
-	}
-	return nil
 }

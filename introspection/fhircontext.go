@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/strictjson"
 )
 
 // maxContextDepth bounds fhirContext items; FHIR References nest three deep.
@@ -15,22 +17,22 @@ const maxContextDepth = 16
 // becomes {"reference": …} (SMART App Launch before 2.1). dropped tells that
 // something else stood there and was left out.
 func contextJSON(raw json.RawMessage) (out string, dropped bool, err error) {
-	if isNull(raw) {
+	if strictjson.IsNull(raw) {
 		return "", false, nil
 	}
 	if raw[0] == '"' {
-		inner, err := text(raw)
+		inner, err := strictjson.Text(raw)
 		if err != nil {
 			return "", false, err
 		}
 		if trimmed := strings.TrimSpace(inner); trimmed != "" && strings.ContainsRune("[{", rune(trimmed[0])) {
 			if !json.Valid([]byte(trimmed)) {
-				return "", false, errType
+				return "", false, strictjson.ErrType
 			}
 			return contextJSON(json.RawMessage(trimmed))
 		}
 	}
-	items, err := list(raw)
+	items, err := strictjson.List(raw)
 	if err != nil {
 		return "", false, err
 	}
@@ -57,7 +59,7 @@ func contextItem(b *strings.Builder, item json.RawMessage) (bool, error) {
 	}
 	switch item[0] {
 	case '"':
-		reference, err := text(item)
+		reference, err := strictjson.Text(item)
 		if err != nil || reference == "" {
 			return false, err
 		}
@@ -80,18 +82,18 @@ func contextItem(b *strings.Builder, item json.RawMessage) (bool, error) {
 // in its order, and refuses what two readers could read in two ways.
 func copyValue(b *strings.Builder, dec *json.Decoder, raw []byte, depth int) error {
 	if depth > maxContextDepth {
-		return errDepth
+		return strictjson.ErrDepth
 	}
 	from := dec.InputOffset()
 	t, err := dec.Token()
 	if err != nil {
-		return errType
+		return strictjson.ErrType
 	}
 	switch v := t.(type) {
 	case json.Delim:
 		return copyComposite(b, dec, raw, v, depth)
 	case string:
-		if _, err := text(json.RawMessage(stringLiteral(raw[from:dec.InputOffset()]))); err != nil {
+		if _, err := strictjson.Text(json.RawMessage(stringLiteral(raw[from:dec.InputOffset()]))); err != nil {
 			return err
 		}
 		quoteASCII(b, v)
@@ -117,13 +119,13 @@ func copyComposite(b *strings.Builder, dec *json.Decoder, raw []byte, open json.
 			t, err := dec.Token()
 			name, isName := t.(string)
 			if err != nil || !isName {
-				return errType
+				return strictjson.ErrType
 			}
-			if _, err := text(json.RawMessage(stringLiteral(raw[from:dec.InputOffset()]))); err != nil {
+			if _, err := strictjson.Text(json.RawMessage(stringLiteral(raw[from:dec.InputOffset()]))); err != nil {
 				return err
 			}
 			if seen[name] {
-				return errTwice
+				return strictjson.ErrTwice
 			}
 			seen[name] = true
 			quoteASCII(b, name)
@@ -135,7 +137,7 @@ func copyComposite(b *strings.Builder, dec *json.Decoder, raw []byte, open json.
 	}
 	end, err := dec.Token()
 	if err != nil {
-		return errType
+		return strictjson.ErrType
 	}
 	closing, _ := end.(json.Delim)
 	b.WriteByte(byte(closing))

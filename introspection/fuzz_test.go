@@ -1,13 +1,11 @@
 package introspection
 
 import (
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 	"unicode"
 	"unicode/utf8"
 )
@@ -120,7 +118,7 @@ func FuzzParseDate(f *testing.F) {
 		if !json.Valid([]byte(text)) || text == "null" {
 			t.Skip("no JSON value")
 		}
-		got, err := parseDate(json.RawMessage(text))
+		got, err := ParseDate(json.RawMessage(text))
 		digits := strings.Trim(text, `"`)
 		number, numErr := strconv.ParseFloat(digits, 64)
 		isDigits := text[0] == '"' && digits != "" && strings.Trim(digits, "0123456789") == "" && len(digits)+2 == len(text)
@@ -157,68 +155,5 @@ func FuzzQuoteASCII(f *testing.F) {
 		if !utf8.ValidString(s) && len([]rune(back)) != len([]rune(s)) {
 			t.Fatalf("%q became %s", s, quoted)
 		}
-	})
-}
-
-// FuzzRetryAfter: whatever it says, nobody is sent away for long, or for less
-// than no time.
-func FuzzRetryAfter(f *testing.F) {
-	now := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
-	for _, seed := range []string{"", "0", "7", "3601", "-1", "1e9", "99999999999999999999", "Mon, 23 Nov 2026 12:00:09 GMT", "Fri, 31 Dec 9999 23:59:59 GMT", "soon"} {
-		f.Add(seed)
-	}
-	f.Fuzz(func(t *testing.T, value string) {
-		wait := retryAfter(value, now)
-		if wait < 0 || wait > maxRetryAfter {
-			t.Fatalf("%q: %v", value, wait)
-		}
-		isDigits := value != "" && strings.Trim(value, "0123456789") == ""
-		seconds, err := strconv.Atoi(value)
-		switch {
-		case isDigits && (err != nil || seconds >= 3600):
-			if wait != maxRetryAfter {
-				t.Fatalf("%q: %v", value, wait)
-			}
-		case isDigits:
-			if wait != time.Duration(seconds)*time.Second {
-				t.Fatalf("%q: %v", value, wait)
-			}
-		case wait > 0:
-			if !strings.ContainsAny(value, ":") { // only a date is left
-				t.Fatalf("%q: %v", value, wait)
-			}
-		}
-	})
-}
-
-// FuzzNeverAccepted: refused without a call are launch tokens and NOOP, and no
-// token that could be anything else.
-func FuzzNeverAccepted(f *testing.F) {
-	for _, seed := range []string{
-		"NOOP", "", ".", "..", "a.b.c", jwtOf(`{"aud":"Device/1"}`), jwtOf(`{"aud":["x","Device/1"]}`), jwtOf(`{"aud":"fhir-server"}`),
-		jwtOf(`{"aud":null}`), jwtOf(`{"aud":[["Device/1"]]}`), jwtOf(`[]`), jwtOf(strings.Repeat("[", 20_000)),
-	} {
-		f.Add(seed)
-	}
-	f.Fuzz(func(t *testing.T, token string) {
-		refused := neverAccepted(token)
-		if !refused || token == "NOOP" {
-			return
-		}
-		parts := strings.Split(token, ".")
-		if len(parts) != 3 {
-			t.Fatalf("%q is no JWT", token)
-		}
-		payload, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(parts[1], "="))
-		var claims map[string]any
-		if err != nil || json.Unmarshal(payload, &claims) != nil {
-			t.Fatalf("%q has no claims", token)
-		}
-		for name, value := range claims {
-			if text, err := json.Marshal(value); strings.EqualFold(name, "aud") && err == nil && strings.Contains(string(text), `"Device/`) {
-				return
-			}
-		}
-		t.Fatalf("%s is no launch token", payload)
 	})
 }

@@ -72,7 +72,9 @@ func (f *Failure) Error() string {
 // Unwrap gives the sentinel, for errors.Is.
 func (f *Failure) Unwrap() error { return f.Kind }
 
-func failf(kind error, format string, args ...any) *Failure {
+// Failf returns a Failure of one of the sentinels, with a reason that must hold
+// no token, claim or credential.
+func Failf(kind error, format string, args ...any) *Failure {
 	return &Failure{Kind: kind, Reason: fmt.Sprintf(format, args...)}
 }
 

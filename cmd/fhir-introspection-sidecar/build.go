@@ -8,13 +8,16 @@ import (
 	"slices"
 	"time"
 
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cache"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cmd/internal/admin"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cmd/internal/config"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cmd/internal/sink"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cmd/internal/tracing"
-
-	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cache"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/client"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/credential"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/discovery"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/transport"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy"
 )
 
@@ -31,7 +34,7 @@ func build(s *config.Config, logger *slog.Logger, stdout io.Writer, tap *wiretap
 		faults = config.AddFaults(faults, sc.buildDiscovery())
 	}
 	var err error
-	sc.credential, err = introspection.NewCredential(sc.credentialConfig())
+	sc.credential, err = credential.New(sc.credentialConfig())
 	faults = config.AddFaults(faults, err)
 	if len(faults) == 0 {
 		faults = config.AddFaults(faults, sc.buildAudit(stdout))
@@ -92,7 +95,7 @@ func (sc *sidecar) buildAdminToken() (err error) {
 	}
 	sc.adminToken, err = admin.NewToken(watch(sc.settings.AdminTokenFile), sc.logger)
 	if err != nil {
-		return &introspection.FieldError{Field: "AdminToken", Err: err}
+		return &transport.FieldError{Field: "AdminToken", Err: err}
 	}
 	return nil
 }
@@ -104,7 +107,7 @@ func (sc *sidecar) buildTLS() error {
 	}
 	pair := &certificate{certFile: watch(s.TLSCertFile), keyFile: watch(s.TLSKeyFile), logger: sc.logger}
 	if _, err := pair.get(nil); err != nil {
-		return &introspection.FieldError{Field: "TLSCert", Err: err}
+		return &transport.FieldError{Field: "TLSCert", Err: err}
 	}
 	sc.tls = &tls.Config{MinVersion: tls.VersionTLS12, CipherSuites: cipherSuites, GetCertificate: pair.get}
 	return nil
@@ -128,7 +131,7 @@ func (sc *sidecar) buildClients(tap *wiretap) (err error) {
 	s := sc.settings
 	v, _ := buildInfo()
 	agent := "fhir-introspection-sidecar/" + v
-	sc.httpClient, err = introspection.NewHTTPClient(introspection.TransportConfig{
+	sc.httpClient, err = transport.NewClient(transport.Config{
 		CA:            watch(s.CAFile),
 		ClientCert:    watch(s.ClientCertFile),
 		ClientCertKey: watch(s.ClientCertKeyFile),
@@ -139,7 +142,7 @@ func (sc *sidecar) buildClients(tap *wiretap) (err error) {
 	if err != nil {
 		return err
 	}
-	sc.fhirClient, err = introspection.NewHTTPClient(introspection.TransportConfig{
+	sc.fhirClient, err = transport.NewClient(transport.Config{
 		Timeout: fhirDocumentTimeout, UserAgent: agent, Logger: sc.logger,
 	})
 	if err == nil && tap != nil {
@@ -154,7 +157,7 @@ func (sc *sidecar) buildDiscovery() (err error) {
 	if !s.Discovers() {
 		return nil
 	}
-	cfg := introspection.DiscoveryConfig{
+	cfg := discovery.Config{
 		FHIRClient: sc.fhirClient, Issuer: s.IssuerURL, IssuerClient: sc.httpClient,
 		AllowedHosts: s.DiscoveryAllowedHosts, AllowInsecureHTTP: s.AllowInsecureHTTP,
 		Pinned: pinned(s), NeedsToken: s.NeedsTokenEndpoint(), NeedsJWKS: s.JWTPrecheck,
@@ -163,26 +166,26 @@ func (sc *sidecar) buildDiscovery() (err error) {
 	if s.AsksFHIRServer() {
 		cfg.FHIRBase = s.FHIRBase()
 	}
-	sc.discovery, err = introspection.NewDiscovery(cfg)
+	sc.discovery, err = discovery.New(cfg)
 	return err
 }
 
-func pinned(s *config.Config) introspection.Endpoints {
-	return introspection.Endpoints{Introspection: s.IntrospectionEndpoint, Token: s.TokenEndpoint}
+func pinned(s *config.Config) discovery.Endpoints {
+	return discovery.Endpoints{Introspection: s.IntrospectionEndpoint, Token: s.TokenEndpoint}
 }
 
 // endpoints are those that are known now.
-func (sc *sidecar) endpoints() introspection.Endpoints {
+func (sc *sidecar) endpoints() discovery.Endpoints {
 	if sc.discovery != nil {
 		return sc.discovery.Endpoints()
 	}
 	return pinned(sc.settings)
 }
 
-func (sc *sidecar) credentialConfig() introspection.CredentialConfig {
+func (sc *sidecar) credentialConfig() credential.Config {
 	s := sc.settings
-	return introspection.CredentialConfig{
-		Auth:          introspection.Auth(s.IntrospectionAuth),
+	return credential.Config{
+		Auth:          credential.Auth(s.IntrospectionAuth),
 		BearerToken:   watch(s.BearerTokenFile),
 		TokenEndpoint: func() string { return sc.endpoints().Token },
 		ClientID:      s.ClientID,
@@ -205,7 +208,7 @@ func (sc *sidecar) buildAudit(stdout io.Writer) (err error) {
 	}
 	sc.audit, err = sink.NewAuditLog(sc.settings.AuditLog, stdout, sc.logger, sc.registry)
 	if err != nil {
-		return &introspection.FieldError{Field: "AuditLog", Err: err}
+		return &transport.FieldError{Field: "AuditLog", Err: err}
 	}
 	return nil
 }
@@ -278,7 +281,7 @@ func (sc *sidecar) buildPath() error {
 // buildClient makes what asks the introspection endpoint.
 func (sc *sidecar) buildClient() (err error) {
 	s := sc.settings
-	cfg := introspection.ClientConfig{
+	cfg := client.Config{
 		Endpoint:      func() string { return sc.endpoints().Introspection },
 		Credential:    sc.credential,
 		HTTPClient:    sc.httpClient,
@@ -290,7 +293,7 @@ func (sc *sidecar) buildClient() (err error) {
 		Tracer:        sc.tracing.Tracer(),
 	}
 	if s.JWTPrecheck {
-		cfg.Precheck, err = introspection.NewPrecheck(introspection.PrecheckConfig{
+		cfg.Precheck, err = client.NewPrecheck(client.PrecheckConfig{
 			Issuer: s.IssuerURL, JWKS: func() string { return sc.endpoints().JWKS },
 			HTTPClient: sc.httpClient, ClockSkew: s.ClockSkew,
 		})
@@ -298,6 +301,6 @@ func (sc *sidecar) buildClient() (err error) {
 			return err
 		}
 	}
-	sc.client, err = introspection.NewClient(cfg)
+	sc.client, err = client.New(cfg)
 	return err
 }

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/client"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/credential"
 )
 
 // checkGrant gets the sidecar's own token where it comes from a token endpoint.
@@ -89,8 +91,8 @@ func reasonOf(err error) string {
 }
 
 // ask introspects a token without the pre-check, which may refuse it unasked.
-func (d *doctor) ask(ctx context.Context, credential *introspection.Credential, token string) error {
-	client, err := introspection.NewClient(introspection.ClientConfig{
+func (d *doctor) ask(ctx context.Context, credential *credential.Credential, token string) error {
+	client, err := client.New(client.Config{
 		Endpoint:   func() string { return d.sidecar.endpoints().Introspection },
 		Credential: credential, HTTPClient: d.sidecar.httpClient,
 		Timeout: d.settings.IntrospectionTimeout, MaxConcurrent: 1,

@@ -10,7 +10,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/discovery"
 )
 
 // maxStatement bounds a CapabilityStatement.
@@ -120,15 +120,15 @@ func (d *doctor) checkDiscovery(ctx context.Context) {
 	}
 }
 
-func (d *doctor) reportFinding(f introspection.Finding, report func(check, detail string, why diagnosis)) {
+func (d *doctor) reportFinding(f discovery.Finding, report func(check, detail string, why diagnosis)) {
 	const check = "discovery"
 	ex := d.wire.last(f.Document)
 	switch {
 	case f.Err == nil:
 		d.reportEndpoints(f)
-	case errors.Is(f.Err, introspection.ErrNoEndpoint):
+	case errors.Is(f.Err, discovery.ErrNoEndpoint):
 		d.skip(check, f.Document+" names no endpoint")
-	case errors.Is(f.Err, introspection.ErrOtherIssuer):
+	case errors.Is(f.Err, discovery.ErrOtherIssuer):
 		report(check, f.Document+" "+f.Err.Error(), diagnosis{"SIDECAR_ISSUER_URL must be what the document says, to the last slash", "SIDECAR_ISSUER_URL"})
 	case ex.status == http.StatusNotFound:
 		d.skip(check, f.Document+" doesn't exist")
@@ -142,7 +142,7 @@ func (d *doctor) reportFinding(f introspection.Finding, report func(check, detai
 }
 
 // reportEndpoints says what a document names, and whether that is in use.
-func (d *doctor) reportEndpoints(f introspection.Finding) {
+func (d *doctor) reportEndpoints(f discovery.Finding) {
 	const check = "discovery"
 	inUse := d.sidecar.endpoints()
 	var names, others []string
@@ -167,9 +167,9 @@ func (d *doctor) reportEndpoints(f introspection.Finding) {
 // discoveryCause explains one line of what went wrong in discovery.
 func discoveryCause(line string) diagnosis {
 	switch {
-	case strings.HasSuffix(line, introspection.ErrForbiddenHost.Error()):
+	case strings.HasSuffix(line, discovery.ErrForbiddenHost.Error()):
 		return diagnosis{"if that host is the authorization server's, list it; if not, find out who changed the document. Nothing was sent there", "SIDECAR_DISCOVERY_ALLOWED_HOSTS"}
-	case strings.HasSuffix(line, introspection.ErrInsecureEndpoint.Error()):
+	case strings.HasSuffix(line, discovery.ErrInsecureEndpoint.Error()):
 		return diagnosis{"tokens would cross the network readable. Nothing was sent there", "SIDECAR_ALLOW_INSECURE_HTTP"}
 	case strings.HasSuffix(line, "token endpoint"):
 		return diagnosis{"set it, or mend what fails above", "SIDECAR_TOKEN_ENDPOINT"}

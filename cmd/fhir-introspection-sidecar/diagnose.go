@@ -13,6 +13,7 @@ import (
 	"syscall"
 
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/credential"
 )
 
 // endpointSetting is where the introspection endpoint's URL is set.
@@ -167,10 +168,10 @@ func (d *doctor) diagnose(ctx context.Context, ex wireExchange, err error) diagn
 
 // whoAsks is the setting that says which client the authorization server sees.
 func (d *doctor) whoAsks() string {
-	switch introspection.Auth(d.settings.IntrospectionAuth) {
-	case introspection.AuthBearer: // from a file: a grant has a cause of its own
+	switch credential.Auth(d.settings.IntrospectionAuth) {
+	case credential.AuthBearer: // from a file: a grant has a cause of its own
 		return "SIDECAR_BEARER_TOKEN_FILE"
-	case introspection.AuthNone: // it shows nothing
+	case credential.AuthNone: // it shows nothing
 		return "SIDECAR_INTROSPECTION_AUTH"
 	default:
 		return "SIDECAR_CLIENT_ID"

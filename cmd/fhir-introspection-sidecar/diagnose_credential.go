@@ -9,25 +9,26 @@ import (
 	"strings"
 
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/credential"
 )
 
 // diagnoseRefused explains a 401 of the introspection endpoint. Different faults
 // look alike there, so that the likely alternatives are tried.
 func (d *doctor) diagnoseRefused(ctx context.Context, ex wireExchange) diagnosis {
 	s := d.settings
-	auth := introspection.Auth(s.IntrospectionAuth)
-	if difference, ok := ex.clockDifference(); ok && difference.Abs() > maxClockDifference && auth == introspection.AuthClientAssertion {
+	auth := credential.Auth(s.IntrospectionAuth)
+	if difference, ok := ex.clockDifference(); ok && difference.Abs() > maxClockDifference && auth == credential.AuthClientAssertion {
 		return diagnosis{"the authorization server's clock is " + ahead(difference) + ": to it the assertion is expired or not valid yet", ""}
 	}
 	if why, found := d.tryOtherAuth(ctx); found {
 		return why
 	}
 	switch auth {
-	case introspection.AuthBearer:
+	case credential.AuthBearer:
 		return d.diagnoseBearer(ex)
-	case introspection.AuthClientAssertion:
-		return d.tryAssertions(ex, func(change func(*introspection.CredentialConfig)) bool { return d.accepted(ctx, change) })
-	case introspection.AuthClientSecretBasic, introspection.AuthClientSecretPost:
+	case credential.AuthClientAssertion:
+		return d.tryAssertions(ex, func(change func(*credential.Config)) bool { return d.accepted(ctx, change) })
+	case credential.AuthClientSecretBasic, credential.AuthClientSecretPost:
 		return diagnosis{"the client id or the secret is not right; neither the header nor the form is accepted with them", "SIDECAR_CLIENT_SECRET_FILE"}
 	}
 	return diagnosis{"the server asks for a credential, and none is configured", "SIDECAR_INTROSPECTION_AUTH"}
@@ -52,33 +53,33 @@ func (d *doctor) diagnoseBearer(ex wireExchange) diagnosis {
 
 // tryOtherAuth sends the secret the other way.
 func (d *doctor) tryOtherAuth(ctx context.Context) (diagnosis, bool) {
-	other := map[introspection.Auth]introspection.Auth{
-		introspection.AuthClientSecretBasic: introspection.AuthClientSecretPost,
-		introspection.AuthClientSecretPost:  introspection.AuthClientSecretBasic,
-	}[introspection.Auth(d.settings.IntrospectionAuth)]
-	if other == "" || !d.accepted(ctx, func(c *introspection.CredentialConfig) { c.Auth = other }) {
+	other := map[credential.Auth]credential.Auth{
+		credential.AuthClientSecretBasic: credential.AuthClientSecretPost,
+		credential.AuthClientSecretPost:  credential.AuthClientSecretBasic,
+	}[credential.Auth(d.settings.IntrospectionAuth)]
+	if other == "" || !d.accepted(ctx, func(c *credential.Config) { c.Auth = other }) {
 		return diagnosis{}, false
 	}
 	return diagnosis{fmt.Sprintf("the server takes the secret in another way: with %s it was accepted", other), "SIDECAR_INTROSPECTION_AUTH"}, true
 }
 
 // accepted asks about a random token with a credential that was changed.
-func (d *doctor) accepted(ctx context.Context, change func(*introspection.CredentialConfig)) bool {
+func (d *doctor) accepted(ctx context.Context, change func(*credential.Config)) bool {
 	credential, err := d.changed(change)
 	return err == nil && errors.Is(d.ask(ctx, credential, randomJWT(d.settings.IssuerURL)), introspection.ErrInactive)
 }
 
 // obtains asks the token endpoint with a credential that was changed.
-func (d *doctor) obtains(ctx context.Context, change func(*introspection.CredentialConfig)) bool {
+func (d *doctor) obtains(ctx context.Context, change func(*credential.Config)) bool {
 	credential, err := d.changed(change)
 	return err == nil && credential.Obtain(ctx) == nil
 }
 
-func (d *doctor) changed(change func(*introspection.CredentialConfig)) (*introspection.Credential, error) {
+func (d *doctor) changed(change func(*credential.Config)) (*credential.Credential, error) {
 	config := d.sidecar.credentialConfig()
 	config.Registerer = nil // the one that was refused is registered
 	change(&config)
-	return introspection.NewCredential(config)
+	return credential.New(config)
 }
 
 const (
@@ -88,7 +89,7 @@ const (
 
 // tryAssertions sends what differs from what was refused, first in one point and
 // then in both, and tells what was accepted.
-func (d *doctor) tryAssertions(ex wireExchange, accepted func(func(*introspection.CredentialConfig)) bool) diagnosis {
+func (d *doctor) tryAssertions(ex wireExchange, accepted func(func(*credential.Config)) bool) diagnosis {
 	audiences, algorithms := d.otherAudiences(ex.assertion.Audience), sameKey(ex.assertion.Algorithm)
 	try := func(audience, algorithm string) (diagnosis, bool) {
 		var settings, values []string
@@ -98,7 +99,7 @@ func (d *doctor) tryAssertions(ex wireExchange, accepted func(func(*introspectio
 		if algorithm != "" {
 			settings, values = append(settings, algorithmSetting), append(values, algorithmSetting+"="+algorithm)
 		}
-		ok := accepted(func(c *introspection.CredentialConfig) {
+		ok := accepted(func(c *credential.Config) {
 			if audience != "" {
 				c.Audience = audience
 			}
@@ -175,5 +176,5 @@ func (d *doctor) diagnoseGrantRefused(ctx context.Context, ex wireExchange) diag
 	if difference, ok := ex.clockDifference(); ok && difference.Abs() > maxClockDifference {
 		return diagnosis{"the authorization server's clock is " + ahead(difference) + ": to it the assertion is expired or not valid yet", ""}
 	}
-	return d.tryAssertions(ex, func(change func(*introspection.CredentialConfig)) bool { return d.obtains(ctx, change) })
+	return d.tryAssertions(ex, func(change func(*credential.Config)) bool { return d.obtains(ctx, change) })
 }

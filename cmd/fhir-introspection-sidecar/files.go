@@ -11,7 +11,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/transport"
 )
 
 const (
@@ -35,7 +35,7 @@ type file struct {
 }
 
 // watch returns the file at path, or nil for no path.
-func watch(path string) introspection.File {
+func watch(path string) transport.File {
 	if path == "" {
 		return nil
 	}
@@ -102,7 +102,7 @@ func readFault(err error) error {
 
 // certificate is a TLS certificate with its key, from files that may change.
 type certificate struct {
-	certFile, keyFile introspection.File
+	certFile, keyFile transport.File
 	logger            *slog.Logger
 
 	mu        sync.Mutex

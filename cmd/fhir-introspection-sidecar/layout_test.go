@@ -22,6 +22,8 @@ const module = "github.com/fhir-introspection-sidecar/fhir-introspection-sidecar
 var arrows = map[string][]string{
 	"cmd/fhir-introspection-sidecar": {
 		module + "/introspection", module + "/cache", module + "/proxy", module + "/proxy/fastpath",
+		module + "/introspection/client", module + "/introspection/credential", module + "/introspection/discovery",
+		module + "/introspection/transport",
 		module + "/cmd/internal/config", module + "/cmd/internal/sink", module + "/cmd/internal/tracing",
 		module + "/cmd/internal/admin",
 		"github.com/prometheus/client_golang/...", "golang.org/x/sync/errgroup",
@@ -30,8 +32,11 @@ var arrows = map[string][]string{
 		module + "/cache", module + "/proxy",
 		"github.com/gorilla/mux", "github.com/prometheus/client_golang/...",
 	},
-	"cmd/internal/config": {module + "/introspection", module + "/proxy", "github.com/kelseyhightower/envconfig"},
-	"cmd/internal/sink":   {"github.com/prometheus/client_golang/..."},
+	"cmd/internal/config": {
+		module + "/introspection", module + "/introspection/credential", module + "/introspection/transport",
+		module + "/proxy", "github.com/kelseyhightower/envconfig",
+	},
+	"cmd/internal/sink": {"github.com/prometheus/client_golang/..."},
 	"cmd/internal/tracing": {
 		// Here alone the SDK comes in.
 		"go.opentelemetry.io/otel", "go.opentelemetry.io/otel/attribute", "go.opentelemetry.io/otel/trace",
@@ -50,11 +55,26 @@ var arrows = map[string][]string{
 		"github.com/hashicorp/golang-lru/v2/...", "github.com/prometheus/client_golang/...",
 	},
 	"introspection": {
-		"github.com/coreos/go-oidc/v3/...", "github.com/go-jose/go-jose/v4/...",
-		"github.com/prometheus/client_golang/...", "golang.org/x/oauth2/...",
+		module + "/introspection/strictjson",
+		"go.opentelemetry.io/otel/trace",
+	},
+	"introspection/client": {
+		module + "/introspection", module + "/introspection/credential", module + "/introspection/transport",
+		module + "/introspection/strictjson",
+		"github.com/coreos/go-oidc/v3/...", "github.com/prometheus/client_golang/...",
 		"go.opentelemetry.io/otel/attribute", "go.opentelemetry.io/otel/codes",
 		"go.opentelemetry.io/otel/propagation", "go.opentelemetry.io/otel/trace",
 	},
+	"introspection/credential": {
+		module + "/introspection/transport",
+		"github.com/go-jose/go-jose/v4/...", "github.com/prometheus/client_golang/...", "golang.org/x/oauth2/...",
+	},
+	"introspection/discovery": {
+		module + "/introspection/transport", module + "/introspection/strictjson",
+		"github.com/coreos/go-oidc/v3/...", "github.com/prometheus/client_golang/...",
+	},
+	"introspection/strictjson":        {},
+	"introspection/transport":         {},
 	"introspection/introspectiontest": {},
 	"proxy/fhir":                      {},
 	"proxy/fastpath":                  {},

@@ -12,16 +12,17 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cmd/internal/admin"
-	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cmd/internal/config"
-	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cmd/internal/sink"
-	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cmd/internal/tracing"
-
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cache"
-	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cmd/internal/admin"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cmd/internal/config"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cmd/internal/sink"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cmd/internal/tracing"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/client"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/credential"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/discovery"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/fastpath"
 )
@@ -54,11 +55,11 @@ const (
 type sidecar struct {
 	settings   *config.Config
 	logger     *slog.Logger
-	httpClient *http.Client             // to the authorization server
-	fhirClient *http.Client             // to the FHIR server, for its own documents
-	discovery  *introspection.Discovery // nil: every endpoint is configured
-	credential *introspection.Credential
-	client     *introspection.Client
+	httpClient *http.Client         // to the authorization server
+	fhirClient *http.Client         // to the FHIR server, for its own documents
+	discovery  *discovery.Discovery // nil: every endpoint is configured
+	credential *credential.Credential
+	client     *client.Client
 	cache      *cache.Cache
 	proxy      *proxy.Proxy
 	audit      *sink.AuditLog    // nil: off

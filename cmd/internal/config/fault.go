@@ -6,7 +6,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/transport"
 )
 
 // Fault is one thing wrong with the configuration. Its text never has the value
@@ -84,7 +84,7 @@ func faultsOf(err error) []Fault {
 		}
 		return faults
 	}
-	var field *introspection.FieldError
+	var field *transport.FieldError
 	if errors.As(err, &field) && fieldVariables[field.Field] != "" {
 		return []Fault{{fieldVariables[field.Field], field.Err.Error()}}
 	}

@@ -5,12 +5,12 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/transport"
 )
 
 // TestFaultsOf: no error of a constructor gets lost on its way to the operator.
 func TestFaultsOf(t *testing.T) {
-	field := func(name, text string) error { return &introspection.FieldError{Field: name, Err: errors.New(text)} }
+	field := func(name, text string) error { return &transport.FieldError{Field: name, Err: errors.New(text)} }
 	err := errors.Join(
 		field("CA", "is bad"),
 		errors.Join(field("ClientID", "is required"), errors.New("cache: is full")),

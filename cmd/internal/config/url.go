@@ -6,7 +6,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/transport"
 )
 
 // parseURL takes an absolute http or https URL that names a server and nothing else.
@@ -46,7 +46,7 @@ func (c *Config) checkSecureURL(variable, raw string) {
 		c.fault(variable, "%v", err)
 		return
 	}
-	if u.Scheme == "http" && !introspection.IsLoopback(u.Hostname()) && !c.AllowInsecureHTTP {
+	if u.Scheme == "http" && !transport.IsLoopback(u.Hostname()) && !c.AllowInsecureHTTP {
 		c.fault(variable, "must be https, or http to a loopback address; tokens would cross the network readable (SIDECAR_ALLOW_INSECURE_HTTP=true allows it)")
 	}
 }

@@ -12,7 +12,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/transport"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy"
 )
 
@@ -98,7 +98,7 @@ func (c *Config) checkUpstream() {
 	}
 	c.Upstream = u
 	_, port, _ := net.SplitHostPort(c.ListenAddress)
-	if port != "0" && port == introspection.PortOf(u) && introspection.IsLoopback(u.Hostname()) {
+	if port != "0" && port == transport.PortOf(u) && transport.IsLoopback(u.Hostname()) {
 		c.fault(variable, "is the sidecar's own SIDECAR_LISTEN_ADDRESS: requests would go round in circles")
 	}
 }

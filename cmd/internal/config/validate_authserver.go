@@ -5,12 +5,13 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/credential"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/transport"
 )
 
 // UsesGrant reports whether the sidecar gets its own token from a token endpoint.
 func (c *Config) UsesGrant() bool {
-	return introspection.Auth(c.IntrospectionAuth) == introspection.AuthBearer && c.BearerTokenFile == ""
+	return credential.Auth(c.IntrospectionAuth) == credential.AuthBearer && c.BearerTokenFile == ""
 }
 
 // NeedsTokenEndpoint reports whether a URL for tokens must be known.
@@ -72,16 +73,16 @@ func (c *Config) checkCredential() {
 			c.fault(variable, "is required with SIDECAR_INTROSPECTION_AUTH=%s", c.IntrospectionAuth)
 		}
 	}
-	switch introspection.Auth(c.IntrospectionAuth) {
-	case introspection.AuthBearer:
+	switch credential.Auth(c.IntrospectionAuth) {
+	case credential.AuthBearer:
 		c.checkGrant()
-	case introspection.AuthClientAssertion:
+	case credential.AuthClientAssertion:
 		required("SIDECAR_CLIENT_ID", c.ClientID)
 		required("SIDECAR_CLIENT_KEY_FILE", c.ClientKeyFile)
-	case introspection.AuthClientSecretBasic, introspection.AuthClientSecretPost:
+	case credential.AuthClientSecretBasic, credential.AuthClientSecretPost:
 		required("SIDECAR_CLIENT_ID", c.ClientID)
 		required("SIDECAR_CLIENT_SECRET_FILE", c.ClientSecretFile)
-	case introspection.AuthNone:
+	case credential.AuthNone:
 		if !c.endpointIsLocal() {
 			c.fault("SIDECAR_INTROSPECTION_AUTH", "none is for an endpoint on a loopback address only")
 		}
@@ -106,7 +107,7 @@ func (c *Config) endpointIsLocal() bool {
 	}
 	return !slices.ContainsFunc(places, func(place string) bool {
 		u, err := url.Parse(place)
-		return err != nil || !introspection.IsLoopback(u.Hostname())
+		return err != nil || !transport.IsLoopback(u.Hostname())
 	})
 }
 

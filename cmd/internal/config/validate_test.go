@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/transport"
 )
 
 // settingTests has for each variable what it takes and what it doesn't, alone
@@ -411,7 +411,7 @@ func FuzzConfig(f *testing.F) {
 				t.Errorf("%q trusts everybody", raw)
 			}
 		}
-		if u, err := parseURL(raw); err == nil && u.Scheme == "http" && !introspection.IsLoopback(u.Hostname()) && !hasFault(s.Faults, "SIDECAR_TOKEN_ENDPOINT") {
+		if u, err := parseURL(raw); err == nil && u.Scheme == "http" && !transport.IsLoopback(u.Hostname()) && !hasFault(s.Faults, "SIDECAR_TOKEN_ENDPOINT") {
 			t.Errorf("%q: tokens would cross the network readable", raw)
 		}
 	})

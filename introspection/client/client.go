@@ -1,0 +1,252 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/credential"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/transport"
+)
+
+const (
+	// maxWaiting bounds the requests that wait for a place; each costs a few KiB.
+	maxWaiting = 4096
+
+	// probeInterval is how often a refused credential is tried again; recovery
+	// is seen within five seconds of the cause's end.
+	probeInterval = 4 * time.Second
+)
+
+// Config configures a Client.
+type Config struct {
+	// Endpoint returns the URL of the introspection endpoint, or "" while it is
+	// not known yet.
+	Endpoint func() string
+	// Credential authenticates the sidecar at the endpoint.
+	Credential *credential.Credential
+	// HTTPClient is made by transport.NewClient: it follows no redirect and uses no proxy.
+	HTTPClient *http.Client
+	// Timeout bounds one introspection: own credential, request, whole body.
+	// Waiting for a place may take as long once more.
+	Timeout time.Duration
+	// MaxConcurrent bounds the calls to the endpoint.
+	MaxConcurrent int
+	// Claims are kept beside those that checks need. What no header carries is
+	// not kept.
+	Claims introspection.ClaimSet
+	// Precheck refuses tokens before the endpoint is asked. Nil: none.
+	Precheck *Precheck
+	// Now is the clock. Nil means time.Now.
+	Now func() time.Time
+	// Logger gets what no request's log line can tell. Nil discards.
+	Logger *slog.Logger
+	// Registerer gets the client's metrics. Nil: they are not exported.
+	Registerer prometheus.Registerer
+	// Tracer makes a span of each call to the endpoint. Nil: none.
+	Tracer trace.Tracer
+}
+
+// Client asks an introspection endpoint (RFC 7662). It never caches, never
+// follows a redirect and never sends a token twice, except once after the
+// endpoint refused the sidecar's own credential.
+type Client struct {
+	config    Config
+	metrics   *metrics
+	slots     chan struct{}
+	waiting   atomic.Int64
+	authority atomic.Pointer[knownAuthority]
+	refused   atomic.Bool // the endpoint's last word on our credential was 401
+}
+
+// New returns a Client. The caller runs Run beside it.
+func New(config Config) (*Client, error) {
+	if config.Endpoint == nil || config.Credential == nil || config.HTTPClient == nil {
+		return nil, errors.New("introspection: Endpoint, Credential and HTTPClient are required")
+	}
+	if config.Timeout <= 0 || config.MaxConcurrent <= 0 {
+		return nil, errors.New("introspection: Timeout and MaxConcurrent must be above zero")
+	}
+	if config.Now == nil {
+		config.Now = time.Now
+	}
+	if config.Logger == nil {
+		config.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &Client{
+		config:  config,
+		metrics: newMetrics(config.Registerer),
+		slots:   make(chan struct{}, config.MaxConcurrent),
+	}, nil
+}
+
+// Authority names who is asked and who asks: a verdict of one authority says
+// nothing about the same token at another.
+func (c *Client) Authority() string {
+	endpoint := c.config.Endpoint()
+	if last := c.authority.Load(); last != nil && last.endpoint == endpoint {
+		return last.name
+	}
+	name := endpoint + "\x00" + c.config.Credential.Identity()
+	c.authority.Store(&knownAuthority{endpoint: endpoint, name: name})
+	return name
+}
+
+// knownAuthority is remembered because it is asked for on every request.
+type knownAuthority struct{ endpoint, name string }
+
+// Ready returns nil when an introspection could succeed as far as the sidecar
+// itself is concerned, else what is missing.
+func (c *Client) Ready() error {
+	if c.config.Endpoint() == "" {
+		return errors.New("introspection endpoint is not known yet")
+	}
+	if c.refused.Load() {
+		return introspection.ErrInvalidClient
+	}
+	return c.config.Credential.Ready()
+}
+
+// Run asks about a random token from time to time while our credential is
+// refused, until ctx ends. Without it a sidecar that turned unready would get
+// no more requests, and so never learn that its credential is accepted again.
+func (c *Client) Run(ctx context.Context) error {
+	for {
+		timer := time.NewTimer(probeInterval + rand.N(probeInterval/4))
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return nil
+		case <-timer.C:
+		}
+		if c.refused.Load() {
+			// The outcome is in c.refused, in the metrics and in Ready.
+			_, _ = c.Introspect(ctx, "probe."+introspection.NewRequestID())
+		}
+	}
+}
+
+// Introspect asks the endpoint about token. It returns ErrInactive, or a
+// *Failure when there is no verdict. Tokens that can only be refused are
+// refused without a call.
+func (c *Client) Introspect(ctx context.Context, token string) (*introspection.Response, error) {
+	if neverAccepted(token) || c.config.Precheck != nil && c.config.Precheck.Refuses(ctx, token) {
+		return nil, introspection.ErrInactive
+	}
+	if err := c.acquire(ctx); err != nil {
+		return nil, err
+	}
+	defer c.release()
+	ctx, cancel := context.WithTimeout(ctx, c.config.Timeout)
+	defer cancel()
+	return c.ask(ctx, token)
+}
+
+// acquire waits for one of the places, at most the timeout.
+func (c *Client) acquire(ctx context.Context) error {
+	select {
+	case c.slots <- struct{}{}:
+		return nil
+	default:
+	}
+	if c.waiting.Add(1) > maxWaiting {
+		c.waiting.Add(-1)
+		return introspection.Failf(introspection.ErrBusy, "queue is full")
+	}
+	defer c.waiting.Add(-1)
+	timer := time.NewTimer(c.config.Timeout)
+	defer timer.Stop()
+	select {
+	case c.slots <- struct{}{}:
+		return nil
+	case <-timer.C:
+		return introspection.Failf(introspection.ErrBusy, "no place came free within %v", c.config.Timeout)
+	case <-ctx.Done():
+		return introspection.Failf(introspection.ErrUnavailable, "%v", ctx.Err())
+	}
+}
+
+func (c *Client) release() { <-c.slots }
+
+// ask sends the token, and once more if the endpoint refused our credential and
+// another one is at hand: a 401 comes before the token is looked at (RFC 7662
+// §2.3), so that even a server that consumes tokens hasn't consumed this one.
+func (c *Client) ask(ctx context.Context, token string) (*introspection.Response, error) {
+	for attempt := 1; ; attempt++ {
+		resp, gen, err := c.call(ctx, token)
+		if !errors.Is(err, introspection.ErrInvalidClient) {
+			return resp, err
+		}
+		renewed := false
+		if attempt == 1 {
+			// A failure to renew leaves the refusal standing as the result.
+			renewed, _ = c.config.Credential.Renew(ctx, gen)
+		}
+		if !renewed {
+			// Without a token Ready says so by itself, and the grant tries on.
+			c.refused.Store(c.config.Credential.Ready() == nil)
+			return nil, err
+		}
+	}
+}
+
+// call makes one introspection request and counts it.
+func (c *Client) call(ctx context.Context, token string) (resp *introspection.Response, gen transport.Generation, err error) {
+	ctx, span := c.startSpan(ctx)
+	defer func() { endSpan(span, err) }()
+	req, gen, err := c.request(ctx, token)
+	if err != nil {
+		return nil, gen, err
+	}
+	done := c.metrics.start()
+	resp, err = c.roundTrip(req)
+	done(err)
+	return resp, gen, err
+}
+
+// request builds the request of RFC 7662 §2.1: a form with the token, and
+// nothing else than what authenticates us.
+func (c *Client) request(ctx context.Context, token string) (*http.Request, transport.Generation, error) {
+	var gen transport.Generation
+	endpoint := c.config.Endpoint()
+	if endpoint == "" {
+		return nil, gen, introspection.Failf(introspection.ErrUnavailable, "introspection endpoint is not known yet")
+	}
+	header := http.Header{
+		"Accept":       {"application/json"},
+		"Content-Type": {"application/x-www-form-urlencoded"},
+		"X-Request-Id": {introspection.NewRequestID()},
+	}
+	if call := introspection.CallFrom(ctx); call != nil {
+		if call.CorrelationID != "" {
+			header.Set("X-Correlation-Id", call.CorrelationID)
+		}
+		if call.TraceID != "" {
+			header.Set("X-Trace-Id", call.TraceID)
+		}
+	}
+	c.injectTrace(ctx, header)
+	form := url.Values{"token": {token}}
+	gen, err := c.config.Credential.Attach(ctx, endpoint, header, form)
+	if err != nil {
+		return nil, gen, credentialFailure(err)
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint, strings.NewReader(form.Encode()))
+	if err != nil {
+		return nil, gen, introspection.Failf(introspection.ErrUnavailable, "%v", transport.Redact(err))
+	}
+	for name, values := range header {
+		req.Header[name] = values
+	}
+	return transport.SendOnce(req), gen, nil
+}

@@ -1,0 +1,9 @@
+// Package client asks an introspection endpoint (RFC 7662) about tokens.
+//
+//	client.go      one request, the limit on concurrent calls
+//	response.go    its response: status, media type, size
+//	refuse.go      tokens that are refused without a call
+//	precheck.go    JWTs that are refused without a call
+//	issuerkeys.go  the keys that JWTs are verified with
+//	jwt.go         what is read of a JWT before it is verified
+package client

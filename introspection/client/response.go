@@ -1,0 +1,99 @@
+package client
+
+import (
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+	"strings"
+
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/credential"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/transport"
+)
+
+const (
+	// maxBody is what an answer may hold after decompression. Koppeltaal scopes
+	// are several KiB; an answer near this size is not an introspection response.
+	maxBody = 256 << 10
+)
+
+// roundTrip sends the request and reads its answer.
+func (c *Client) roundTrip(req *http.Request) (*introspection.Response, error) {
+	res, err := c.config.HTTPClient.Do(req)
+	if err != nil {
+		return nil, introspection.Failf(introspection.ErrUnavailable, "%v", transport.Redact(err))
+	}
+	defer res.Body.Close()
+	noteStatus(req.Context(), res.StatusCode)
+	if res.StatusCode != http.StatusUnauthorized {
+		c.refused.Store(false)
+	}
+	if res.StatusCode != http.StatusOK {
+		// A little of the body is read so that the connection can be used again.
+		_, _ = io.CopyN(io.Discard, res.Body, 4<<10)
+		return nil, c.statusFailure(res)
+	}
+	if err := checkContentType(res.Header); err != nil {
+		return nil, err
+	}
+	body, err := io.ReadAll(io.LimitReader(res.Body, maxBody+1))
+	switch {
+	case len(body) > maxBody:
+		return nil, introspection.Failf(introspection.ErrMalformed, "answer is larger than %d KiB", maxBody>>10)
+	case err != nil:
+		return nil, introspection.Failf(introspection.ErrUnavailable, "reading the answer: %v", transport.Redact(err))
+	}
+	return introspection.DecodeResponse(body, c.config.Claims, c.config.Now())
+}
+
+// statusFailure reads a status other than 200. Only 401 is about our
+// credential; the error member of its body isn't looked at, because real
+// servers send HTML there.
+func (c *Client) statusFailure(res *http.Response) error {
+	failure := introspection.Failf(introspection.ErrUnavailable, "status %d", res.StatusCode)
+	switch res.StatusCode {
+	case http.StatusUnauthorized:
+		failure.Kind = introspection.ErrInvalidClient
+	case http.StatusTooManyRequests:
+		failure.Kind = introspection.ErrThrottled
+	}
+	failure.RetryAfter = transport.RetryAfter(res.Header.Get("Retry-After"), c.config.Now())
+	return failure
+}
+
+// checkContentType takes JSON in UTF-8. A missing header is tolerated, because
+// the body must prove itself anyway; an HTML page or a JWT (RFC 9701) isn't.
+func checkContentType(h http.Header) error {
+	if encoding := h.Get("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
+		return introspection.Failf(introspection.ErrMalformed, "content coding is not one we asked for")
+	}
+	value := h.Get("Content-Type")
+	if value == "" {
+		return nil
+	}
+	media, params, err := mime.ParseMediaType(value)
+	if err != nil {
+		return introspection.Failf(introspection.ErrMalformed, "content type can't be parsed")
+	}
+	if media != "application/json" && !strings.HasSuffix(media, "+json") {
+		return introspection.Failf(introspection.ErrMalformed, "content type is not JSON")
+	}
+	switch strings.ToLower(params["charset"]) {
+	case "", "utf-8", "utf8", "us-ascii":
+		return nil
+	}
+	return introspection.Failf(introspection.ErrMalformed, "charset is not UTF-8")
+}
+
+// credentialFailure says why there is nothing to authenticate with.
+func credentialFailure(err error) *introspection.Failure {
+	failure := introspection.Failf(introspection.ErrUnavailable, "own credential: %v", transport.Redact(err))
+	if answer := (*credential.TokenError)(nil); errors.As(err, &answer) {
+		failure.RetryAfter = answer.RetryAfter
+		if answer.Refused {
+			failure.Kind, failure.Reason = introspection.ErrInvalidClient, answer.Error()
+		}
+	}
+	return failure
+}

@@ -1,0 +1,480 @@
+package credential
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"go.uber.org/goleak"
+
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/transport"
+)
+
+// canary is part of every secret of these tests and must appear nowhere else.
+const canary = "cAnArY-7f3b"
+
+// replacedFile is a File that a test replaces.
+type replacedFile struct {
+	mu      sync.Mutex
+	content []byte
+	err     error
+	rereads int
+}
+
+func newFile(content string) *replacedFile { return &replacedFile{content: []byte(content)} }
+
+func (f *replacedFile) read(reread bool) ([]byte, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if reread {
+		f.rereads++
+	}
+	return f.content, f.err
+}
+
+func (f *replacedFile) replace(content string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.content, f.err = []byte(content), nil
+}
+
+func (f *replacedFile) fail(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.content, f.err = nil, err
+}
+
+// fixed is a File that stays as it is.
+func fixed(content string) transport.File { return newFile(content).read }
+
+// logBuffer collects log lines from any goroutine.
+type logBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *logBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *logBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+func (l *logBuffer) logger() *slog.Logger {
+	return slog.New(slog.NewJSONHandler(l, &slog.HandlerOptions{Level: slog.LevelDebug}))
+}
+
+// noCanary fails the test when a secret shows, plain or as it travels.
+func noCanary(t *testing.T, where, text string) {
+	t.Helper()
+	for _, form := range []string{canary, url.QueryEscape(canary), base64.StdEncoding.EncodeToString([]byte(canary))} {
+		if strings.Contains(text, form) {
+			t.Errorf("%s holds the secret: %s", where, text)
+		}
+	}
+}
+
+func mustCredential(t *testing.T, cfg Config) *Credential {
+	t.Helper()
+	c, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// mustAttach returns the header and form of one introspection request.
+func mustAttach(t *testing.T, c *Credential) (http.Header, url.Values, transport.Generation) {
+	t.Helper()
+	h, form := http.Header{}, url.Values{"token": {"t"}}
+	gen, err := c.Attach(t.Context(), "https://as.test/introspect", h, form)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h, form, gen
+}
+
+func TestAttach(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		cfg    Config
+		header http.Header
+		form   string
+	}{
+		{
+			"bearer",
+			Config{Auth: AuthBearer, BearerToken: fixed("own-token\n")},
+			http.Header{"Authorization": {"Bearer own-token"}},
+			"token=t",
+		},
+		{
+			"basic",
+			Config{Auth: AuthClientSecretBasic, ClientID: "sidecar", ClientSecret: fixed("s3cret")},
+			http.Header{"Authorization": {"Basic " + base64.StdEncoding.EncodeToString([]byte("sidecar:s3cret"))}},
+			"token=t",
+		},
+		{
+			"basic is form-urlencoded first",
+			Config{Auth: AuthClientSecretBasic, ClientID: "urn:sidecar", ClientSecret: fixed("a+b%/:=&\r\n")},
+			http.Header{"Authorization": {"Basic " + base64.StdEncoding.EncodeToString([]byte("urn%3Asidecar:a%2Bb%25%2F%3A%3D%26"))}},
+			"token=t",
+		},
+		{
+			"basic with blanks", // RFC 6749 §A.1 and §A.2 let both hold them
+			Config{Auth: AuthClientSecretBasic, ClientID: "the sidecar", ClientSecret: fixed("correct horse\n")},
+			http.Header{"Authorization": {"Basic " + base64.StdEncoding.EncodeToString([]byte("the+sidecar:correct+horse"))}},
+			"token=t",
+		},
+		{
+			"post with blanks",
+			Config{Auth: AuthClientSecretPost, ClientID: "the sidecar", ClientSecret: fixed("correct horse")},
+			http.Header{},
+			"client_id=the+sidecar&client_secret=correct+horse&token=t",
+		},
+		{
+			"post",
+			Config{Auth: AuthClientSecretPost, ClientID: "sidecar", ClientSecret: fixed("a+b")},
+			http.Header{},
+			"client_id=sidecar&client_secret=a%2Bb&token=t",
+		},
+		{"none", Config{Auth: AuthNone}, http.Header{}, "token=t"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			h, form, _ := mustAttach(t, mustCredential(t, tt.cfg))
+			if fmt.Sprint(h) != fmt.Sprint(tt.header) {
+				t.Errorf("header %v, want %v", h, tt.header)
+			}
+			if form.Encode() != tt.form {
+				t.Errorf("form %q, want %q", form.Encode(), tt.form)
+			}
+		})
+	}
+}
+
+func TestNewCredentialFaults(t *testing.T) {
+	endpoint := func() string { return "https://as.test/token" }
+	client := &http.Client{Transport: answers(nil)}
+	key := fixed(keyPEM(t, rsaKey()))
+	for _, tt := range []struct {
+		name string
+		cfg  Config
+		want []string
+	}{
+		{"unknown mode", Config{Auth: "mtls"}, []string{"Auth: is not one of bearer, client_assertion, client_secret_basic, client_secret_post, none"}},
+		{"no mode", Config{}, []string{"Auth: is not one of bearer, client_assertion, client_secret_basic, client_secret_post, none"}},
+		{"bearer with nothing", Config{Auth: AuthBearer, TokenEndpoint: endpoint, HTTPClient: client}, []string{"BearerToken: is required, or a ClientKey or ClientSecret"}},
+		{"grant with nothing else", Config{Auth: AuthBearer, ClientKey: key}, []string{"ClientID: is required", "TokenEndpoint: is required", "HTTPClient: is required"}},
+		{"grant over the default transport", Config{Auth: AuthBearer, ClientID: "c", ClientKey: key, TokenEndpoint: endpoint, HTTPClient: &http.Client{}}, []string{"HTTPClient: is required"}},
+		{"basic with nothing", Config{Auth: AuthClientSecretBasic}, []string{"ClientID: is required", "ClientSecret: is required"}},
+		{"assertion with nothing", Config{Auth: AuthClientAssertion}, []string{"ClientID: is required", "ClientKey: is required"}},
+		{
+			"every fault at once",
+			Config{Auth: AuthClientAssertion, ClientID: "a\nb", ClientKey: fixed(canary), Audience: "issuer"},
+			[]string{"ClientID: holds a line break, a control or a non-ASCII character, or a space at an end", "ClientKey: is neither a PEM nor a JWK private key", "Audience: issuer needs an Issuer"},
+		},
+		{
+			"blanks at the ends",
+			Config{Auth: AuthClientSecretPost, ClientID: " a", ClientSecret: fixed(canary + " \n")},
+			[]string{"ClientID: holds a line break, a control or a non-ASCII character, or a space at an end", "ClientSecret: holds a line break, a control or a non-ASCII character, or a space at an end"},
+		},
+		{"unreadable", Config{Auth: AuthBearer, BearerToken: (&replacedFile{err: errors.New("permission denied")}).read}, []string{"BearerToken: permission denied"}},
+		{"unknown algorithm", Config{Auth: AuthClientAssertion, ClientID: "c", ClientKey: key, Algorithm: "HS256"}, []string{"Algorithm: is not one of RS256, RS384, RS512, PS256, PS384, ES256, ES384, EdDSA"}},
+		{"audience token without endpoint", Config{Auth: AuthClientAssertion, ClientID: "c", ClientKey: key, Audience: "token"}, []string{"Audience: token needs a TokenEndpoint"}},
+		{"grant for the introspection endpoint", Config{Auth: AuthBearer, ClientID: "c", ClientKey: key, TokenEndpoint: endpoint, HTTPClient: client, Audience: "introspection"}, []string{"Audience: introspection is not where the grant's assertion goes"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c, err := New(tt.cfg)
+			if err == nil {
+				t.Fatalf("no error, credential %v", c)
+			}
+			if got := strings.Split(err.Error(), "\n"); !slices.Equal(got, tt.want) {
+				t.Errorf("faults %q, want %q", got, tt.want)
+			}
+			if field := (*transport.FieldError)(nil); !errors.As(err, &field) {
+				t.Errorf("%T isn't a *FieldError", err)
+			}
+			noCanary(t, "error", err.Error())
+		})
+	}
+}
+
+// TestFieldError: the caller names its own setting, and keeps the cause.
+func TestFieldError(t *testing.T) {
+	cause := errors.New("denied")
+	_, err := New(Config{Auth: AuthBearer, BearerToken: (&replacedFile{err: cause}).read})
+	var field *transport.FieldError
+	if !errors.As(err, &field) || field.Field != "BearerToken" || !errors.Is(err, cause) {
+		t.Errorf("%#v", err)
+	}
+}
+
+// TestSecretCharacters is H15: what would split a header or a form is refused.
+func TestSecretCharacters(t *testing.T) {
+	illegal := []string{
+		"", "\n", "\r\n", canary + "\r\nX-Evil: 1", canary + "\nx", canary + "\rx", canary + "\x00",
+		" " + canary, canary + " ", canary + " \n", canary + "\tx", canary + "\x7f", canary + "é", "\ufeff" + canary, canary + "\xff",
+	}
+	for _, auth := range []Auth{AuthBearer, AuthClientSecretBasic, AuthClientSecretPost} {
+		for _, secret := range illegal {
+			cfg := Config{Auth: auth, ClientID: "c", ClientSecret: fixed(secret)}
+			if auth == AuthBearer {
+				cfg.BearerToken = fixed(secret)
+			}
+			_, err := New(cfg)
+			if err == nil {
+				t.Errorf("%s: %q was accepted", auth, secret)
+				continue
+			}
+			noCanary(t, "error", err.Error())
+		}
+	}
+	// A client secret is form-urlencoded, a bearer token isn't.
+	if _, err := New(Config{Auth: AuthBearer, BearerToken: fixed(canary + " x")}); err == nil {
+		t.Error("bearer: a blank was accepted")
+	}
+	for _, legal := range []string{"x", "x\n", "x\r\n", "!\"#~", strings.Repeat("k", 5000)} {
+		mustCredential(t, Config{Auth: AuthBearer, BearerToken: fixed(legal)})
+	}
+}
+
+func TestSecretIsReplaced(t *testing.T) {
+	for _, auth := range []Auth{AuthBearer, AuthClientSecretBasic, AuthClientSecretPost} {
+		t.Run(string(auth), func(t *testing.T) {
+			var log logBuffer
+			registry := prometheus.NewRegistry()
+			file := newFile("one")
+			cfg := Config{Auth: auth, ClientID: "c", ClientSecret: file.read, Logger: log.logger(), Registerer: registry}
+			if auth == AuthBearer {
+				cfg.BearerToken = file.read
+			}
+			c := mustCredential(t, cfg)
+			identity := c.Identity()
+			_, _, first := mustAttach(t, c)
+			expectRenew(t, c, first, false) // the file still says the same
+
+			file.replace("two\n")
+			h, form, second := mustAttach(t, c)
+			if sent := secretOf(t, h, form); sent != "two" {
+				t.Errorf("sent %q after the file was replaced", sent)
+			}
+			expectRenew(t, c, first, true)
+			expectRenew(t, c, second, false)
+
+			for _, bad := range []string{canary + "\tx", "", canary + "\nx"} {
+				file.replace(bad)
+				mustAttach(t, c)
+				if h, form, _ := mustAttach(t, c); secretOf(t, h, form) != "two" {
+					t.Errorf("%q replaced a good secret", bad)
+				}
+				if again, err := c.Renew(t.Context(), second); again || err == nil {
+					t.Errorf("renew = %v, %v with a bad file", again, err)
+				}
+			}
+			file.fail(errors.New("gone"))
+			if h, form, _ := mustAttach(t, c); secretOf(t, h, form) != "two" {
+				t.Error("a missing file took the secret away")
+			}
+			file.replace("three")
+			expectRenew(t, c, second, true)
+
+			if lines := strings.Count(log.String(), "\n"); lines != 4 {
+				t.Errorf("%d log lines for four faults:\n%s", lines, log.String())
+			}
+			noCanary(t, "log", log.String())
+			if c.Identity() != identity {
+				t.Errorf("identity changed from %q to %q with the secret", identity, c.Identity())
+			}
+			expectRenewals(t, registry, 2, 4)
+		})
+	}
+}
+
+func secretOf(t *testing.T, h http.Header, form url.Values) string {
+	t.Helper()
+	if token, ok := strings.CutPrefix(h.Get("Authorization"), "Bearer "); ok {
+		return token
+	}
+	if _, secret, ok := (&http.Request{Header: h}).BasicAuth(); ok {
+		return secret
+	}
+	return form.Get("client_secret")
+}
+
+func expectRenew(t *testing.T, c *Credential, gen transport.Generation, want bool) {
+	t.Helper()
+	if got, err := c.Renew(t.Context(), gen); got != want || err != nil {
+		t.Errorf("renew(%d) = %v, %v, want %v", gen, got, err, want)
+	}
+}
+
+func expectRenewals(t *testing.T, registry *prometheus.Registry, ok, failed int) {
+	t.Helper()
+	want := fmt.Sprintf(`
+# HELP introspection_sidecar_credential_renewals_total Renewals of the sidecar's own credential (token requests, replaced files), by result.
+# TYPE introspection_sidecar_credential_renewals_total counter
+introspection_sidecar_credential_renewals_total{result="failed"} %d
+introspection_sidecar_credential_renewals_total{result="ok"} %d
+`, failed, ok)
+	if err := testutil.GatherAndCompare(registry, strings.NewReader(want), "introspection_sidecar_credential_renewals_total"); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestFaultsAreLoggedOnce: a file is looked at with every request, and its fault
+// is told when it comes up, comes back or changes.
+func TestFaultsAreLoggedOnce(t *testing.T) {
+	var log logBuffer
+	file := newFile("good")
+	c := mustCredential(t, Config{Auth: AuthBearer, BearerToken: file.read, Logger: log.logger()})
+	gone := errors.New("gone")
+	lines := 0
+	for i, step := range []struct {
+		act  func()
+		want int // lines so far
+	}{
+		{func() { file.replace("b a d") }, 1},
+		{func() { file.replace("better") }, 1},
+		{func() { file.replace("b a d") }, 2},
+		{func() { file.fail(gone) }, 3},
+		{func() { file.replace("good") }, 3},
+		{func() { file.fail(gone) }, 4},
+		{func() { file.replace("good") }, 4}, // as before it was gone
+		{func() { file.fail(gone) }, 5},
+	} {
+		step.act()
+		mustAttach(t, c)
+		if step.want > lines {
+			mustAttach(t, c) // the same fault again
+		}
+		if lines = strings.Count(log.String(), "\n"); lines != step.want {
+			t.Errorf("step %d: %d log lines, want %d", i, lines, step.want)
+		}
+	}
+}
+
+func TestRenewRereadsTheDisk(t *testing.T) {
+	file := newFile("one")
+	c := mustCredential(t, Config{Auth: AuthBearer, BearerToken: file.read})
+	_, _, gen := mustAttach(t, c)
+	before := file.rereads
+	expectRenew(t, c, gen, false)
+	if file.rereads != before+1 {
+		t.Errorf("%d rereads for a renewal", file.rereads-before)
+	}
+	before = file.rereads
+	mustAttach(t, c)
+	if file.rereads != before {
+		t.Error("attach looked at the disk")
+	}
+}
+
+func TestNoneHasNothingToRenew(t *testing.T) {
+	c := mustCredential(t, Config{Auth: AuthNone})
+	expectRenew(t, c, 0, false)
+	if err := c.Ready(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestIdentity(t *testing.T) {
+	seen := map[string]bool{}
+	for _, cfg := range []Config{
+		{Auth: AuthNone},
+		{Auth: AuthBearer, BearerToken: fixed("x")},
+		{Auth: AuthClientSecretBasic, ClientID: "a", ClientSecret: fixed("x")},
+		{Auth: AuthClientSecretBasic, ClientID: "b", ClientSecret: fixed("x")},
+		{Auth: AuthClientSecretPost, ClientID: "a", ClientSecret: fixed("x")},
+	} {
+		identity := mustCredential(t, cfg).Identity()
+		if seen[identity] {
+			t.Errorf("%q stands for two credentials", identity)
+		}
+		seen[identity] = true
+	}
+}
+
+func TestRunWaitsForTheEnd(t *testing.T) {
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	c := mustCredential(t, Config{Auth: AuthNone})
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() { ended <- c.Run(ctx) }()
+	select {
+	case <-ended:
+		t.Fatal("Run ended before its context")
+	default:
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Errorf("Run = %v", err)
+	}
+}
+
+// TestSecretsStayInside prints a credential in every way a log line might.
+func TestSecretsStayInside(t *testing.T) {
+	var log logBuffer
+	for _, cfg := range []Config{
+		{Auth: AuthBearer, BearerToken: fixed(canary)},
+		{Auth: AuthClientSecretBasic, ClientID: "c", ClientSecret: fixed(canary)},
+		grantConfig(answers(func(*http.Request) string { return `{"access_token":"` + canary + `","token_type":"Bearer"}` })),
+	} {
+		c := mustCredential(t, cfg)
+		mustAttach(t, c)
+		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x"} {
+			noCanary(t, verb, fmt.Sprintf(verb, c))
+			noCanary(t, verb, fmt.Sprintf(verb, c.cfg))
+		}
+		log.logger().Info("credential", "it", c)
+		slog.New(slog.NewTextHandler(&log, nil)).Info("credential", "it", c)
+	}
+	noCanary(t, "log", log.String())
+}
+
+func TestCredentialMetrics(t *testing.T) {
+	registry := prometheus.NewRegistry()
+	given := tokenAnswer("t", 300)
+	cfg := grantConfig(answers(func(*http.Request) string { return given }))
+	cfg.Registerer = registry
+	now := time.Unix(1_800_000_000, 0)
+	cfg.Now = func() time.Time { return now }
+	c := mustCredential(t, cfg)
+	expectRenewals(t, registry, 0, 0)
+	expectExpiry(t, registry, "+Inf")
+	_, _, gen := mustAttach(t, c)
+	expectRenewals(t, registry, 1, 0)
+	expectExpiry(t, registry, "1.8000003e+09")
+	if problems, err := testutil.GatherAndLint(registry); err != nil || len(problems) > 0 {
+		t.Error(problems, err)
+	}
+	given, now = `{"access_token":"t2","token_type":"bearer"}`, now.Add(time.Minute)
+	expectRenew(t, c, gen, true)
+	expectExpiry(t, registry, "+Inf")
+}
+
+// expectExpiry: the series is always there, and never reads as expired in 1970.
+func expectExpiry(t *testing.T, registry *prometheus.Registry, value string) {
+	t.Helper()
+	const name = "introspection_sidecar_credential_expiry_timestamp_seconds"
+	want := "# HELP " + name + " When the sidecar's own token expires, in Unix time; +Inf when it doesn't or that is not known.\n" +
+		"# TYPE " + name + " gauge\n" + name + " " + value + "\n"
+	if err := testutil.GatherAndCompare(registry, strings.NewReader(want), name); err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,54 @@
+package introspection
+
+import (
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/strictjson"
+)
+
+func TestContextJSON(t *testing.T) {
+	nested := func(depth int) string { // an object is the first level
+		return `[{"a":` + strings.Repeat("[", depth-1) + strings.Repeat("]", depth-1) + `}]`
+	}
+	for _, tt := range []struct {
+		name, raw, want string
+		dropped         bool
+		err             error
+	}{
+		{"order and blanks", "[ {\n\t\"b\" : 1 , \"a\" : [ true , false , null ] } ]", `[{"b":1,"a":[true,false,null]}]`, false, nil},
+		{"numbers as they are", `[{"n":[1.50,1e400,-0,123456789012345678901234567890]}]`, `[{"n":[1.50,1e400,-0,123456789012345678901234567890]}]`, false, nil},
+		{"empty object", `[{}]`, `[{}]`, false, nil},
+		{"escapes", `[{"a":"\/\"\\\u0041 <&>"}]`, `[{"a":"/\"\\A <&>"}]`, false, nil},
+		{"names beyond ASCII", `[{"ü":1}]`, `[{"\u00fc":1}]`, false, nil},
+		{"nested deep", nested(17), nested(17), false, nil},
+		{"nested too deep", nested(18), "", false, strictjson.ErrDepth},
+		{"objects nested too deep", "[" + strings.Repeat(`{"a":`, 20) + "1" + strings.Repeat("}", 20) + "]", "", false, strictjson.ErrDepth},
+		{"name twice", `[{"a":1,"a":2}]`, "", false, strictjson.ErrTwice},
+		{"name twice, once escaped", `[{"a":1,"\u0061":2}]`, "", false, strictjson.ErrTwice},
+		{"name twice inside", `[{"a":[{"b":1,"b":2}]}]`, "", false, strictjson.ErrTwice},
+		{"name in two objects", `[{"a":1},{"a":{"a":2}}]`, `[{"a":1},{"a":{"a":2}}]`, false, nil},
+		{"control in a name", `[{"a\u0000":1}]`, "", false, strictjson.ErrControl},
+		{"control in a value", `[{"a":["\u0085"]}]`, "", false, strictjson.ErrControl},
+		{"half a pair in a name", `[{"\ud800":1}]`, "", false, strictjson.ErrUnicode},
+		{"half a pair in a value", `[{"a":"\ud800"}]`, "", false, strictjson.ErrUnicode},
+		{"half a pair in a reference", `["\udfff"]`, "", false, strictjson.ErrUnicode},
+		{"reference with quotes", `["a\"b\\c"]`, `[{"reference":"a\"b\\c"}]`, false, nil},
+		{"empty reference", `""`, "", true, nil},
+		{"string of blanks", `" "`, `[{"reference":" "}]`, false, nil},
+		{"JSON in a string, once only", `["[{}]"]`, `[{"reference":"[{}]"}]`, false, nil},
+		{"object in a string", `"{\"reference\":\"Task/1\"} "`, `[{"reference":"Task/1"}]`, false, nil},
+		{"two objects in a string", `"{}{}"`, "", false, strictjson.ErrType},
+		{"list of odd things in a string", `"[1]"`, "", true, nil},
+		{"false", `false`, "", true, nil},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			got, dropped, err := contextJSON(json.RawMessage(tt.raw))
+			if got != tt.want || dropped != tt.dropped || !errors.Is(err, tt.err) {
+				t.Errorf("got %s, %t, %v", got, dropped, err)
+			}
+		})
+	}
+}

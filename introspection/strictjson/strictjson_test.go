@@ -1,0 +1,39 @@
+package strictjson
+
+import (
+	"encoding/json"
+	"slices"
+	"testing"
+)
+
+func TestMembers(t *testing.T) {
+	values, doubtful, err := Members([]byte(` { "a" : [ 1 , 2 ] , "b":null,"c" :{"a":1,"a":2}, "d":"x" } `), []string{"a", "b", "c"})
+	if err != nil || len(doubtful) != 0 {
+		t.Fatal(err, doubtful)
+	}
+	got := map[string]string{}
+	for name, raw := range values {
+		got[name] = string(raw)
+	}
+	want := map[string]string{"a": "[ 1 , 2 ]", "b": "null", "c": `{"a":1,"a":2}`}
+	if len(got) != len(want) {
+		t.Errorf("got %q", got)
+	}
+	for name := range want {
+		if got[name] != want[name] {
+			t.Errorf("%s = %q, want %q", name, got[name], want[name])
+		}
+	}
+}
+
+func TestTextsLeaveTheirInputAlone(t *testing.T) {
+	const list = `["one","two","three"]`
+	raw := json.RawMessage(list)
+	got, err := Texts(raw)
+	if err != nil || !slices.Equal(got, []string{"one", "two", "three"}) {
+		t.Errorf("texts = %q, %v", got, err)
+	}
+	if string(raw) != list {
+		t.Errorf("the input became %s", raw)
+	}
+}
