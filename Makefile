@@ -20,7 +20,7 @@ ARGS      ?=
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help build test properties check bench bench-go bench-nginx fuzz demo docs docs-check lint fmt vet cover clean
-.PHONY: image image-test release-test sbom protocols upstreams manifests chart-test dashboards dashboards-pictures e2e-kubernetes guards suites list-suites
+.PHONY: image image-test release-test sbom protocols upstreams manifests chart-test dashboards dashboards-pictures e2e-kubernetes guards guards-check suites list-suites
 .PHONY: faults soak soak-short vulncheck
 
 # Show this list.
@@ -82,6 +82,10 @@ e2e-kubernetes:
 guards:
 	deploy/tests/guards/run.sh
 
+# Look whether every guard, and every test that notices its loss, is still there.
+guards-check:
+	deploy/tests/guards/run.sh -stale
+
 SUITES := image-test release-test chart-test dashboards protocols upstreams faults soak-short guards e2e-kubernetes
 
 # Run the long suites, as CI does after check.
@@ -122,8 +126,8 @@ test:
 properties:
 	$(GO) test -count=1 -timeout 60m -v -run '^TestProperty' ./proxy $(MAIN) -properties 10
 
-# Run what CI runs: build, vet, lint, tests, docs drift, short fuzz, demo.
-check: build vet lint test docs-check fuzz demo
+# Run what CI runs: build, vet, lint, guards found, tests, docs drift, short fuzz, demo.
+check: build vet lint guards-check test docs-check fuzz demo
 check: FUZZTIME = 2000x
 check: ARGS = -once
 
@@ -160,6 +164,7 @@ demo: build
 # Rewrite the generated parts of README.md and docs/.
 docs:
 	$(GO) test -count=1 -run '^TestDocs' $(MAIN) -update
+	deploy/tests/guards/run.sh -update
 
 # Fail when the generated parts of README.md or docs/ are stale.
 docs-check:
