@@ -20,7 +20,7 @@ ARGS      ?=
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help build test properties check bench bench-go bench-nginx fuzz demo docs docs-check lint fmt vet cover clean
-.PHONY: image image-test release-test sbom protocols upstreams manifests chart-test dashboards dashboards-pictures e2e-kubernetes guards guards-check suites list-suites
+.PHONY: image image-test release-test sbom protocols upstreams definitions manifests chart-test dashboards dashboards-pictures e2e-kubernetes guards guards-check suites list-suites
 .PHONY: faults soak soak-short vulncheck
 
 # Show this list.
@@ -86,7 +86,7 @@ guards:
 guards-check:
 	deploy/tests/guards/run.sh -stale
 
-SUITES := image-test release-test chart-test dashboards protocols upstreams faults soak-short guards e2e-kubernetes
+SUITES := image-test release-test chart-test dashboards protocols upstreams definitions faults soak-short guards e2e-kubernetes
 
 # Run the long suites, as CI does after check.
 suites: $(SUITES)
@@ -102,6 +102,10 @@ protocols: build
 # Send every path trick through the binary to nginx, Jetty and Tomcat (half a minute).
 upstreams: build
 	deploy/tests/upstreams/run.sh
+
+# Compare the tables made from the definitions of FHIR R4 with them; WRITE=1 writes them.
+definitions:
+	deploy/tests/definitions/run.sh
 
 FAULTFLAGS ?= -rolling 1m -flood 15s
 SOAK_TIME  ?= 20m

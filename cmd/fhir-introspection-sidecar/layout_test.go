@@ -78,7 +78,8 @@ var arrows = map[string][]string{
 	"introspection/introspectiontest": {},
 	"proxy/fhir":                      {},
 	"proxy/fastpath":                  {},
-	"proxy/smart":                     {},
+	"proxy/guard":                     {module + "/proxy/fhir"},
+	"proxy/smart":                     {module + "/proxy/fhir"},
 }
 
 // outsideCmd lists what no library package uses: the environment and the exit

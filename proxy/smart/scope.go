@@ -16,15 +16,15 @@ const (
 	All = Create | Read | Update | Delete | Search
 )
 
-const letters = "cruds"
+const cruds = "cruds"
 
 // String returns the letters as a scope has them, such as "rs".
 func (p Permission) String() string {
-	var b [len(letters)]byte
+	var b [len(cruds)]byte
 	n := 0
-	for i := range len(letters) {
+	for i := range len(cruds) {
 		if p&(1<<i) != 0 {
-			b[n] = letters[i]
+			b[n] = cruds[i]
 			n++
 		}
 	}
@@ -55,46 +55,83 @@ const (
 // in the launch context there is nothing that they could apply to.
 func Granted(scopes, resourceType string, withPatient bool) Permission {
 	var granted Permission
-	for scope := range strings.SplitSeq(scopes, " ") {
-		context, scopeType, permission := parse(scope)
-		if context == Patient && !withPatient {
+	for scopes != "" {
+		text := scopes
+		if i := strings.IndexByte(scopes, ' '); i >= 0 {
+			text, scopes = scopes[:i], scopes[i+1:]
+		} else {
+			scopes = ""
+		}
+		if !mayApply(text, resourceType) {
 			continue
 		}
-		if scopeType == EveryType || scopeType == resourceType || resourceType == SomeType {
-			granted |= permission
+		if s := parse(text); s.appliesTo(resourceType, withPatient) {
+			granted |= s.permission
 		}
 	}
 	return granted
 }
 
+// mayApply sorts out, at a glance, the scopes of other types, which most are.
+func mayApply(text, resourceType string) bool {
+	slash := len(User)
+	if len(text) > 0 {
+		switch text[0] {
+		case 'p':
+			slash = len(Patient)
+		case 's':
+			slash = len(System)
+		}
+	}
+	if len(text) <= slash+1 || text[slash] != '/' {
+		return false
+	}
+	return text[slash+1] == '*' || strings.HasPrefix(text[slash+1:], resourceType)
+}
+
 // ContextOf returns the context of the first resource scope, and User when
 // there is none.
 func ContextOf(scopes string) Context {
-	for scope := range strings.SplitSeq(scopes, " ") {
-		if context, _, permission := parse(scope); permission != 0 {
-			return context
+	for text := range strings.SplitSeq(scopes, " ") {
+		if s := parse(text); s.permission != 0 {
+			return s.context
 		}
 	}
 	return User
 }
 
-// parse reads one scope. One that is no resource scope permits nothing.
-func parse(scope string) (context Context, resourceType string, permission Permission) {
-	scope, parameters, constrained := strings.Cut(scope, "?")
-	if constrained && !wellFormed(parameters) {
-		return "", "", 0
+// scope is one resource scope.
+type scope struct {
+	context      Context
+	resourceType string
+	permission   Permission
+	parameters   string // as written behind the question mark; "" for none
+}
+
+func (s scope) appliesTo(resourceType string, withPatient bool) bool {
+	if s.context == Patient && !withPatient {
+		return false
 	}
-	name, rest, _ := strings.Cut(scope, "/")
-	switch context = Context(name); context {
+	return s.resourceType == EveryType || s.resourceType == resourceType || resourceType == SomeType
+}
+
+// parse reads one scope. One that is no resource scope permits nothing.
+func parse(text string) scope {
+	text, parameters, constrained := strings.Cut(text, "?")
+	if constrained && !wellFormed(parameters) {
+		return scope{}
+	}
+	name, rest, _ := strings.Cut(text, "/")
+	switch Context(name) {
 	case Patient, User, System:
 	default:
-		return "", "", 0
+		return scope{}
 	}
 	resourceType, permissions, _ := strings.Cut(rest, ".")
 	if resourceType != EveryType && !isType(resourceType) {
-		return "", "", 0
+		return scope{}
 	}
-	return context, resourceType, parsePermission(permissions)
+	return scope{Context(name), resourceType, parsePermission(permissions), parameters}
 }
 
 // parsePermission reads the words of SMART 1 before the letters of SMART 2:
@@ -111,7 +148,7 @@ func parsePermission(s string) Permission {
 	var p Permission
 	next := 0 // letters stand in order, each once
 	for i := range len(s) {
-		at := strings.IndexByte(letters[next:], s[i])
+		at := strings.IndexByte(cruds[next:], s[i])
 		if at < 0 {
 			return 0
 		}
