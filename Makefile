@@ -167,12 +167,12 @@ demo: build
 
 # Rewrite the generated parts of README.md and docs/.
 docs:
-	$(GO) test -count=1 -run '^TestDocs' $(MAIN) -update
+	$(GO) test -count=1 -run '^TestDocs' ./cmd/internal/app -update
 	deploy/tests/guards/run.sh -update
 
 # Fail when the generated parts of README.md or docs/ are stale.
 docs-check:
-	$(GO) test -count=1 -run '^TestDocs' $(MAIN)
+	$(GO) test -count=1 -run '^TestDocs' ./cmd/internal/app
 
 # Run golangci-lint, gofumpt's format check included.
 lint:

@@ -17,6 +17,9 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
 )
 
 // Every sidecar that a test starts is watched: no token, credential, query or claim
@@ -215,7 +218,9 @@ var vocabulary = sync.OnceValue(func() string {
 		}
 		return nil
 	})
-	families, _ := newRegistry().Gather()
+	runtime := prometheus.NewRegistry()
+	runtime.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	families, _ := runtime.Gather()
 	fmt.Fprint(&b, families)
 	return strings.ToLower(b.String())
 })

@@ -47,20 +47,6 @@ func TestCommands(t *testing.T) {
 	})
 }
 
-type brokenPipe struct{}
-
-func (brokenPipe) Write([]byte) (int, error) { return 0, syscall.EPIPE }
-
-// TestOutputFails: a table that didn't arrive whole is no success.
-func TestOutputFails(t *testing.T) {
-	for _, command := range []string{"config", "version", "-h"} {
-		var stderr strings.Builder
-		if code := run(t.Context(), []string{command}, brokenPipe{}, &stderr); code != exitFailure || stderr.Len() == 0 {
-			t.Errorf("%s: exit code %d, %q", command, code, stderr.String())
-		}
-	}
-}
-
 // heldRequest is what the commands of a script share.
 type heldRequest struct {
 	arrived, released chan struct{}

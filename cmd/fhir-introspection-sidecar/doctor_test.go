@@ -20,6 +20,39 @@ import (
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/introspectiontest"
 )
 
+// Settings that causes name.
+const (
+	endpointSetting  = "SIDECAR_INTROSPECTION_ENDPOINT"
+	upstreamSetting  = "SIDECAR_UPSTREAM_URL"
+	audienceSetting  = "SIDECAR_CLIENT_ASSERTION_AUDIENCE"
+	algorithmSetting = "SIDECAR_CLIENT_ASSERTION_ALG"
+)
+
+// checkReport is what check -json prints.
+type checkReport struct {
+	OK     bool          `json:"ok"`
+	Checks []checkResult `json:"checks"`
+}
+
+type checkResult struct {
+	Check   string `json:"check"`
+	Status  string `json:"status"`
+	Detail  string `json:"detail"`
+	Cause   string `json:"likely_cause"`
+	Setting string `json:"setting"`
+}
+
+const statusFail = "fail"
+
+// sentAssertion are the parts of a client assertion that a registration must match.
+type sentAssertion struct {
+	Algorithm string `json:"alg"`
+	KeyID     string `json:"kid"`
+	Audience  string `json:"aud"`
+	IssuedAt  int64  `json:"iat"`
+	Expires   int64  `json:"exp"`
+}
+
 // patient is what the doctor is shown: a set-up whose parts a test breaks.
 type patient struct {
 	as   *introspectiontest.Server

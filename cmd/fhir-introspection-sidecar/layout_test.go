@@ -20,12 +20,13 @@ const module = "github.com/fhir-introspection-sidecar/fhir-introspection-sidecar
 // the standard library. proxy can't know whether a cache is behind its
 // Introspector, and the leaves know nobody. A new package needs a line here.
 var arrows = map[string][]string{
-	"cmd/fhir-introspection-sidecar": {
+	"cmd/fhir-introspection-sidecar": {module + "/cmd/internal/app"},
+	"cmd/internal/app": {
 		module + "/introspection", module + "/cache", module + "/proxy", module + "/proxy/fastpath",
 		module + "/introspection/client", module + "/introspection/credential", module + "/introspection/discovery",
 		module + "/introspection/transport",
-		module + "/cmd/internal/config", module + "/cmd/internal/sink", module + "/cmd/internal/tracing",
-		module + "/cmd/internal/admin",
+		module + "/cmd/internal/admin", module + "/cmd/internal/config", module + "/cmd/internal/doctor",
+		module + "/cmd/internal/sink", module + "/cmd/internal/tracing",
 		"github.com/prometheus/client_golang/...", "golang.org/x/sync/errgroup",
 	},
 	"cmd/internal/admin": {
@@ -33,8 +34,13 @@ var arrows = map[string][]string{
 		"github.com/gorilla/mux", "github.com/prometheus/client_golang/...",
 	},
 	"cmd/internal/config": {
-		module + "/introspection", module + "/introspection/credential", module + "/introspection/transport",
+		module + "/introspection/credential", module + "/introspection/transport",
 		module + "/proxy", "github.com/kelseyhightower/envconfig",
+	},
+	"cmd/internal/doctor": {
+		module + "/cmd/internal/config", module + "/introspection", module + "/proxy",
+		module + "/introspection/client", module + "/introspection/credential", module + "/introspection/discovery",
+		module + "/introspection/transport",
 	},
 	"cmd/internal/sink": {"github.com/prometheus/client_golang/..."},
 	"cmd/internal/tracing": {

@@ -9,6 +9,14 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cmd/internal/app"
+)
+
+// Set by the linker.
+var (
+	version = "dev"
+	commit  = "unknown"
 )
 
 func main() {
@@ -18,7 +26,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	// A second signal ends the process at once.
 	context.AfterFunc(ctx, stop)
-	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	code := app.Program{Stdout: os.Stdout, Stderr: os.Stderr, Build: app.NewBuild(version, commit)}.Run(ctx, os.Args[1:])
 	stop()
 	os.Exit(code)
 }

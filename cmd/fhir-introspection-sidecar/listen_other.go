@@ -1,6 +1,0 @@
-//go:build !unix
-
-package main
-
-// descriptorLimit is no limit here.
-func descriptorLimit() int { return manyDescriptors }

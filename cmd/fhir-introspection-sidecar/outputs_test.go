@@ -1,0 +1,106 @@
+package main
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/go-jose/go-jose/v4"
+
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy"
+)
+
+// What the program gives to those who run it, as the tests read it.
+
+// root is the repository's, seen from this package.
+var root = filepath.Join("..", "..")
+
+// Exit codes.
+const (
+	exitOK      = 0
+	exitFailure = 1
+	exitConfig  = 2
+)
+
+const adminToken = "a-token-of-an-admin"
+
+func hexDigest(token string) string {
+	digest := sha256.Sum256([]byte(token))
+	return hex.EncodeToString(digest[:])
+}
+
+// auditLine is a record as it is written.
+type auditLine struct {
+	Log      string `json:"log"`
+	Sequence uint64 `json:"sequence"`
+	Host     string `json:"host"`
+	proxy.AuditRecord
+}
+
+// auditLines reads what was written: one JSON object a line.
+func auditLines(t *testing.T, text string) (lines []auditLine) {
+	t.Helper()
+	for raw := range strings.Lines(text) {
+		var line auditLine
+		decoder := json.NewDecoder(strings.NewReader(raw))
+		decoder.DisallowUnknownFields()
+		if err := decoder.Decode(&line); err != nil || !strings.HasSuffix(raw, "}\n") {
+			t.Fatalf("%v: %q", err, raw)
+		}
+		if line.Log != "audit" {
+			t.Errorf("log is %q", line.Log)
+		}
+		lines = append(lines, line)
+	}
+	return lines
+}
+
+// inSequence fails unless the lines are numbered 1, 2, 3 …
+func inSequence(t *testing.T, lines []auditLine, n int) {
+	t.Helper()
+	if len(lines) != n {
+		t.Errorf("%d records, want %d", len(lines), n)
+	}
+	for i, line := range lines {
+		if line.Sequence != uint64(i+1) {
+			t.Fatalf("record %d has number %d", i+1, line.Sequence)
+		}
+	}
+}
+
+func readFile(t *testing.T, path string) string {
+	t.Helper()
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(content)
+}
+
+// privateMember is one of RFC 7518 §6 that only the owner of a key may know.
+var privateMember = regexp.MustCompile(`"(d|p|q|dp|dq|qi|oth|k)"\s*:`)
+
+// publishedKeys reads a key set, checks that it is a public one, and returns
+// the key ids in their order.
+func publishedKeys(t *testing.T, raw string) (kids []string) {
+	t.Helper()
+	if member := privateMember.FindString(raw); member != "" {
+		t.Fatalf("published a private %s", member)
+	}
+	var set jose.JSONWebKeySet
+	if err := json.Unmarshal([]byte(raw), &set); err != nil {
+		t.Fatalf("%v: %s", err, raw)
+	}
+	for _, key := range set.Keys {
+		if !key.IsPublic() || !key.Valid() || key.Use != "sig" || key.Algorithm == "" {
+			t.Errorf("key %s", raw)
+		}
+		kids = append(kids, key.KeyID)
+	}
+	return kids
+}

@@ -1,0 +1,316 @@
+package app
+
+import (
+	"crypto/tls"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cache"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cmd/internal/admin"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cmd/internal/config"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cmd/internal/sink"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cmd/internal/tracing"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/client"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/credential"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/discovery"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/transport"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy"
+)
+
+// options are what build needs beside the settings.
+type options struct {
+	logger *slog.Logger
+	stdout io.Writer // for audit records
+	build  Build
+
+	// wrap, if there is one, gets between us and those that we ask, and nothing is
+	// traced: the calls of a check belong to no client's request.
+	wrap func(http.RoundTripper) http.RoundTripper
+}
+
+// build assembles the program. It reads files and opens no connection. When the
+// settings have faults it only looks for further ones.
+func build(s *config.Config, o options) (*sidecar, []config.Fault) {
+	sc := &sidecar{settings: s, logger: o.logger, build: o.build, registry: newRegistry(o.build)}
+	faults := append(slices.Clone(s.Faults), checkFiles(s)...)
+	faults = config.AddFaults(faults, sc.buildTLS())
+	faults = config.AddFaults(faults, sc.buildAdminToken())
+	faults = config.AddFaults(faults, sc.buildClients(o.wrap))
+	if len(faults) == 0 {
+		faults = config.AddFaults(faults, sc.buildDiscovery())
+	}
+	var err error
+	sc.credential, err = credential.New(sc.credentialConfig())
+	faults = config.AddFaults(faults, err)
+	if len(faults) == 0 {
+		faults = config.AddFaults(faults, sc.buildAudit(o.stdout))
+	}
+	if len(faults) == 0 {
+		if o.wrap == nil {
+			sc.tracing = tracing.New(o.build.Version, o.logger)
+		}
+		faults = config.AddFaults(faults, sc.buildPath())
+	}
+	if len(faults) > 0 {
+		return nil, faults
+	}
+	sc.registry.MustRegister(sc.readyGauge())
+	sc.warnOfTrust()
+	return sc, nil
+}
+
+// leastTrust is the length of the widest prefix that has a good use: fc00::/7, all
+// private IPv6.
+const leastTrust = 7
+
+// warnOfTrust tells of proxies that are much of the Internet. Only those that are
+// all of it are refused.
+func (sc *sidecar) warnOfTrust() {
+	if slices.ContainsFunc(sc.settings.TrustedPrefixes, func(p netip.Prefix) bool { return p.Bits() < leastTrust }) {
+		sc.logger.Warn("so many addresses are trusted proxies that anyone may forge X-Forwarded-For", "setting", "SIDECAR_TRUSTED_PROXIES")
+	}
+}
+
+// checkFiles reads the files that are set, so that one that can't be read is
+// told with its own variable.
+func checkFiles(s *config.Config) (faults []config.Fault) {
+	check := func(variable, path string) {
+		if path == "" {
+			return
+		}
+		if _, err := config.Watch(path)(true); err != nil {
+			faults = append(faults, config.Fault{Variable: variable, Text: err.Error()})
+		}
+	}
+	check("SIDECAR_BEARER_TOKEN_FILE", s.BearerTokenFile)
+	check("SIDECAR_CLIENT_SECRET_FILE", s.ClientSecretFile)
+	check("SIDECAR_CLIENT_KEY_FILE", s.ClientKeyFile)
+	check("SIDECAR_CA_FILE", s.CAFile)
+	check("SIDECAR_CLIENT_CERT_FILE", s.ClientCertFile)
+	check("SIDECAR_CLIENT_CERT_KEY_FILE", s.ClientCertKeyFile)
+	check("SIDECAR_TLS_CERT_FILE", s.TLSCertFile)
+	check("SIDECAR_TLS_KEY_FILE", s.TLSKeyFile)
+	check("SIDECAR_ADMIN_TOKEN_FILE", s.AdminTokenFile)
+	return faults
+}
+
+func (sc *sidecar) buildAdminToken() (err error) {
+	if sc.settings.AdminTokenFile == "" {
+		return nil
+	}
+	sc.adminToken, err = admin.NewToken(config.Watch(sc.settings.AdminTokenFile), sc.logger)
+	if err != nil {
+		return &transport.FieldError{Field: "AdminToken", Err: err}
+	}
+	return nil
+}
+
+func (sc *sidecar) buildTLS() error {
+	s := sc.settings
+	if s.TLSCertFile == "" || s.TLSKeyFile == "" {
+		return nil
+	}
+	pair := &certificate{certFile: config.Watch(s.TLSCertFile), keyFile: config.Watch(s.TLSKeyFile), logger: sc.logger}
+	if _, err := pair.get(nil); err != nil {
+		return &transport.FieldError{Field: "TLSCert", Err: err}
+	}
+	sc.tls = &tls.Config{MinVersion: tls.VersionTLS12, CipherSuites: cipherSuites, GetCertificate: pair.get}
+	return nil
+}
+
+// cipherSuites are for TLS 1.2: forward secrecy and AEAD only (RFC 9325 §4.2). Go
+// would also offer CBC, of which every implementation has leaked by its timing.
+var cipherSuites = []uint16{
+	tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+	tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+	tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+}
+
+// fhirDocumentTimeout is for the FHIR server's own documents: a CapabilityStatement
+// can take a server several seconds to make.
+const fhirDocumentTimeout = 10 * time.Second
+
+// buildClients makes the two kinds of client. The FHIR server gets neither our
+// client certificate nor the authorization server's trust.
+func (sc *sidecar) buildClients(wrap func(http.RoundTripper) http.RoundTripper) (err error) {
+	s := sc.settings
+	agent := "fhir-introspection-sidecar/" + sc.build.Version
+	sc.httpClient, err = transport.NewClient(transport.Config{
+		CA:            config.Watch(s.CAFile),
+		ClientCert:    config.Watch(s.ClientCertFile),
+		ClientCertKey: config.Watch(s.ClientCertKeyFile),
+		Timeout:       s.IntrospectionTimeout,
+		UserAgent:     agent,
+		Logger:        sc.logger,
+	})
+	if err != nil {
+		return err
+	}
+	sc.fhirClient, err = transport.NewClient(transport.Config{
+		Timeout: fhirDocumentTimeout, UserAgent: agent, Logger: sc.logger,
+	})
+	if err != nil || wrap == nil {
+		return err
+	}
+	sc.httpClient.Transport, sc.fhirClient.Transport = wrap(sc.httpClient.Transport), wrap(sc.fhirClient.Transport)
+	return nil
+}
+
+// buildDiscovery prepares to look for the endpoints that are not set.
+func (sc *sidecar) buildDiscovery() (err error) {
+	s := sc.settings
+	if !s.Discovers() {
+		return nil
+	}
+	cfg := discovery.Config{
+		FHIRClient: sc.fhirClient, Issuer: s.IssuerURL, IssuerClient: sc.httpClient,
+		AllowedHosts: s.DiscoveryAllowedHosts, AllowInsecureHTTP: s.AllowInsecureHTTP,
+		Pinned: pinned(s), NeedsToken: s.NeedsTokenEndpoint(), NeedsJWKS: s.JWTPrecheck,
+		Logger: sc.logger, Registerer: sc.registry,
+	}
+	if s.AsksFHIRServer() {
+		cfg.FHIRBase = s.FHIRBase()
+	}
+	sc.discovery, err = discovery.New(cfg)
+	return err
+}
+
+func pinned(s *config.Config) discovery.Endpoints {
+	return discovery.Endpoints{Introspection: s.IntrospectionEndpoint, Token: s.TokenEndpoint}
+}
+
+// endpoints are those that are known now.
+func (sc *sidecar) endpoints() discovery.Endpoints {
+	if sc.discovery != nil {
+		return sc.discovery.Endpoints()
+	}
+	return pinned(sc.settings)
+}
+
+func (sc *sidecar) credentialConfig() credential.Config {
+	s := sc.settings
+	return credential.Config{
+		Auth:          credential.Auth(s.IntrospectionAuth),
+		BearerToken:   config.Watch(s.BearerTokenFile),
+		TokenEndpoint: func() string { return sc.endpoints().Token },
+		ClientID:      s.ClientID,
+		ClientSecret:  config.Watch(s.ClientSecretFile),
+		ClientKey:     config.Watch(s.ClientKeyFile),
+		KeyID:         s.ClientKeyID,
+		Algorithm:     s.ClientAssertionAlg,
+		Audience:      s.ClientAssertionAudience,
+		Issuer:        s.IssuerURL,
+		Scope:         s.TokenScope,
+		HTTPClient:    sc.httpClient,
+		Logger:        sc.logger,
+		Registerer:    sc.registry,
+	}
+}
+
+func (sc *sidecar) buildAudit(stdout io.Writer) (err error) {
+	if sc.settings.AuditLog == "off" {
+		return nil
+	}
+	sc.audit, err = sink.NewAuditLog(sc.settings.AuditLog, stdout, sc.logger, sc.registry)
+	if err != nil {
+		return &transport.FieldError{Field: "AuditLog", Err: err}
+	}
+	return nil
+}
+
+// claims are kept of every answer: what headers, audit records, purging and
+// scopes in the patient context need.
+func (sc *sidecar) claims() introspection.ClaimSet {
+	var claims []introspection.Claim
+	for _, header := range sc.settings.ContextHeaders {
+		claims = append(claims, header.Claim)
+	}
+	if sc.audit != nil {
+		claims = append(claims, introspection.Patient, introspection.User)
+	}
+	if sc.settings.AdminTokenFile != "" || sc.settings.EnforcesScopes() {
+		claims = append(claims, introspection.Patient)
+	}
+	return introspection.NewClaimSet(claims...)
+}
+
+// buildPath wires the way of a request: proxy, cache, client.
+func (sc *sidecar) buildPath() error {
+	if err := sc.buildClient(); err != nil {
+		return err
+	}
+	s := sc.settings
+	var err error
+	sc.cache, err = cache.New(cache.Config{
+		Source:    sc.client,
+		Authority: sc.client.Authority,
+		// The client waits for a place and then calls, each within its timeout.
+		Timeout:     2*s.IntrospectionTimeout + time.Second,
+		MaxEntries:  s.CacheMaxEntries,
+		MaxAge:      s.CacheMaxAge,
+		NoExpAge:    s.CacheNoExpAge,
+		InactiveAge: s.CacheInactiveAge,
+		Logger:      sc.logger,
+		Registerer:  sc.registry,
+	})
+	if err != nil {
+		return err
+	}
+	cfg := proxy.Config{
+		Upstream:              s.Upstream,
+		UpstreamHeaderTimeout: s.UpstreamHeaderTimeout,
+		Introspector:          sc.cache,
+		TokenRef:              sc.cache.TokenRef,
+		Policy: proxy.Policy{
+			Audiences: s.RequiredAudiences, Issuers: s.RequiredIssuers, Scopes: s.RequiredScopes,
+			TokenTypes: s.RequiredTokenTypes, ClockSkew: s.ClockSkew,
+			Interactions: s.EnforcesScopes(),
+		},
+		MaxTokenBytes:      s.MaxTokenBytes,
+		PublicPaths:        s.PublicPaths,
+		Headers:            s.ContextHeaders,
+		HeaderPrefix:       s.HeaderPrefix,
+		StripAuthorization: s.UpstreamAuthorization == "strip",
+		TrustedProxies:     s.TrustedPrefixes,
+		Logger:             sc.logger,
+		Registerer:         sc.registry,
+		Tracer:             sc.tracing.Tracer(),
+	}
+	if sc.audit != nil {
+		cfg.Audit = func(record proxy.AuditRecord) { sc.audit.Add(record) }
+	}
+	sc.proxy, err = proxy.New(cfg)
+	return err
+}
+
+// buildClient makes what asks the introspection endpoint.
+func (sc *sidecar) buildClient() (err error) {
+	s := sc.settings
+	cfg := client.Config{
+		Endpoint:      func() string { return sc.endpoints().Introspection },
+		Credential:    sc.credential,
+		HTTPClient:    sc.httpClient,
+		Timeout:       s.IntrospectionTimeout,
+		MaxConcurrent: s.MaxIntrospections,
+		Claims:        sc.claims(),
+		Logger:        sc.logger,
+		Registerer:    sc.registry,
+		Tracer:        sc.tracing.Tracer(),
+	}
+	if s.JWTPrecheck {
+		cfg.Precheck, err = client.NewPrecheck(client.PrecheckConfig{
+			Issuer: s.IssuerURL, JWKS: func() string { return sc.endpoints().JWKS },
+			HTTPClient: sc.httpClient, ClockSkew: s.ClockSkew,
+		})
+		if err != nil {
+			return err
+		}
+	}
+	sc.client, err = client.New(cfg)
+	return err
+}

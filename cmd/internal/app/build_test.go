@@ -1,0 +1,236 @@
+package app
+
+import (
+	"bytes"
+	"io"
+	"log/slog"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cmd/internal/config"
+)
+
+// TestBuildFaults: what is wrong inside files is told along with everything
+// else, once, and with the variable that the operator has to look at.
+func TestBuildFaults(t *testing.T) {
+	const canary = "zx81canary"
+	dir := t.TempDir()
+	path := func(name string) string { return filepath.Join(dir, name) }
+	cert, key := newPair(t, "one.test")
+	_, otherKey := newPair(t, "two.test")
+	for name, content := range map[string]string{
+		"token": canary, "secret": canary + "\n", "blank": canary + " " + canary, "empty": "\n", "garbage": canary,
+		"cert": cert, "key": key, "otherkey": otherKey,
+	} {
+		put(t, path(name), content, time.Hour)
+	}
+	const (
+		unreadable = ": file can't be read: no such file or directory"
+		mismatch   = ": certificate and key can't be read, or don't belong together"
+	)
+	grant := func(pairs ...string) []string {
+		return append(grantWith("SIDECAR_CLIENT_SECRET_FILE", path("secret")), pairs...)
+	}
+	for _, tt := range []struct {
+		name  string
+		pairs []string
+		want  []string
+	}{
+		{"nothing", nil, nil},
+		{"grant", grant(), nil},
+		{"TLS", []string{"SIDECAR_TLS_CERT_FILE", path("cert"), "SIDECAR_TLS_KEY_FILE", path("key")}, nil},
+		{"mTLS", []string{"SIDECAR_CLIENT_CERT_FILE", path("cert"), "SIDECAR_CLIENT_CERT_KEY_FILE", path("key"), "SIDECAR_CA_FILE", path("cert")}, nil},
+		{"no token file", []string{"SIDECAR_BEARER_TOKEN_FILE", path(canary)}, []string{"SIDECAR_BEARER_TOKEN_FILE" + unreadable}},
+		{"empty token", []string{"SIDECAR_BEARER_TOKEN_FILE", path("empty")}, []string{"SIDECAR_BEARER_TOKEN_FILE: is empty"}},
+		{
+			"token with a blank",
+			[]string{"SIDECAR_BEARER_TOKEN_FILE", path("blank")},
+			[]string{"SIDECAR_BEARER_TOKEN_FILE: holds a space, a line break, a control or a non-ASCII character"},
+		},
+		{
+			"only the TLS key is missing",
+			[]string{"SIDECAR_TLS_CERT_FILE", path("cert"), "SIDECAR_TLS_KEY_FILE", path(canary)},
+			[]string{"SIDECAR_TLS_KEY_FILE" + unreadable},
+		},
+		{
+			"both TLS files are missing",
+			[]string{"SIDECAR_TLS_CERT_FILE", path(canary), "SIDECAR_TLS_KEY_FILE", path(canary)},
+			[]string{"SIDECAR_TLS_CERT_FILE" + unreadable, "SIDECAR_TLS_KEY_FILE" + unreadable},
+		},
+		{
+			"another TLS key",
+			[]string{"SIDECAR_TLS_CERT_FILE", path("cert"), "SIDECAR_TLS_KEY_FILE", path("otherkey")},
+			[]string{"SIDECAR_TLS_CERT_FILE" + mismatch},
+		},
+		{
+			"only the client key is missing",
+			[]string{"SIDECAR_CLIENT_CERT_FILE", path("cert"), "SIDECAR_CLIENT_CERT_KEY_FILE", path(canary)},
+			[]string{"SIDECAR_CLIENT_CERT_KEY_FILE" + unreadable},
+		},
+		{
+			"another client key",
+			[]string{"SIDECAR_CLIENT_CERT_FILE", path("cert"), "SIDECAR_CLIENT_CERT_KEY_FILE", path("otherkey")},
+			[]string{"SIDECAR_CLIENT_CERT_FILE" + mismatch},
+		},
+		{"half a client pair", []string{"SIDECAR_CLIENT_CERT_KEY_FILE", path("key")}, []string{"SIDECAR_CLIENT_CERT_FILE: is required with SIDECAR_CLIENT_CERT_KEY_FILE"}},
+		{
+			"bad CA, with a grant that would use it",
+			grant("SIDECAR_CA_FILE", path("garbage")),
+			[]string{"SIDECAR_CA_FILE: doesn't hold PEM certificates only"},
+		},
+		{
+			"bad timeout, with a grant that would use it",
+			grant("SIDECAR_INTROSPECTION_TIMEOUT", "0"),
+			[]string{"SIDECAR_INTROSPECTION_TIMEOUT: must be from 1ms to 24h0m0s"},
+		},
+		{"grant without secret and key", grantWith(), []string{"SIDECAR_CLIENT_KEY_FILE: or SIDECAR_CLIENT_SECRET_FILE is required to get a bearer token"}},
+		{
+			"introspection's audience in the grant",
+			append(grantWith("SIDECAR_CLIENT_KEY_FILE", path("key")), "SIDECAR_CLIENT_ASSERTION_AUDIENCE", "introspection"),
+			[]string{"SIDECAR_CLIENT_ASSERTION_AUDIENCE: introspection is not where the grant's assertion goes"},
+		},
+		{
+			"no issuer for the audience",
+			append(grantWith("SIDECAR_CLIENT_KEY_FILE", path("key")), "SIDECAR_CLIENT_ASSERTION_AUDIENCE", "issuer"),
+			[]string{"SIDECAR_ISSUER_URL: is required with SIDECAR_CLIENT_ASSERTION_AUDIENCE=issuer"},
+		},
+		{
+			"key and algorithm",
+			[]string{
+				"SIDECAR_INTROSPECTION_AUTH", "client_assertion", "SIDECAR_CLIENT_ID", "a",
+				"SIDECAR_CLIENT_KEY_FILE", path("key"), "SIDECAR_CLIENT_ASSERTION_ALG", "RS256",
+			},
+			[]string{"SIDECAR_CLIENT_KEY_FILE: doesn't fit the algorithm"},
+		},
+		{
+			"unknown algorithm",
+			[]string{
+				"SIDECAR_INTROSPECTION_AUTH", "client_assertion", "SIDECAR_CLIENT_ID", "a",
+				"SIDECAR_CLIENT_KEY_FILE", path("garbage"), "SIDECAR_CLIENT_ASSERTION_ALG", "HS256",
+			},
+			[]string{"SIDECAR_CLIENT_ASSERTION_ALG: must be one of RS256 RS384 RS512 PS256 PS384 ES256 ES384 EdDSA"},
+		},
+		{
+			"client id",
+			[]string{"SIDECAR_INTROSPECTION_AUTH", "client_secret_post", "SIDECAR_CLIENT_ID", canary + "é", "SIDECAR_CLIENT_SECRET_FILE", path("secret")},
+			[]string{"SIDECAR_CLIENT_ID: holds a line break, a control or a non-ASCII character, or a space at an end"},
+		},
+		{
+			"a setting, a missing file and the inside of three",
+			[]string{
+				"SIDECAR_LOG_LEVEL", canary, "SIDECAR_INTROSPECTION_AUTH", "client_assertion",
+				"SIDECAR_CLIENT_KEY_FILE", path("garbage"), "SIDECAR_CA_FILE", path("garbage"), "SIDECAR_BEARER_TOKEN_FILE", path(canary),
+				"SIDECAR_TLS_CERT_FILE", path("garbage"), "SIDECAR_TLS_KEY_FILE", path("key"),
+			},
+			[]string{
+				"SIDECAR_CLIENT_ID: is required with SIDECAR_INTROSPECTION_AUTH=client_assertion",
+				"SIDECAR_LOG_LEVEL: must be debug, info, warn or error",
+				"SIDECAR_BEARER_TOKEN_FILE" + unreadable,
+				"SIDECAR_TLS_CERT_FILE" + mismatch,
+				"SIDECAR_CA_FILE: doesn't hold PEM certificates only",
+				"SIDECAR_CLIENT_KEY_FILE: is neither a PEM nor a JWK private key",
+			},
+		},
+		{"unknown auth", []string{"SIDECAR_INTROSPECTION_AUTH", canary}, []string{"SIDECAR_INTROSPECTION_AUTH: must be bearer, client_assertion, client_secret_basic, client_secret_post or none"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			environ := with(with(leastSettings(), "SIDECAR_BEARER_TOKEN_FILE", path("token")), tt.pairs...)
+			sc, faults := build(configure(t, environ), options{logger: discard, stdout: io.Discard})
+			if got := texts(faults); !slices.Equal(got, tt.want) {
+				t.Errorf("faults:\n%s\nwant:\n%s", strings.Join(got, "\n"), strings.Join(tt.want, "\n"))
+			}
+			if strings.Contains(strings.Join(texts(faults), "\n"), canary) {
+				t.Errorf("a fault tells what was in a setting or a file: %q", texts(faults))
+			}
+			if (sc == nil) != (len(faults) > 0) {
+				t.Errorf("sidecar %v beside %d faults", sc, len(faults))
+			}
+			if sc != nil {
+				sc.cache.Close()
+			}
+		})
+	}
+}
+
+// TestEveryFaultAtOnce: an operator mends everything in one go, in an order that
+// stays the same from one attempt to the next.
+func TestEveryFaultAtOnce(t *testing.T) {
+	const canary = "zx81canary"
+	environ := map[string]string{"SIDECAR_UNHEARD_OF": canary, "SIDECAR_ADMIN_PORT": canary}
+	want := []string{"SIDECAR_ADMIN_PORT", "SIDECAR_UNHEARD_OF"}
+	for _, name := range config.Variables() {
+		switch name {
+		case "SIDECAR_CLIENT_ID", "SIDECAR_CLIENT_KEY_ID", "SIDECAR_TOKEN_SCOPE",
+			"SIDECAR_REQUIRED_AUDIENCES", "SIDECAR_REQUIRED_ISSUERS", "SIDECAR_REQUIRED_TOKEN_TYPES",
+			"SIDECAR_AUDIT_LOG": // opened once all else is right
+			continue // any text will do for these
+		case "SIDECAR_REQUIRED_SCOPES":
+			environ[name] = canary + ` "a b"`
+		case "SIDECAR_PUBLIC_PATHS":
+			environ[name] = "/" + canary
+		case "SIDECAR_DISCOVERY_ALLOWED_HOSTS":
+			environ[name] = "https://" + canary
+		case "SIDECAR_UPSTREAM_URL":
+			environ[name] = "http://user:" + canary + "@127.0.0.1/fhir"
+		case "SIDECAR_INTROSPECTION_ENDPOINT":
+			environ[name] = "https://" + canary + ".example/introspect#" + canary
+		default:
+			environ[name] = canary
+		}
+		want = append(want, name)
+	}
+	environ["SIDECAR_TLS_CERT_FILE"], environ["SIDECAR_CLIENT_CERT_FILE"] = "", ""
+	for range 3 {
+		s := configure(t, environ)
+		_, faults := build(s, options{logger: discard, stdout: io.Discard})
+		got := map[string]bool{}
+		for _, f := range faults {
+			got[f.Variable] = true
+			if strings.Contains(f.String(), canary) {
+				t.Errorf("%q has the value that was set", f)
+			}
+			if strings.ContainsAny(f.String(), "\r\n") {
+				t.Errorf("%q is more than one line", f)
+			}
+		}
+		for _, name := range want {
+			if !got[name] {
+				t.Errorf("nothing is said about %s", name)
+			}
+		}
+		_, again := build(configure(t, environ), options{logger: discard, stdout: io.Discard})
+		if !slices.Equal(faults, again) {
+			t.Errorf("another order:\n%v\n%v", faults, again)
+		}
+	}
+}
+
+// TestWarnings: what may be meant, but seldom is, starts with a warning that names
+// the setting.
+func TestWarnings(t *testing.T) {
+	for _, tt := range []struct {
+		variable, value string
+		warns           bool
+	}{
+		{"SIDECAR_TRUSTED_PROXIES", "10.0.0.0/8,fc00::/7,fe80::/10,100.64.0.0/10", false},
+		{"SIDECAR_TRUSTED_PROXIES", "10.0.0.0/8,0.0.0.0/1,128.0.0.0/1", true},
+		{"SIDECAR_TRUSTED_PROXIES", "192.0.0.0/6", true},
+		{"SIDECAR_TRUSTED_PROXIES", "2000::/3", true},
+		{"SIDECAR_ADMIN_TOKEN_FILE", writeFile(t, "admin", "sixteen-and-more\n"), false},
+		{"SIDECAR_ADMIN_TOKEN_FILE", writeFile(t, "short", "fifteen-or-less\n"), true},
+	} {
+		var log bytes.Buffer
+		environ := with(leastSettings(), "SIDECAR_BEARER_TOKEN_FILE", writeFile(t, "token", "token"), tt.variable, tt.value)
+		sc, faults := build(configure(t, environ), options{logger: slog.New(slog.NewJSONHandler(&log, nil)), stdout: io.Discard})
+		if len(faults) > 0 {
+			t.Fatal(faults)
+		}
+		sc.cache.Close()
+		if warned := strings.Count(log.String(), `"level":"WARN"`) == 1 && strings.Contains(log.String(), `"setting":"`+tt.variable+`"`); warned != tt.warns || !tt.warns && log.Len() > 0 {
+			t.Errorf("%s=%s: log %s", tt.variable, tt.value, &log)
+		}
+	}
+}

@@ -1,0 +1,83 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+)
+
+// Kubernetes ends a native sidecar only after the main container has ended. A
+// client that keeps its connection would then find a FHIR server that is gone.
+// The drain command, run as the sidecar's preStop hook, makes clients leave their
+// connections while the FHIR server still answers.
+
+// drainCommand asks the sidecars that run from the same file to drain: in a
+// container there is one.
+func drainCommand() error {
+	if drainSignal == nil {
+		return errors.New("drain is not available on this system")
+	}
+	self, err := os.Readlink("/proc/self/exe")
+	if err != nil {
+		return fmt.Errorf("drain needs /proc: %w", err)
+	}
+	links, err := filepath.Glob("/proc/[0-9]*/exe")
+	if err != nil {
+		return err
+	}
+	found := false
+	for _, link := range links {
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(link)))
+		// Other users' processes can't be read, and ones that just ended neither.
+		if exe, linkErr := os.Readlink(link); err != nil || linkErr != nil || exe != self || pid == os.Getpid() {
+			continue
+		}
+		process, err := os.FindProcess(pid)
+		if err != nil {
+			continue
+		}
+		if err := process.Signal(drainSignal); err != nil {
+			return fmt.Errorf("asking process %d to drain: %w", pid, err)
+		}
+		found = true
+	}
+	if !found {
+		return errors.New("no other process of this program is running")
+	}
+	return nil
+}
+
+// drainRequests returns where requests to drain arrive. Until it is called, the
+// signal would end the process.
+func drainRequests() (requests chan os.Signal) {
+	requests = make(chan os.Signal, 1)
+	if drainSignal != nil {
+		signal.Notify(requests, drainSignal)
+	}
+	return requests
+}
+
+// awaitDrainRequest turns readiness red and asks clients to leave when it is told
+// to. The process goes on serving until SIGTERM.
+func (sc *sidecar) awaitDrainRequest(ctx context.Context, requests chan os.Signal) error {
+	defer signal.Stop(requests)
+	select {
+	case <-ctx.Done():
+	case <-requests:
+		sc.logger.Info("draining", "until", "SIGTERM")
+		sc.leave()
+	}
+	return nil
+}
+
+// leave makes readiness red and every further answer ask its client to leave the
+// connection. It reports whether that was so already.
+func (sc *sidecar) leave() (already bool) {
+	already = sc.draining.Swap(true)
+	sc.proxy.Drain()
+	return already
+}

@@ -1,0 +1,6 @@
+//go:build !unix
+
+package app
+
+// descriptorLimit is no limit here.
+func descriptorLimit() int { return manyDescriptors }

@@ -1,0 +1,124 @@
+package app
+
+import (
+	"errors"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+func TestClientPlaces(t *testing.T) {
+	for descriptors, want := range map[int]int{0: 1, 34: 1, 36: 2, 64: 16, 1024: 496, manyDescriptors: 1<<20 - 16} {
+		if got := clientPlaces(descriptors); got != want {
+			t.Errorf("%d descriptors: %d places, want %d", descriptors, got, want)
+		}
+	}
+}
+
+// TestDataListener: the http.Server sees no connection as long as requests on it are
+// plain, unless it speaks TLS.
+func TestDataListener(t *testing.T) {
+	for _, tls := range []bool{false, true} {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var seen atomic.Int32
+		server := &http.Server{
+			Handler:           http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }),
+			ReadHeaderTimeout: patience, IdleTimeout: patience, ErrorLog: log.New(io.Discard, "", 0),
+			ConnState: func(_ net.Conn, state http.ConnState) {
+				if state == http.StateNew {
+					seen.Add(1)
+				}
+			},
+		}
+		data, plain := dataListener(ln, server, tls)
+		if tls != (plain == nil) {
+			t.Errorf("TLS %t, fast path %v", tls, plain)
+		}
+		ended := make(chan error)
+		go func() { ended <- server.Serve(data) }()
+		transport := &http.Transport{MaxConnsPerHost: 1}
+		client := &http.Client{Transport: transport}
+		for _, c := range []struct {
+			line string
+			seen bool
+		}{{"GET /", tls}, {"HEAD /", tls}, {"POST /", true}, {"GET /", true}} {
+			method, target, _ := strings.Cut(c.line, " ")
+			r, err := http.NewRequestWithContext(t.Context(), method, "http://"+ln.Addr().String()+target, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			res, err := client.Do(r)
+			if err != nil || res.StatusCode != http.StatusNoContent {
+				t.Fatalf("%s: got %v %v, want status 204", c.line, res, err)
+			}
+			_ = res.Body.Close()
+			if got := seen.Load() > 0; got != c.seen {
+				t.Errorf("TLS %t, after %s: the server has seen the connection: %t", tls, c.line, got)
+			}
+		}
+		transport.CloseIdleConnections()
+		_ = server.Close()
+		<-ended
+	}
+}
+
+// TestLimitedListener: a place that is given back twice is one place, and whoever
+// waits for one learns that the listener is closed.
+func TestLimitedListener(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := limit(ln, 1)
+	for range 2 {
+		for range 2 {
+			c, err := net.Dial("tcp", ln.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+		}
+		c, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(l.places) != 1 {
+			t.Errorf("%d places taken", len(l.places))
+		}
+		if _, ok := c.(interface{ CloseWrite() error }); !ok {
+			t.Error("the connection can't be closed for writing")
+		}
+		_ = c.Close()
+		if err := c.Close(); !errors.Is(err, net.ErrClosed) || len(l.places) != 0 {
+			t.Errorf("closed twice: %v, %d places taken", err, len(l.places))
+		}
+	}
+	if _, err := l.Accept(); err != nil {
+		t.Fatal(err)
+	}
+	failed := make(chan error)
+	go func() {
+		_, err := l.Accept()
+		failed <- err
+	}()
+	_ = l.Close()
+	select {
+	case err := <-failed:
+		if !errors.Is(err, net.ErrClosed) {
+			t.Errorf("%v", err)
+		}
+	case <-time.After(patience):
+		t.Error("waits for a place at a closed listener")
+	}
+	if err := l.Close(); err != nil {
+		t.Errorf("closed twice: %v", err)
+	}
+}

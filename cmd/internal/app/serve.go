@@ -1,0 +1,226 @@
+package app
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"runtime"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cache"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cmd/internal/admin"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cmd/internal/config"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cmd/internal/sink"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cmd/internal/tracing"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/client"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/credential"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/discovery"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/fastpath"
+)
+
+const (
+	// readHeaderTimeout cuts connections that trickle a header.
+	readHeaderTimeout = 10 * time.Second
+
+	// idleTimeout is above that of common load balancers (60 s), so that it is
+	// they who close a connection and know about it.
+	idleTimeout = 120 * time.Second
+
+	// headerRoom is what a request's header may take beside its token.
+	headerRoom = 32 << 10
+
+	// adminTimeout bounds everything on the admin listener.
+	adminTimeout = 30 * time.Second
+
+	// gcBallast spares about a tenth of the CPU per request (docs/performance.md).
+	gcBallast = 16 << 20
+
+	// handlerEnd is how long a handler gets to notice that its connection was closed.
+	handlerEnd = time.Second
+
+	// maxStreams is the number of concurrent HTTP/2 streams of a client.
+	maxStreams = 250
+)
+
+// sidecar is the assembled program.
+type sidecar struct {
+	build      Build
+	settings   *config.Config
+	logger     *slog.Logger
+	httpClient *http.Client         // to the authorization server
+	fhirClient *http.Client         // to the FHIR server, for its own documents
+	discovery  *discovery.Discovery // nil: every endpoint is configured
+	credential *credential.Credential
+	client     *client.Client
+	cache      *cache.Cache
+	proxy      *proxy.Proxy
+	audit      *sink.AuditLog    // nil: off
+	tracing    *tracing.Provider // nil: off
+	adminToken *admin.Token      // nil: nothing can be changed by admin calls
+	tls        *tls.Config       // nil: plain HTTP
+	registry   *prometheus.Registry
+	draining   atomic.Bool
+	inFlight   atomic.Int64 // handlers that run
+}
+
+// serve listens, runs until ctx ends, drains and ends. It returns an error when
+// something failed, or when requests had to be cut off.
+func (sc *sidecar) serve(ctx context.Context) error {
+	data, err := net.Listen("tcp", sc.settings.ListenAddress)
+	if err != nil {
+		return fmt.Errorf("SIDECAR_LISTEN_ADDRESS: %w", err)
+	}
+	adminListener, err := net.Listen("tcp", sc.settings.AdminAddress)
+	if err != nil {
+		return errors.Join(fmt.Errorf("SIDECAR_ADMIN_ADDRESS: %w", err), data.Close())
+	}
+	// The heap of a proxy is so small that it would be collected every few hundred
+	// requests. The ballast is never touched: it takes address space, no memory.
+	ballast := make([]byte, gcBallast)
+	defer runtime.KeepAlive(ballast)
+	dataServer, adminServer := sc.dataServer(), sc.adminServer()
+	data, plain := dataListener(data, dataServer, sc.tls != nil)
+	// The loops outlive the signal: requests in flight still need a credential.
+	loops, stopLoops := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopLoops()
+	group, failed := errgroup.WithContext(ctx)
+	requests := drainRequests()
+	group.Go(func() error { return sc.awaitDrainRequest(loops, requests) })
+	for _, loop := range sc.loops() {
+		group.Go(func() error { return loop(loops) })
+	}
+	group.Go(func() error { return ended(adminServer.Serve(adminListener)) })
+	group.Go(func() error {
+		if sc.tls != nil {
+			return ended(dataServer.ServeTLS(data, "", ""))
+		}
+		return ended(dataServer.Serve(data))
+	})
+	group.Go(func() error {
+		<-failed.Done() // by the signal or by a server
+		err := errors.Join(sc.drain(ctx, dataServer, plain), adminServer.Close())
+		sc.awaitHandlers()
+		stopLoops()
+		return err
+	})
+	sc.logger.Info("serving", "version", sc.build.Version, "commit", sc.build.Commit,
+		"listen_address", data.Addr().String(), "admin_address", adminListener.Addr().String(), "tls", sc.tls != nil)
+	err = group.Wait()
+	sc.cache.Close()
+	sc.proxy.CloseIdleConnections()
+	sc.tracing.Close()
+	if err == nil {
+		sc.logger.Info("drained")
+	}
+	return err
+}
+
+// loops are what runs beside the servers and ends after them.
+func (sc *sidecar) loops() []func(context.Context) error {
+	loops := []func(context.Context) error{sc.credential.Run, sc.client.Run}
+	if sc.discovery != nil {
+		loops = append(loops, sc.discovery.Run)
+	}
+	if sc.audit != nil {
+		loops = append(loops, sc.audit.Run)
+	}
+	return loops
+}
+
+// ended hides the error that says a server was told to stop.
+func ended(err error) error {
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return err
+}
+
+// drain lets requests finish: first readiness goes red and clients are asked to
+// leave their connections, while the delay gives load balancers time to see it;
+// then the listener closes and what is in flight gets the timeout.
+func (sc *sidecar) drain(ctx context.Context, server *http.Server, plain *fastpath.Listener) error {
+	told := sc.leave()
+	sc.logger.Info("draining", "delay", sc.settings.ShutdownDelay.String(), "timeout", sc.settings.ShutdownTimeout.String())
+	// Asked to end, not failed; and nobody waits twice.
+	if ctx.Err() != nil && !told {
+		time.Sleep(sc.settings.ShutdownDelay)
+	}
+	timeout, cancel := context.WithTimeout(context.WithoutCancel(ctx), sc.settings.ShutdownTimeout)
+	defer cancel()
+	err := server.Shutdown(timeout)
+	if plain != nil {
+		err = errors.Join(err, plain.Wait(timeout))
+	}
+	if err != nil {
+		_ = server.Close()
+		return fmt.Errorf("requests were cut off after SIDECAR_SHUTDOWN_TIMEOUT: %w", err)
+	}
+	return nil
+}
+
+// counted counts the handlers that run.
+func (sc *sidecar) counted(handler http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		sc.inFlight.Add(1)
+		defer sc.inFlight.Add(-1)
+		handler.ServeHTTP(w, r)
+	})
+}
+
+// awaitHandlers waits a moment for handlers whose connection was closed under
+// them, because http.Server.Close doesn't: what they did, or tried to do, must
+// get into the audit log before that ends.
+func (sc *sidecar) awaitHandlers() {
+	for end := time.Now().Add(handlerEnd); sc.inFlight.Load() > 0 && time.Now().Before(end); {
+		time.Sleep(time.Millisecond)
+	}
+}
+
+func (sc *sidecar) dataServer() *http.Server {
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetHTTP2(sc.tls != nil)
+	return &http.Server{
+		Handler:           sc.counted(sc.proxy),
+		TLSConfig:         sc.tls,
+		Protocols:         protocols,
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
+		ReadHeaderTimeout: readHeaderTimeout,
+		// No ReadTimeout and no WriteTimeout: uploads and event streams may take
+		// as long as they move.
+		IdleTimeout:    idleTimeout,
+		MaxHeaderBytes: headerRoom + sc.settings.MaxTokenBytes,
+		ErrorLog:       slog.NewLogLogger(sc.logger.Handler(), slog.LevelDebug),
+		// OPTIONS * is ours to refuse and to count.
+		DisableGeneralOptionsHandler: true,
+	}
+}
+
+// adminServer serves what operators and the kubelet ask.
+func (sc *sidecar) adminServer() *http.Server {
+	cfg := admin.Config{
+		Token: sc.adminToken, Cache: sc.cache, JWKS: sc.credential.JWKS,
+		Unready: sc.unready, Gatherer: sc.registry, Logger: sc.logger,
+	}
+	if sc.audit != nil {
+		cfg.Audit = func(record proxy.AuditRecord) { sc.audit.Add(record) }
+	}
+	return &http.Server{
+		Handler:           sc.counted(admin.New(cfg)),
+		ReadHeaderTimeout: readHeaderTimeout,
+		ReadTimeout:       adminTimeout,
+		WriteTimeout:      adminTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    headerRoom,
+		ErrorLog:          slog.NewLogLogger(sc.logger.Handler(), slog.LevelDebug),
+	}
+}

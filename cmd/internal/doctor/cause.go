@@ -1,0 +1,192 @@
+package doctor
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"syscall"
+
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/credential"
+)
+
+// endpointSetting is where the introspection endpoint's URL is set.
+const endpointSetting = "SIDECAR_INTROSPECTION_ENDPOINT"
+
+// serverFails is the likely cause of a 5xx. What is wrong stands in that server's
+// log, unless the URL leads to a gateway that has no such server behind it.
+const serverFails = "the authorization server itself fails, or a gateway doesn't reach it: see its log, and whether the URL is its own"
+
+// networkCause names the likely cause of an exchange without an answer. setting
+// is where the URL comes from.
+func networkCause(ex wireExchange, setting string) diagnosis {
+	var (
+		dns     *net.DNSError
+		timeout net.Error
+	)
+	if why, ok := tlsCause(ex, setting); ok {
+		return why
+	}
+	host := "there"
+	if u, err := url.Parse(ex.url); err == nil && u.Host != "" {
+		host = "at " + u.Host
+	}
+	switch err := ex.err; {
+	case errors.As(err, &dns) && dns.IsNotFound:
+		return diagnosis{"the host name is not known here", setting}
+	case errors.As(err, &dns):
+		return diagnosis{"the host name can't be resolved: DNS doesn't work here", setting}
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return diagnosis{"nothing listens " + host, setting}
+	case ex.late, errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
+		if !ex.connected {
+			return diagnosis{"no connection in time: a firewall, a NetworkPolicy, or a wrong address", setting}
+		}
+		if setting == upstreamSetting {
+			return diagnosis{"it takes the connection and doesn't answer in time", setting}
+		}
+		return diagnosis{"it takes the connection and doesn't answer in time: overloaded, or slower than is allowed", "SIDECAR_INTROSPECTION_TIMEOUT"}
+	case errors.Is(err, context.Canceled):
+		return diagnosis{"interrupted", ""}
+	}
+	return diagnosis{"what listens " + host + " closes the connection without an answer", setting}
+}
+
+const upstreamSetting = "SIDECAR_UPSTREAM_URL"
+
+// upstreamCause is networkCause for the FHIR server, whose certificate is
+// checked against the system's roots.
+func upstreamCause(ex wireExchange) diagnosis {
+	why := networkCause(ex, upstreamSetting)
+	if why.setting == "SIDECAR_CA_FILE" {
+		return diagnosis{why.cause + "; SIDECAR_CA_FILE is for the authorization server, the FHIR server's authority must be among the system's", upstreamSetting}
+	}
+	return why
+}
+
+// tlsCause explains a handshake that failed.
+func tlsCause(ex wireExchange, setting string) (diagnosis, bool) {
+	var (
+		authority x509.UnknownAuthorityError
+		host      x509.HostnameError
+		invalid   x509.CertificateInvalidError
+		record    tls.RecordHeaderError
+		op        *net.OpError
+	)
+	switch err := ex.err; {
+	case err == nil:
+		return diagnosis{}, false
+	case errors.As(err, &authority):
+		by := ""
+		if authority.Cert != nil && authority.Cert.Issuer.CommonName != "" {
+			by = fmt.Sprintf(" (%s)", shown(authority.Cert.Issuer.CommonName))
+		}
+		return diagnosis{"the server's certificate is signed by an authority" + by + " that is not trusted here", "SIDECAR_CA_FILE"}, true
+	case errors.As(err, &host):
+		return diagnosis{fmt.Sprintf("the server's certificate is for %s, not for %s", certificateNames(host.Certificate), shown(host.Host)), setting}, true
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		return diagnosis{"the server's certificate has expired or is not valid yet, or this machine's clock is wrong", ""}, true
+	case errors.As(err, &invalid):
+		return diagnosis{"the server's certificate is not valid for a server", ""}, true
+	case errors.As(err, &op) && op.Op == "remote error":
+		return alertCause(strings.TrimPrefix(op.Err.Error(), "tls: ")), true
+	case errors.As(err, &record), strings.Contains(err.Error(), "server gave HTTP response to HTTPS client"):
+		return diagnosis{"it speaks plain HTTP, and the URL says https", setting}, true
+	}
+	return diagnosis{}, false
+}
+
+// alertCause explains why the server broke off a handshake.
+func alertCause(alert string) diagnosis {
+	switch {
+	case alert == "certificate required", strings.Contains(alert, "handshake failure"):
+		return diagnosis{"the server asks for a client certificate, mTLS (alert: " + alert + ")", "SIDECAR_CLIENT_CERT_FILE"}
+	case strings.Contains(alert, "protocol version"):
+		return diagnosis{"the server speaks no TLS from 1.2 on", ""}
+	case strings.Contains(alert, "certificate"):
+		return diagnosis{"the server refuses the client certificate, or asks for one (alert: " + alert + ")", "SIDECAR_CLIENT_CERT_FILE"}
+	}
+	return diagnosis{"the server breaks off the TLS handshake (alert: " + alert + ")", ""}
+}
+
+// certificateNames are those that a certificate is for.
+func certificateNames(cert *x509.Certificate) string {
+	if cert == nil {
+		return "another host"
+	}
+	names := append([]string{}, cert.DNSNames...)
+	for _, ip := range cert.IPAddresses {
+		names = append(names, ip.String())
+	}
+	if len(names) == 0 {
+		return "no host name"
+	}
+	return shown(strings.Join(names[:min(len(names), 3)], ", "))
+}
+
+// diagnose names the likely cause of a failed introspection and what to change.
+func (d *Doctor) diagnose(ctx context.Context, ex wireExchange, err error) diagnosis {
+	switch {
+	case ex.status == 0:
+		return networkCause(ex, endpointSetting)
+	case ex.status == http.StatusUnauthorized:
+		return d.diagnoseRefused(ctx, ex)
+	case ex.status >= 300 && ex.status < 400:
+		to := ""
+		if ex.location != "" {
+			to = " to " + ex.location
+		}
+		return diagnosis{"the URL redirects" + to + ", perhaps a login page; redirects are never followed", endpointSetting}
+	case ex.status == http.StatusBadRequest:
+		return d.diagnoseBadRequest(ctx, ex)
+	case ex.status == http.StatusForbidden:
+		if d.cfg.Settings.UsesGrant() {
+			return diagnosis{"the own token may not introspect: its scope, or the client's registration", "SIDECAR_TOKEN_SCOPE"}
+		}
+		return diagnosis{"this client may not introspect: its registration at the authorization server", d.whoAsks()}
+	case ex.status == http.StatusNotFound, ex.status == http.StatusMethodNotAllowed, ex.status == http.StatusGone:
+		return diagnosis{"there is no introspection endpoint at this URL", endpointSetting}
+	case ex.status == http.StatusTooManyRequests:
+		return diagnosis{"the authorization server limits how often it is asked: try again later; fewer calls at a time may stay below its limit", "SIDECAR_MAX_INTROSPECTIONS"}
+	case ex.status >= 500:
+		return diagnosis{serverFails, endpointSetting}
+	case strings.Contains(ex.contentType, "html"):
+		return diagnosis{"a web page answers: the URL is not that of the endpoint, or a gateway stands in between", endpointSetting}
+	case errors.Is(err, introspection.ErrMalformed):
+		return diagnosis{"what answers is no introspection endpoint", endpointSetting}
+	case errors.Is(err, introspection.ErrUnavailable):
+		return diagnosis{"the answer breaks off or comes too slowly", "SIDECAR_INTROSPECTION_TIMEOUT"}
+	}
+	return diagnosis{"", endpointSetting}
+}
+
+// whoAsks is the setting that says which client the authorization server sees.
+func (d *Doctor) whoAsks() string {
+	switch credential.Auth(d.cfg.Settings.IntrospectionAuth) {
+	case credential.AuthBearer: // from a file: a grant has a cause of its own
+		return "SIDECAR_BEARER_TOKEN_FILE"
+	case credential.AuthNone: // it shows nothing
+		return "SIDECAR_INTROSPECTION_AUTH"
+	default:
+		return "SIDECAR_CLIENT_ID"
+	}
+}
+
+// diagnoseBadRequest explains a 400, which some servers answer to a way of
+// authenticating that they don't know.
+func (d *Doctor) diagnoseBadRequest(ctx context.Context, ex wireExchange) diagnosis {
+	if why, found := d.tryOtherAuth(ctx); found {
+		return why
+	}
+	// A port that speaks TLS answers plain HTTP so, with a page or a bare line.
+	if strings.HasPrefix(ex.url, "http://") && (ex.date.IsZero() || strings.Contains(ex.contentType, "html")) {
+		return diagnosis{"the port speaks https, and the URL says http", endpointSetting}
+	}
+	return diagnosis{"the server doesn't take the request; it may expect another way of authenticating", "SIDECAR_INTROSPECTION_AUTH"}
+}

@@ -1,0 +1,210 @@
+package doctor
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/discovery"
+)
+
+// maxStatement bounds a CapabilityStatement.
+const maxStatement = 64 << 20
+
+// checkUpstream asks the FHIR server what it is.
+func (d *Doctor) checkUpstream(ctx context.Context) {
+	const check = "FHIR server"
+	base := d.cfg.Settings.FHIRBase()
+	if base == "" {
+		d.skip(check, "SIDECAR_UPSTREAM_URL has {tenant}: there is no tenant to ask about")
+		return
+	}
+	location := base + "/metadata"
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, location, nil)
+	if err != nil {
+		d.fail(check, "its URL can't be used", diagnosis{"the URL is malformed", upstreamSetting})
+		return
+	}
+	req.Header.Set("Accept", "application/fhir+json, application/json;q=0.9")
+	res, err := d.cfg.FHIRClient.Do(req)
+	if err != nil {
+		d.fail(check, "no answer from "+location, upstreamCause(d.cfg.Wire.last(location)))
+		return
+	}
+	defer res.Body.Close()
+	ex := d.cfg.Wire.last(location)
+	switch {
+	case res.StatusCode == http.StatusOK:
+		d.readStatement(location, ex, res.Body)
+	case res.StatusCode == http.StatusUnauthorized || res.StatusCode == http.StatusForbidden:
+		d.warn(check, fmt.Sprintf("%s answers with status %d", location, res.StatusCode),
+			diagnosis{"it doesn't show its metadata without a token, so that what it is can't be told", ""})
+	case res.StatusCode == http.StatusLoopDetected:
+		d.fail(check, location+" answers with status 508", diagnosis{"the URL leads to a sidecar whose FHIR server is itself", upstreamSetting})
+	case res.StatusCode >= 500:
+		d.fail(check, fmt.Sprintf("%s answers with status %d", location, res.StatusCode), diagnosis{"the FHIR server is starting, or broken, or a gateway doesn't reach it", upstreamSetting})
+	case ex.location != "":
+		d.fail(check, location+" redirects to "+ex.location, diagnosis{"the path is not the FHIR base, or something stands in front of the server", upstreamSetting})
+	default:
+		d.fail(check, fmt.Sprintf("%s answers with status %d", location, res.StatusCode),
+			diagnosis{"the path in the URL is not the FHIR base", upstreamSetting})
+	}
+}
+
+// readStatement tells a FHIR server from what else may answer.
+func (d *Doctor) readStatement(location string, ex wireExchange, body io.Reader) {
+	const check = "FHIR server"
+	var statement struct {
+		ResourceType string `json:"resourceType"`
+		FHIRVersion  string `json:"fhirVersion"`
+		Software     struct {
+			Name    string `json:"name"`
+			Version string `json:"version"`
+		} `json:"software"`
+	}
+	if strings.Contains(ex.contentType, "fhir+xml") {
+		d.ok(check, location+" answers in XML")
+		return
+	}
+	err := json.NewDecoder(io.LimitReader(body, maxStatement)).Decode(&statement)
+	doubt := diagnosis{"another program listens there, or the path in the URL is not the FHIR base", upstreamSetting}
+	switch {
+	case err != nil:
+		d.fail(check, location+" is no CapabilityStatement", doubt)
+		return
+	case statement.ResourceType != "CapabilityStatement" && statement.ResourceType != "Conformance":
+		d.warn(check, location+" is no CapabilityStatement", doubt)
+		return
+	}
+	words := slices.DeleteFunc([]string{shown(statement.Software.Name), shown(statement.Software.Version)}, func(s string) bool { return s == "" })
+	name := strings.Join(words, " ")
+	if name == "" {
+		name = "unnamed software"
+	}
+	d.ok(check, fmt.Sprintf("%s, FHIR %s, at %s", name, shown(statement.FHIRVersion), d.cfg.Settings.FHIRBase()))
+}
+
+// checkDiscovery says which document names which endpoint.
+func (d *Doctor) checkDiscovery(ctx context.Context) {
+	const check = "discovery"
+	if d.cfg.Discovery == nil {
+		d.skip(check, "not needed: the endpoints are set")
+		return
+	}
+	findings := d.cfg.Discovery.Refresh(ctx)
+	var faults []string
+	if err := d.cfg.Discovery.Fault(); err != nil {
+		faults = strings.Split(err.Error(), "\n")
+	}
+	// While something is missing, a document that can't be used is why.
+	report := d.warn
+	if len(faults) > 0 {
+		report = d.fail
+	}
+	for _, f := range findings {
+		if i := slices.IndexFunc(faults, func(line string) bool { return strings.HasPrefix(line, f.Document+" names the ") }); i >= 0 {
+			d.fail(check, shown(faults[i]), discoveryCause(faults[i]))
+			continue
+		}
+		d.reportFinding(f, report)
+	}
+	for _, line := range faults {
+		if strings.HasPrefix(line, "no document ") { // what is wrong with single documents was told with them
+			d.fail(check, line, discoveryCause(line))
+		}
+	}
+}
+
+func (d *Doctor) reportFinding(f discovery.Finding, report func(check, detail string, why diagnosis)) {
+	const check = "discovery"
+	ex := d.cfg.Wire.last(f.Document)
+	switch {
+	case f.Err == nil:
+		d.reportEndpoints(f)
+	case errors.Is(f.Err, discovery.ErrNoEndpoint):
+		d.skip(check, f.Document+" names no endpoint")
+	case errors.Is(f.Err, discovery.ErrOtherIssuer):
+		report(check, f.Document+" "+f.Err.Error(), diagnosis{"SIDECAR_ISSUER_URL must be what the document says, to the last slash", "SIDECAR_ISSUER_URL"})
+	case ex.status == http.StatusNotFound:
+		d.skip(check, f.Document+" doesn't exist")
+	case ex.status == 0 && d.cfg.Settings.FHIRBase() != "" && strings.HasPrefix(f.Document, d.cfg.Settings.FHIRBase()+"/"):
+		report(check, "no answer from "+f.Document, upstreamCause(ex))
+	case ex.status == 0:
+		report(check, "no answer from "+f.Document, networkCause(ex, "SIDECAR_ISSUER_URL"))
+	default:
+		d.warn(check, f.Document+": "+f.Err.Error(), diagnosis{})
+	}
+}
+
+// reportEndpoints says what a document names, and whether that is in use.
+func (d *Doctor) reportEndpoints(f discovery.Finding) {
+	const check = "discovery"
+	inUse := d.cfg.Endpoints()
+	var names, others []string
+	for _, e := range []struct{ what, named, inUse string }{
+		{"introspection", f.Introspection, inUse.Introspection}, {"token", f.Token, inUse.Token}, {"keys", f.JWKS, inUse.JWKS},
+	} {
+		if e.named != "" {
+			names = append(names, e.what+" "+plainURL(e.named))
+		}
+		if e.named != "" && e.inUse != "" && e.named != e.inUse {
+			others = append(others, e.what+" "+plainURL(e.inUse))
+		}
+	}
+	detail := f.Document + " names " + strings.Join(names, ", ")
+	if others != nil {
+		d.warn(check, detail, diagnosis{"in use is " + strings.Join(others, ", ") + ": a setting or an earlier document goes first; find out which is right", "SIDECAR_INTROSPECTION_ENDPOINT"})
+		return
+	}
+	d.ok(check, detail)
+}
+
+// discoveryCause explains one line of what went wrong in discovery.
+func discoveryCause(line string) diagnosis {
+	switch {
+	case strings.HasSuffix(line, discovery.ErrForbiddenHost.Error()):
+		return diagnosis{"if that host is the authorization server's, list it; if not, find out who changed the document. Nothing was sent there", "SIDECAR_DISCOVERY_ALLOWED_HOSTS"}
+	case strings.HasSuffix(line, discovery.ErrInsecureEndpoint.Error()):
+		return diagnosis{"tokens would cross the network readable. Nothing was sent there", "SIDECAR_ALLOW_INSECURE_HTTP"}
+	case strings.HasSuffix(line, "token endpoint"):
+		return diagnosis{"set it, or mend what fails above", "SIDECAR_TOKEN_ENDPOINT"}
+	case strings.HasSuffix(line, "JWKS"):
+		return diagnosis{"without the issuer's keys the pre-check lets every token through to introspection; see what fails above", "SIDECAR_JWT_PRECHECK"}
+	}
+	return diagnosis{"set it, or mend what fails above", endpointSetting}
+}
+
+// checkKeys reads what the pre-check verifies signatures with.
+func (d *Doctor) checkKeys(ctx context.Context) {
+	const check = "keys"
+	location := d.cfg.Endpoints().JWKS
+	if !d.cfg.Settings.JWTPrecheck || location == "" {
+		return // not wanted, or told by discovery
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, location, nil)
+	if err != nil {
+		d.fail(check, "their URL can't be used", diagnosis{"the metadata is broken", "SIDECAR_ISSUER_URL"})
+		return
+	}
+	res, err := d.cfg.HTTPClient.Do(req)
+	if err != nil {
+		d.fail(check, "no answer from "+plainURL(location), networkCause(d.cfg.Wire.last(location), "SIDECAR_ISSUER_URL"))
+		return
+	}
+	defer res.Body.Close()
+	var set struct {
+		Keys []json.RawMessage `json:"keys"`
+	}
+	err = json.NewDecoder(io.LimitReader(res.Body, 1<<20)).Decode(&set)
+	if res.StatusCode != http.StatusOK || err != nil || len(set.Keys) == 0 {
+		d.fail(check, fmt.Sprintf("%s has no keys (status %d)", plainURL(location), res.StatusCode),
+			diagnosis{"the pre-check lets every token through to introspection", "SIDECAR_JWT_PRECHECK"})
+		return
+	}
+	d.ok(check, fmt.Sprintf("%d at %s", len(set.Keys), plainURL(location)))
+}

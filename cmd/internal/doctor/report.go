@@ -1,0 +1,111 @@
+package doctor
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cmd/internal/config"
+)
+
+// Report is what a check found; docs/operations/check.md describes its JSON.
+type Report struct {
+	OK     bool     `json:"ok"` // nothing fails
+	Checks []Result `json:"checks"`
+}
+
+// readSecrets takes note of what must not be printed, whoever repeats it.
+func (d *Doctor) readSecrets() {
+	s := d.cfg.Settings
+	for _, path := range []string{s.BearerTokenFile, s.ClientSecretFile, s.AdminTokenFile, d.cfg.TokenFile} {
+		if path == "" {
+			continue
+		}
+		content, err := config.Watch(path)(true)
+		// What is this short is no secret, and could be part of any word.
+		if secret := strings.TrimSpace(string(content)); err == nil && len(secret) >= 8 {
+			d.secrets = append(d.secrets, secret)
+		}
+	}
+}
+
+func (d *Doctor) withoutSecrets(s string) string {
+	for _, secret := range d.secrets {
+		s = strings.ReplaceAll(s, secret, "(secret)")
+	}
+	return s
+}
+
+// report is what the results come to, without secrets.
+func (d *Doctor) report() Report {
+	r := Report{OK: true, Checks: d.results}
+	for i := range r.Checks {
+		c := &r.Checks[i]
+		c.Detail, c.Cause = d.withoutSecrets(c.Detail), d.withoutSecrets(c.Cause)
+		r.OK = r.OK && c.Status != statusFail
+	}
+	return r
+}
+
+// WriteJSON writes the report as JSON.
+func (r Report) WriteJSON(w io.Writer) error {
+	var b strings.Builder
+	encoder := json.NewEncoder(&b)
+	encoder.SetIndent("", "  ")
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(r); err != nil {
+		return err
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// WriteTable writes the report for a terminal.
+func (r Report) WriteTable(w io.Writer) error {
+	counts := make(map[string]int)
+	for _, c := range r.Checks {
+		counts[c.Status]++
+	}
+	var b strings.Builder
+	writeTable(&b, r.Checks)
+	writeSummary(&b, counts)
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// words are the statuses as the table shows them: what fails stands out.
+var words = map[string]string{statusOK: "ok", statusWarn: "warn", statusFail: "FAIL", statusSkipped: "-"}
+
+// writeTable gives each result a line, and causes and settings lines of their
+// own below it.
+func writeTable(b *strings.Builder, results []Result) {
+	width := 0
+	for _, r := range results {
+		width = max(width, len(r.Check))
+	}
+	line := func(status, check, text string) { fmt.Fprintf(b, "%-4s  %-*s  %s\n", status, width, check, text) }
+	for _, r := range results {
+		line(words[r.Status], r.Check, r.Detail)
+		if r.Cause != "" {
+			line("", "", "likely cause: "+r.Cause)
+		}
+		if r.Setting != "" {
+			line("", "", "look at: "+r.Setting)
+		}
+	}
+}
+
+func writeSummary(b *strings.Builder, counts map[string]int) {
+	b.WriteString("\n")
+	switch {
+	case counts[statusFail] > 1:
+		fmt.Fprintf(b, "%d checks failed. Begin with the first: later ones often follow from it.\n", counts[statusFail])
+	case counts[statusFail] == 1:
+		b.WriteString("1 check failed.\n")
+	case counts[statusWarn] > 0:
+		b.WriteString("It works, with warnings.\n")
+	default:
+		b.WriteString("Everything works.\n")
+	}
+}

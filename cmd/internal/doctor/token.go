@@ -1,0 +1,125 @@
+package doctor
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cmd/internal/config"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
+)
+
+// bearerPattern is what a token may look like (RFC 6750 §2.1).
+var bearerPattern = regexp.MustCompile(`^[A-Za-z0-9\-._~+/]+=*$`)
+
+// checkToken shows what would become of a request with a given token.
+func (d *Doctor) checkToken(ctx context.Context) {
+	const check = "token"
+	if d.cfg.TokenFile == "" {
+		return
+	}
+	content, err := config.Watch(d.cfg.TokenFile)(true)
+	if err != nil {
+		d.fail(check, err.Error(), diagnosis{"wrong path", "-token-file"})
+		return
+	}
+	token := strings.TrimSpace(string(content))
+	endpoint := d.cfg.Endpoints().Introspection
+	switch {
+	case len(token) > 7 && strings.EqualFold(token[:7], "bearer "):
+		d.fail(check, "the file begins with Bearer", diagnosis{"it must hold the token alone", "-token-file"})
+		return
+	case !bearerPattern.MatchString(token):
+		d.fail(check, "is no bearer token", diagnosis{"the file is empty, or has characters that no token has", "-token-file"})
+		return
+	case len(token) > d.cfg.Settings.MaxTokenBytes:
+		d.fail(check, fmt.Sprintf("has %d bytes: it is refused without asking", len(token)), diagnosis{"it is longer than is allowed", "SIDECAR_MAX_TOKEN_BYTES"})
+		return
+	case endpoint == "" || d.cfg.Credential.Ready() != nil:
+		d.skip(check, "there is no way to ask; see above")
+		return
+	}
+	before := d.cfg.Wire.count(endpoint)
+	response, err := d.cfg.Client.Introspect(ctx, token)
+	switch {
+	case errors.Is(err, introspection.ErrInactive):
+		d.inactive(token, d.cfg.Wire.count(endpoint) > before)
+	case errors.Is(err, introspection.ErrInvalidClient):
+		d.skip(check, "the sidecar's own credential is refused; see above")
+	case err != nil:
+		d.fail(check, reasonOf(err), d.diagnose(ctx, d.cfg.Wire.last(endpoint), err))
+	default:
+		d.ok(check, "active")
+		d.explain(response)
+	}
+}
+
+// explain shows how an active token fares.
+func (d *Doctor) explain(response *introspection.Response) {
+	for _, v := range d.cfg.Proxy.Explain(response) {
+		if v.Passed {
+			d.ok("token "+v.Check, shown(v.Detail))
+			continue
+		}
+		d.fail("token "+v.Check, shown(v.Detail), diagnosis{"the token is active, but not what is required: requests with it are refused", v.Setting})
+	}
+	header := d.cfg.Proxy.ContextFor(response)
+	for _, name := range slices.Sorted(maps.Keys(header)) {
+		d.ok("header", name+": "+shown(header.Get(name)))
+	}
+	if len(header) == 0 {
+		d.skip("header", "the FHIR server would get none")
+	}
+}
+
+// inactive tells why a token may be refused.
+func (d *Doctor) inactive(token string, asked bool) {
+	const check = "token"
+	claims, isJWT := readJWT(token)
+	detail := "the authorization server calls it inactive"
+	if !asked {
+		detail = "refused without asking the authorization server"
+	}
+	expiry, expired := claims.expired()
+	switch otherIssuer := isJWT && claims.Issuer != d.cfg.Settings.IssuerURL && d.cfg.Settings.IssuerURL != ""; {
+	case isJWT && expired:
+		d.fail(check, detail, diagnosis{"it expired at " + expiry, ""})
+	case otherIssuer && (claims.Issuer != "" || d.cfg.Settings.JWTPrecheck):
+		d.fail(check, detail, diagnosis{fmt.Sprintf("it is of another issuer: %q", shown(claims.Issuer)), "SIDECAR_ISSUER_URL"})
+	case !asked && d.cfg.Settings.JWTPrecheck:
+		d.fail(check, detail, diagnosis{"not signed with a key of the issuer, or not valid yet; or a kind that is never accepted", "SIDECAR_JWT_PRECHECK"})
+	case !asked:
+		d.fail(check, detail, diagnosis{"it is of a kind that is never accepted, such as a launch token", ""})
+	default:
+		d.fail(check, detail, diagnosis{"expired, revoked, of another server, or a kind of token that is no access token", ""})
+	}
+}
+
+// jwtClaims are what of a token may help to tell what is wrong with it.
+type jwtClaims struct {
+	Issuer  string  `json:"iss"`
+	Expires float64 `json:"exp"`
+}
+
+// expired tells when a token expired, if it did.
+func (c jwtClaims) expired() (when string, ok bool) {
+	at := time.Unix(int64(c.Expires), 0)
+	return at.UTC().Format(time.DateTime) + " UTC", c.Expires > 0 && time.Now().After(at)
+}
+
+// readJWT reads claims of a token without verifying them.
+func readJWT(token string) (claims jwtClaims, ok bool) {
+	parts := strings.Split(token, ".")
+	if len(parts) != 3 {
+		return claims, false
+	}
+	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
+	return claims, err == nil && json.Unmarshal(payload, &claims) == nil
+}
