@@ -84,6 +84,7 @@ var arrows = map[string][]string{
 	"introspection/introspectiontest": {},
 	"proxy/fhir":                      {},
 	"proxy/fastpath":                  {},
+	"proxy/fhir/auditevent":           {module + "/proxy/fhir"},
 	"proxy/guard":                     {module + "/proxy/fhir"},
 	"proxy/smart":                     {module + "/proxy/fhir"},
 }
