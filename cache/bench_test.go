@@ -66,14 +66,14 @@ func BenchmarkHit(b *testing.B) {
 	for _, token := range []struct{ name, text string }{{"opaque", opaqueToken}, {"jwt", jwtToken}} {
 		r := typicalResponse(b)
 		c := newBenchCache(b, sourceFunc(func(context.Context, string) (*introspection.Response, error) { return r, nil }), 50_000)
-		if _, err := c.Introspect(b.Context(), token.text); err != nil {
+		ctx, request := b.Context(), introspection.Request{Token: token.text}
+		if _, err := c.Introspect(ctx, request); err != nil {
 			b.Fatal(err)
 		}
 		b.Run("serial/"+token.name, func(b *testing.B) {
-			ctx := introspection.WithCall(b.Context(), &introspection.Call{})
 			b.ReportAllocs()
 			for b.Loop() {
-				if got, err := c.Introspect(ctx, token.text); got != r || err != nil {
+				if got, err := c.Introspect(ctx, request); got.Response != r || err != nil {
 					b.Fatal(got, err)
 				}
 			}
@@ -81,9 +81,8 @@ func BenchmarkHit(b *testing.B) {
 		b.Run("parallel/"+token.name, func(b *testing.B) {
 			b.ReportAllocs()
 			b.RunParallel(func(pb *testing.PB) {
-				ctx := introspection.WithCall(b.Context(), &introspection.Call{})
 				for pb.Next() {
-					if got, err := c.Introspect(ctx, token.text); got != r || err != nil {
+					if got, err := c.Introspect(ctx, request); got.Response != r || err != nil {
 						b.Error(got, err)
 						return
 					}
@@ -100,9 +99,9 @@ func TestHitAllocates(t *testing.T) {
 	}
 	r := typicalResponse(t)
 	c := newBenchCache(t, sourceFunc(func(context.Context, string) (*introspection.Response, error) { return r, nil }), 10)
-	ctx := introspection.WithCall(t.Context(), &introspection.Call{})
+	ctx, request := t.Context(), introspection.Request{Token: opaqueToken}
 	n := testing.AllocsPerRun(1000, func() {
-		if _, err := c.Introspect(ctx, opaqueToken); err != nil {
+		if _, err := c.Introspect(ctx, request); err != nil {
 			t.Fatal(err)
 		}
 	})
@@ -124,7 +123,7 @@ func bytesPerToken(tb testing.TB) float64 {
 	}), memoryTokens)
 	before := heap()
 	for i := range memoryTokens {
-		if _, err := c.Introspect(tb.Context(), fmt.Sprintf("%s-%d", opaqueToken, i)); err != nil {
+		if _, err := c.Introspect(tb.Context(), introspection.Request{Token: fmt.Sprintf("%s-%d", opaqueToken, i)}); err != nil {
 			tb.Fatal(err)
 		}
 	}

@@ -94,7 +94,7 @@ type Cache struct {
 // clock that was set back must not make a token live longer.
 type activeEntry struct {
 	response *introspection.Response
-	stored   time.Duration // elapsed time
+	obtained time.Duration // elapsed time; negative when it was before New
 	until    time.Duration // elapsed time
 }
 
@@ -143,52 +143,43 @@ func (c *Cache) TokenRef(token string) string {
 	return c.keys.key(c.config.Authority(), token).ref()
 }
 
-// Introspect returns what is known about token, or asks once on behalf of all
+// Introspect returns what is known about a token, or asks once on behalf of all
 // who wait for it. When ctx ends first, it returns the context's error and the
 // call goes on for the others.
-func (c *Cache) Introspect(ctx context.Context, token string) (*introspection.Response, error) {
-	k := c.keys.key(c.config.Authority(), token)
-	call := introspection.CallFrom(ctx)
-	v := c.lookup(k)
-	if !v.known() {
+func (c *Cache) Introspect(ctx context.Context, r introspection.Request) (v introspection.Verdict, err error) {
+	k := c.keys.key(c.config.Authority(), r.Token)
+	v = c.lookup(k)
+	if v.Lookup != Hit && v.Lookup != InactiveHit {
 		var f *flight
-		f, v = c.join(k, v, token, call)
+		f, v = c.join(k, v, r)
 		if f != nil {
-			c.report(call, v)
-			return f.wait(ctx)
+			c.count(v)
+			v.Response, v.Age, err = f.wait(ctx)
+			return v, err
 		}
 	}
-	c.report(call, v)
-	if v.result == InactiveHit {
-		return nil, introspection.ErrInactive
+	c.count(v)
+	if v.Lookup == InactiveHit {
+		return v, introspection.ErrInactive
 	}
-	return v.response, nil
+	return v, nil
 }
-
-// verdict is what a lookup found.
-type verdict struct {
-	result   string
-	response *introspection.Response
-	age      time.Duration
-}
-
-func (v verdict) known() bool { return v.result == Hit || v.result == InactiveHit }
 
 // lookup looks without counting, because a request may look twice. The clock is
 // read after the store, or a verdict that comes in between would have been
 // stored in the future.
-func (c *Cache) lookup(k key) verdict {
+func (c *Cache) lookup(k key) introspection.Verdict {
 	if e, ok := c.active.Get(k); ok {
 		elapsed := c.config.Elapsed()
 		if elapsed < e.until && !c.pastExp(e.response) {
-			return verdict{result: Hit, response: e.response, age: elapsed - e.stored}
+			return introspection.Verdict{Response: e.response, Lookup: Hit, Age: elapsed - e.obtained}
 		}
-		return verdict{result: Expired}
+		return introspection.Verdict{Lookup: Expired}
 	}
 	if until, ok := c.inactive.Get(k); ok && c.config.Elapsed() < until {
-		return verdict{result: InactiveHit}
+		return introspection.Verdict{Lookup: InactiveHit}
 	}
-	return verdict{result: Miss}
+	return introspection.Verdict{Lookup: Miss}
 }
 
 // pastExp compares with the wall clock: RFC 7662 §4 forbids use past `exp`.
@@ -197,14 +188,20 @@ func (c *Cache) pastExp(r *introspection.Response) bool {
 	return ok && c.config.Now().Unix() >= exp
 }
 
-func (c *Cache) report(call *introspection.Call, v verdict) {
-	c.metrics.lookups[v.result].Inc()
-	if v.result == Hit {
-		c.metrics.hitAge.Observe(v.age.Seconds())
+func (c *Cache) count(v introspection.Verdict) {
+	c.metrics.lookups[v.Lookup].Inc()
+	if v.Lookup == Hit {
+		c.metrics.hitAge.Observe(v.Age.Seconds())
 	}
-	if call != nil {
-		call.Lookup, call.Age = v.result, v.age
+}
+
+// ageOf returns how long ago the authorization server gave a response: nothing
+// for one that came a moment ago, more for one that another replica got.
+func (c *Cache) ageOf(r *introspection.Response) time.Duration {
+	if r.ObtainedAt().IsZero() {
+		return 0
 	}
+	return max(c.config.Now().Sub(r.ObtainedAt()), 0)
 }
 
 // land keeps a flight's result if it is a verdict, and forgets a failure.
@@ -219,8 +216,8 @@ func (c *Cache) land(k key, f *flight) {
 
 func (c *Cache) storeActive(k key, r *introspection.Response) {
 	c.forget(k)
-	elapsed, age := c.config.Elapsed(), c.age(r)
-	if age <= 0 {
+	elapsed, left := c.config.Elapsed(), c.left(r)
+	if left <= 0 {
 		return
 	}
 	// What has expired goes first, so that only a store that is too small for
@@ -228,7 +225,7 @@ func (c *Cache) storeActive(k key, r *introspection.Response) {
 	c.metrics.evicted(activeLabel, reasonExpired, reap(c.active, func(e activeEntry) bool {
 		return elapsed >= e.until || c.pastExp(e.response)
 	}))
-	if c.active.Add(k, activeEntry{response: r, stored: elapsed, until: elapsed + age}) {
+	if c.active.Add(k, activeEntry{response: r, obtained: elapsed - c.ageOf(r), until: elapsed + left}) {
 		c.metrics.evicted(activeLabel, reasonCapacity, 1)
 	}
 }
@@ -255,19 +252,21 @@ func (c *Cache) forget(k key) {
 	}
 }
 
-// age returns how long an active response may be believed from now on.
-func (c *Cache) age(r *introspection.Response) time.Duration {
-	age := c.config.NoExpAge
+// left returns how long an active response may be believed from now on. Its age
+// counts: a verdict that came from another replica lives no longer for it.
+func (c *Cache) left(r *introspection.Response) time.Duration {
+	age := c.ageOf(r)
+	left := c.config.NoExpAge - age
 	if exp, ok := r.ExpiresAt(); ok {
-		age = maxAge
+		left = maxAge
 		if now := c.config.Now(); exp < now.Add(maxAge).Unix() {
-			age = time.Unix(exp, 0).Sub(now)
+			left = time.Unix(exp, 0).Sub(now)
 		}
 	}
 	if c.config.MaxAge > 0 {
-		age = min(age, c.config.MaxAge)
+		left = min(left, c.config.MaxAge-age)
 	}
-	return age
+	return left
 }
 
 // reap removes up to reapPerInsert entries from the old end while they are over.

@@ -42,8 +42,9 @@ func (c *clocks) pass(d time.Duration) {
 
 type sourceFunc func(ctx context.Context, token string) (*introspection.Response, error)
 
-func (f sourceFunc) Introspect(ctx context.Context, token string) (*introspection.Response, error) {
-	return f(ctx, token)
+func (f sourceFunc) Introspect(ctx context.Context, r introspection.Request) (introspection.Verdict, error) {
+	response, err := f(ctx, r.Token)
+	return introspection.Verdict{Response: response}, err
 }
 
 // fixture is a cache on set clocks before a source that counts.
@@ -87,12 +88,11 @@ func newFixture(t *testing.T, source sourceFunc, change func(*Config)) *fixture 
 // ask returns how the token was looked up, what was found and how old it is.
 func (f *fixture) ask(t *testing.T, token string) (string, *introspection.Response, error) {
 	t.Helper()
-	call := &introspection.Call{}
-	r, err := f.Introspect(introspection.WithCall(t.Context(), call), token)
-	if (r == nil) == (err == nil) {
-		t.Fatalf("Introspect = %v, %v: want either a response or an error", r, err)
+	v, err := f.Introspect(t.Context(), introspection.Request{Token: token})
+	if (v.Response == nil) == (err == nil) {
+		t.Fatalf("Introspect = %+v, %v: want either a response or an error", v, err)
 	}
-	return call.Lookup, r, err
+	return v.Lookup, v.Response, err
 }
 
 func (f *fixture) wantLookup(t *testing.T, token, want string) {
@@ -283,12 +283,12 @@ func FuzzAge(f *testing.F) {
 	f.Fuzz(func(t *testing.T, exp, seconds, nanoseconds, limit int64) {
 		const century = 100 * 365 * 24 * 3600
 		seconds, nanoseconds = seconds%(100*century), max(0, nanoseconds%int64(time.Second))
-		r, err := introspection.DecodeResponse(fmt.Appendf(nil, `{"active":true,"exp":%d}`, exp), 0, time.Unix(math.MinInt64, 0))
+		now, c.config.MaxAge = time.Unix(seconds, nanoseconds), time.Duration(max(0, limit))
+		r, err := introspection.Decoder{}.Decode(introspection.Answer{Body: fmt.Appendf(nil, `{"active":true,"exp":%d}`, exp), ObtainedAt: now}, time.Unix(math.MinInt64, 0))
 		if err != nil {
 			return // milliseconds
 		}
-		now, c.config.MaxAge = time.Unix(seconds, nanoseconds), time.Duration(max(0, limit))
-		age := c.age(r)
+		age := c.left(r)
 		left := new(big.Int).Mul(big.NewInt(exp), big.NewInt(int64(time.Second)))
 		left.Sub(left, new(big.Int).Add(new(big.Int).Mul(big.NewInt(seconds), big.NewInt(int64(time.Second))), big.NewInt(nanoseconds)))
 		want := big.NewInt(int64(maxAge))
@@ -377,9 +377,9 @@ func TestVerdictChangesUnderReaders(t *testing.T) {
 	for range 100 {
 		wg.Go(func() {
 			for range 200 {
-				r, err := f.Introspect(t.Context(), "token")
-				if (r != active || err != nil) && (r != nil || !errors.Is(err, introspection.ErrInactive)) {
-					t.Errorf("torn verdict: %v, %v", r, err)
+				v, err := f.Introspect(t.Context(), introspection.Request{Token: "token"})
+				if (v.Response != active || err != nil) && (v.Response != nil || !errors.Is(err, introspection.ErrInactive)) {
+					t.Errorf("torn verdict: %+v, %v", v, err)
 				}
 			}
 		})
@@ -436,10 +436,9 @@ func TestFailuresAreNotKept(t *testing.T) {
 func TestResponseBesideAnError(t *testing.T) {
 	f := newFixture(t, always(expiring(t, time.Hour), introspection.ErrUnavailable), nil)
 	for range 2 {
-		call := &introspection.Call{}
-		_, err := f.Introspect(introspection.WithCall(t.Context(), call), "token")
-		if call.Lookup != Miss || !errors.Is(err, introspection.ErrUnavailable) {
-			t.Errorf("%s, %v", call.Lookup, err)
+		v, err := f.Introspect(t.Context(), introspection.Request{Token: "token"})
+		if v != (introspection.Verdict{Lookup: Miss}) || !errors.Is(err, introspection.ErrUnavailable) {
+			t.Errorf("got %+v, %v, want a miss and %v", v, err, introspection.ErrUnavailable)
 		}
 	}
 }
@@ -568,7 +567,7 @@ func TestJunk(t *testing.T) {
 		f.wantLookup(t, fmt.Sprint("good", i), Miss)
 	}
 	for i := range junk {
-		if _, err := f.Introspect(t.Context(), fmt.Sprint("junk", i)); !errors.Is(err, introspection.ErrInactive) {
+		if _, err := f.Introspect(t.Context(), introspection.Request{Token: fmt.Sprint("junk", i)}); !errors.Is(err, introspection.ErrInactive) {
 			t.Fatal(err)
 		}
 	}
@@ -658,15 +657,11 @@ func TestMetrics(t *testing.T) {
 		{0, "junk", InactiveHit, 0},
 	} {
 		f.pass(ask.pass)
-		call := &introspection.Call{Lookup: "stale", Age: time.Hour}
-		f.Introspect(introspection.WithCall(t.Context(), call), ask.token)
-		if call.Lookup != ask.want || call.Age != ask.age {
-			t.Errorf("call says %s, %v, want %s, %v", call.Lookup, call.Age, ask.want, ask.age)
+		if v, _ := f.Introspect(t.Context(), introspection.Request{Token: ask.token}); v.Lookup != ask.want || v.Age != ask.age {
+			t.Errorf("got %s, %v, want %s, %v", v.Lookup, v.Age, ask.want, ask.age)
 		}
 	}
-	if _, err := f.Introspect(t.Context(), "good"); err != nil { // nobody wants to know
-		t.Error(err)
-	}
+	f.wantLookup(t, "good", Hit)
 	f.wantMetrics(t, map[string]float64{
 		"lookups_total miss": 2, "lookups_total hit": 4, "lookups_total expired": 1, "lookups_total inactive_hit": 2,
 		"entries active": 1, "entries inactive": 1, "evictions_total expired active": 1,
@@ -713,8 +708,8 @@ func TestAgeIsNotNegative(t *testing.T) {
 	for _, pass := range []time.Duration{0, 10 * time.Second} { // an unknown token, an expired verdict
 		f.pass(pass)
 		armed = true
-		if v := f.lookup(f.keys.key(f.config.Authority(), "token")); v.age < 0 {
-			t.Errorf("%s, %v old", v.result, v.age)
+		if v := f.lookup(f.keys.key(f.config.Authority(), "token")); v.Age < 0 {
+			t.Errorf("got %s, %v old, want no negative age", v.Lookup, v.Age)
 		}
 		armed = false
 		f.ask(t, "token")

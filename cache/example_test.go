@@ -12,13 +12,13 @@ import (
 // endpoint stands for an introspection.Client.
 type endpoint struct{}
 
-func (endpoint) Introspect(context.Context, string) (*introspection.Response, error) {
+func (endpoint) Introspect(context.Context, introspection.Request) (introspection.Verdict, error) {
 	fmt.Println("the endpoint is asked")
-	return introspection.DecodeResponse([]byte(`{"active":true,"sub":"Z5O3upPC88QrAjx00dis"}`), 0, time.Now())
+	response, err := introspection.DecodeResponse([]byte(`{"active":true,"sub":"Z5O3upPC88QrAjx00dis"}`), 0, time.Now())
+	return introspection.Verdict{Response: response}, err
 }
 
-// A cache stands in front of a client and reports through the call how it
-// answered.
+// A cache stands in front of a client and says how it found a verdict.
 func Example() {
 	c, err := cache.New(cache.Config{
 		Source:     endpoint{},
@@ -34,14 +34,12 @@ func Example() {
 	defer c.Close()
 
 	for range 2 {
-		var call introspection.Call
-		ctx := introspection.WithCall(context.Background(), &call)
-		response, err := c.Introspect(ctx, "mF_9.B5f-4.1JqM")
+		verdict, err := c.Introspect(context.Background(), introspection.Request{Token: "mF_9.B5f-4.1JqM"})
 		if err != nil {
 			fmt.Println(err)
 			return
 		}
-		fmt.Println(call.Lookup, response.Text(introspection.Subject))
+		fmt.Println(verdict.Lookup, verdict.Response.Text(introspection.Subject))
 	}
 	// Output:
 	// the endpoint is asked

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"runtime/debug"
 	"sync"
+	"time"
 
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
 )
@@ -12,17 +13,18 @@ import (
 // flight is one call to the source, shared by all who ask about its token.
 type flight struct {
 	done     chan struct{}
-	response *introspection.Response
+	response *introspection.Response // nil beside an error
+	age      time.Duration           // of the response, when it came
 	err      error
 }
 
 // wait returns the flight's result, or the error of a ctx that ends first.
-func (f *flight) wait(ctx context.Context) (*introspection.Response, error) {
+func (f *flight) wait(ctx context.Context) (*introspection.Response, time.Duration, error) {
 	select {
 	case <-f.done:
-		return f.response, f.err
+		return f.response, f.age, f.err
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return nil, 0, ctx.Err()
 	}
 }
 
@@ -58,13 +60,13 @@ func (fs *flights) close() {
 // came in since the lookup. The second look happens under the lock under which
 // flights land, so that a token whose verdict has just been stored is never
 // asked about again.
-func (c *Cache) join(k key, first verdict, token string, call *introspection.Call) (*flight, verdict) {
+func (c *Cache) join(k key, first introspection.Verdict, r introspection.Request) (*flight, introspection.Verdict) {
 	c.flights.mu.Lock()
 	defer c.flights.mu.Unlock()
 	if f, ok := c.flights.byKey[k]; ok {
-		return f, verdict{result: Coalesced}
+		return f, introspection.Verdict{Lookup: Coalesced}
 	}
-	if v := c.lookup(k); v.known() {
+	if v := c.lookup(k); v.Lookup == Hit || v.Lookup == InactiveHit {
 		return nil, v
 	}
 	f := &flight{done: make(chan struct{})}
@@ -73,28 +75,24 @@ func (c *Cache) join(k key, first verdict, token string, call *introspection.Cal
 		close(f.done)
 		return f, first
 	}
-	// The call must not end with the request that started it: the others still
-	// wait for it, and the token may be gone once it was introspected.
-	ctx := c.flights.ctx
-	if call != nil {
-		ctx = introspection.WithCall(ctx, &introspection.Call{CorrelationID: call.CorrelationID, TraceID: call.TraceID, Span: call.Span})
-	}
 	c.flights.byKey[k] = f
 	c.flights.wg.Add(1)
-	go c.fly(ctx, f, k, token, c.flights.epoch)
+	// The call must not end with the request that started it: the others still
+	// wait for it, and the token may be gone once it was introspected.
+	go c.fly(c.flights.ctx, f, k, r, c.flights.epoch)
 	return f, first
 }
 
 // fly makes the call and lands: under one lock the flight gives way to its
 // verdict, then those who wait wake up.
-func (c *Cache) fly(ctx context.Context, f *flight, k key, token string, epoch uint64) {
+func (c *Cache) fly(ctx context.Context, f *flight, k key, r introspection.Request, epoch uint64) {
 	defer c.flights.wg.Done()
 	defer close(f.done)
 	// Deferred, because whatever ends this goroutine must not leave the others waiting.
 	defer func() {
 		// With another authority by now, nobody knows whose answer this is.
 		authority := c.config.Authority()
-		keep := c.keys.key(authority, token) == k
+		keep := c.keys.key(authority, r.Token) == k
 		c.flights.mu.Lock()
 		defer c.flights.mu.Unlock()
 		if epoch != c.flights.epoch {
@@ -106,12 +104,12 @@ func (c *Cache) fly(ctx context.Context, f *flight, k key, token string, epoch u
 			c.land(k, f)
 		}
 	}()
-	c.ask(ctx, f, token)
+	c.ask(ctx, f, r)
 }
 
 // ask calls the source. The flight gets either a response or an error, even if
 // the source panics, ends its goroutine or returns neither.
-func (c *Cache) ask(ctx context.Context, f *flight, token string) {
+func (c *Cache) ask(ctx context.Context, f *flight, r introspection.Request) {
 	f.err = unavailable("internal error")
 	defer func() {
 		if p := recover(); p != nil {
@@ -122,11 +120,13 @@ func (c *Cache) ask(ctx context.Context, f *flight, token string) {
 	}()
 	ctx, cancel := context.WithTimeout(ctx, c.config.Timeout)
 	defer cancel()
-	response, err := c.config.Source.Introspect(ctx, token)
-	if response == nil && err == nil {
+	v, err := c.config.Source.Introspect(ctx, r)
+	if v.Response == nil && err == nil {
 		err = unavailable("no answer and no error")
 	}
-	f.response, f.err = response, err
+	if f.err = err; err == nil {
+		f.response, f.age = v.Response, v.Age
+	}
 }
 
 func unavailable(reason string) error {

@@ -14,6 +14,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"go.opentelemetry.io/otel/trace/noop"
+
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
 )
 
@@ -30,9 +32,8 @@ func (f *fixture) askAll(ctx context.Context, n int, token string) []result {
 	results := make([]result, n)
 	for i := range results {
 		go func() {
-			call := &introspection.Call{}
-			r, err := f.Introspect(introspection.WithCall(ctx, call), token)
-			results[i] = result{r, err, call.Lookup}
+			v, err := f.Introspect(ctx, introspection.Request{Token: token})
+			results[i] = result{v.Response, err, v.Lookup}
 		}()
 	}
 	synctest.Wait()
@@ -213,7 +214,7 @@ type callerKey struct{}
 // TestDetached: of the caller's context only the ids reach the source, and
 // what the source writes doesn't reach the caller.
 func TestDetached(t *testing.T) {
-	f := newFixture(t, func(ctx context.Context, token string) (*introspection.Response, error) {
+	f := newFixture(t, func(ctx context.Context, _ string) (*introspection.Response, error) {
 		if ctx.Value(callerKey{}) != nil {
 			t.Error("the caller's values came along")
 		}
@@ -223,30 +224,34 @@ func TestDetached(t *testing.T) {
 		if deadline, ok := ctx.Deadline(); !ok || time.Until(deadline) < 30*time.Second {
 			t.Errorf("deadline is %v, %v, want the cache's own", deadline, ok)
 		}
-		call := introspection.CallFrom(ctx)
-		if token == "without" {
-			if call != nil {
-				t.Errorf("call is %+v", call)
-			}
-			return nil, introspection.ErrInactive
-		}
-		if call == nil || *call != (introspection.Call{CorrelationID: "correlation", TraceID: "trace"}) {
-			t.Errorf("call is %+v", call)
-		} else {
-			call.Lookup, call.Age, call.TraceID = "overwritten", time.Hour, "overwritten"
-		}
 		return nil, introspection.ErrInactive
 	}, nil)
 
 	ctx, cancel := context.WithTimeout(context.WithValue(t.Context(), callerKey{}, "value"), time.Hour)
 	cancel()
-	call := &introspection.Call{CorrelationID: "correlation", TraceID: "trace", Lookup: "stale", Age: time.Minute}
-	f.Introspect(introspection.WithCall(ctx, call), "with")
-	f.Introspect(ctx, "without")
+	f.Introspect(ctx, introspection.Request{Token: "token"})
 	f.flights.wg.Wait()
-	f.wantCalls(t, 2)
-	if *call != (introspection.Call{CorrelationID: "correlation", TraceID: "trace", Lookup: Miss}) {
-		t.Errorf("the caller's call became %+v", call)
+	f.wantCalls(t, 1)
+}
+
+// asked is a source that hands on what it is asked.
+type asked chan introspection.Request
+
+func (a asked) Introspect(_ context.Context, r introspection.Request) (introspection.Verdict, error) {
+	a <- r
+	return introspection.Verdict{}, introspection.ErrInactive
+}
+
+// TestRequestReachesTheSource: ids and span are those of who came first.
+func TestRequestReachesTheSource(t *testing.T) {
+	source := make(asked, 1)
+	f := newFixture(t, nil, func(c *Config) { c.Source = source })
+	want := introspection.Request{Token: "token", CorrelationID: "correlation", TraceID: "trace", Span: &noop.Span{}}
+	if v, err := f.Introspect(t.Context(), want); v.Lookup != Miss || !errors.Is(err, introspection.ErrInactive) {
+		t.Errorf("got %+v, %v, want a miss and %v", v, err, introspection.ErrInactive)
+	}
+	if got := <-source; got != want {
+		t.Errorf("the source was asked %+v, want %+v", got, want)
 	}
 }
 
@@ -340,9 +345,9 @@ func TestCloseRaces(t *testing.T) {
 		var wg sync.WaitGroup
 		for i := range 20 {
 			wg.Go(func() {
-				r, err := f.Introspect(t.Context(), fmt.Sprint(i))
-				if (r == nil) == (err == nil) {
-					t.Errorf("%v, %v", r, err)
+				v, err := f.Introspect(t.Context(), introspection.Request{Token: fmt.Sprint(i)})
+				if (v.Response == nil) == (err == nil) {
+					t.Errorf("got %+v, %v, want either a response or an error", v, err)
 				}
 			})
 		}
@@ -366,9 +371,9 @@ func TestSecondLook(t *testing.T) {
 		k := f.keys.key(f.config.Authority(), token)
 		first := f.lookup(k)
 		f.wantLookup(t, token, Miss)
-		flight, second := f.join(k, first, token, nil)
-		if flight != nil || second.result != want {
-			t.Errorf("%s: second look found %v, %s, want %s", token, flight, second.result, want)
+		flight, second := f.join(k, first, introspection.Request{Token: token})
+		if flight != nil || second.Lookup != want {
+			t.Errorf("%s: second look found %v, %s, want %s", token, flight, second.Lookup, want)
 		}
 	}
 	f.wantCalls(t, 2)
@@ -445,7 +450,7 @@ func TestNeverTwice(t *testing.T) {
 					// From different ends, so that some land while others look up.
 					n := (i + worker*7) % tokens
 					for _, token := range []string{fmt.Sprint("good", n), fmt.Sprint("junk", n), fmt.Sprint("new", generation, ".", n)} {
-						if _, err := f.Introspect(t.Context(), token); err != nil && !errors.Is(err, introspection.ErrInactive) {
+						if _, err := f.Introspect(t.Context(), introspection.Request{Token: token}); err != nil && !errors.Is(err, introspection.ErrInactive) {
 							t.Error(err)
 						}
 					}

@@ -234,21 +234,20 @@ func (w *world) check(t *testing.T, m *model, token string) {
 	t.Helper()
 	id, calls := w.id(token), w.calls.Load()
 	want, age := m.lookup(id)
-	call := &introspection.Call{}
-	r, err := w.Introspect(introspection.WithCall(t.Context(), call), token)
-	if call.Lookup != want || call.Age != age {
-		t.Fatalf("lookup is %s, %v, want %s, %v", call.Lookup, call.Age, want, age)
+	v, err := w.Introspect(t.Context(), introspection.Request{Token: token})
+	if v.Lookup != want || v.Age != age {
+		t.Fatalf("lookup is %s, %v, want %s, %v", v.Lookup, v.Age, want, age)
 	}
 	w.lookups[want]++
 	switch asked := w.calls.Load() - calls; want {
 	case Hit:
-		exp, _ := r.ExpiresAt()
+		exp, _ := v.Response.ExpiresAt()
 		if asked != 0 || err != nil || exp != m.active[find(m.active, id)].exp {
 			t.Fatalf("hit: %d calls, %v, exp %d", asked, err, exp)
 		}
 		// Whatever the model says: these two must never be.
-		if exp != 0 && w.now().Unix() >= exp || m.config.MaxAge > 0 && call.Age >= m.config.MaxAge {
-			t.Fatalf("believed %v past exp, %v old", w.now().Sub(time.Unix(exp, 0)), call.Age)
+		if exp != 0 && w.now().Unix() >= exp || m.config.MaxAge > 0 && v.Age >= m.config.MaxAge {
+			t.Fatalf("believed %v past exp, %v old", w.now().Sub(time.Unix(exp, 0)), v.Age)
 		}
 	case InactiveHit:
 		if asked != 0 || !errors.Is(err, introspection.ErrInactive) {

@@ -191,7 +191,7 @@ func TestPurgeParallel(t *testing.T) {
 				token := fmt.Sprintf("anna/app/%d", j%5)
 				if i == 0 {
 					f.Purge([]Filter{{}, {Patient: "1"}, {TokenSHA256: digestOf(token)}}[j%3])
-				} else if _, err := f.Introspect(t.Context(), token); err != nil {
+				} else if _, err := f.Introspect(t.Context(), introspection.Request{Token: token}); err != nil {
 					t.Error(err)
 				}
 			}

@@ -26,14 +26,24 @@ var (
 // alwaysKept are the claims that checks need, whatever headers are configured.
 var alwaysKept = NewClaimSet(Scope, ClientID, TokenType, Subject, Audience, Issuer, Expires)
 
-// DecodeResponse reads the JSON body of a 200 answer (RFC 7662 §2.2) as of now
-// and keeps the claims in wanted beside those that checks need.
+// DecodeResponse decodes a body that was obtained now: see Decoder.
+func DecodeResponse(body []byte, wanted ClaimSet, now time.Time) (*Response, error) {
+	return Decoder{Claims: wanted}.Decode(Answer{Body: body, ObtainedAt: now}, now)
+}
+
+// Decoder reads introspection responses (RFC 7662 §2.2).
+type Decoder struct {
+	// Claims are kept beside those that checks need.
+	Claims ClaimSet
+}
+
+// Decode reads an answer as of now.
 //
 // It returns ErrInactive for `active: false` and for a token whose `exp` has
 // passed, and a Failure of kind ErrMalformed for anything that is not
 // unmistakably one active response. Error texts hold member names, no values.
-func DecodeResponse(body []byte, wanted ClaimSet, now time.Time) (*Response, error) {
-	top, doubtful, err := strictjson.Members(body, topMembers)
+func (d Decoder) Decode(answer Answer, now time.Time) (*Response, error) {
+	top, doubtful, err := strictjson.Members(answer.Body, topMembers)
 	if err != nil {
 		return nil, Failf(ErrMalformed, "%v", err)
 	}
@@ -51,8 +61,8 @@ func DecodeResponse(body []byte, wanted ClaimSet, now time.Time) (*Response, err
 	for _, err := range doubtful {
 		return nil, Failf(ErrMalformed, "%v", err)
 	}
-	d := decoder{top: top, wanted: wanted | alwaysKept}
-	resp, err := d.response()
+	reading := decoder{top: top, wanted: d.Claims | alwaysKept}
+	resp, err := reading.response()
 	if err != nil {
 		return nil, Failf(ErrMalformed, "%v", err)
 	}
@@ -60,6 +70,7 @@ func DecodeResponse(body []byte, wanted ClaimSet, now time.Time) (*Response, err
 		// RFC 7662 §4: an expired token must not be used, whatever `active` says.
 		return nil, ErrInactive
 	}
+	resp.obtainedAt = answer.ObtainedAt
 	return resp, nil
 }
 

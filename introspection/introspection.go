@@ -9,16 +9,52 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// Introspector answers whether a bearer token is active (RFC 7662 §2).
+// Introspector says whether a bearer token is active (RFC 7662 §2).
 //
-// A non-nil Response is always active, so that forgetting the check is
-// impossible; everything else is an error that matches one of this package's
-// sentinels with errors.Is. Active is not authorised: audience, issuer, scope,
-// kind and time are the caller's to check, on every request.
+// A verdict with a Response is active, and the error is nil; everything else is
+// an error that matches one of this package's sentinels with errors.Is, so that
+// forgetting the check is impossible. Active is not authorised: audience,
+// issuer, scope, kind and time are the caller's to check, on every request.
 //
-// Client asks the endpoint; package cache remembers what a Client answered.
+// client.Client asks the endpoint; package cache remembers what it said.
 type Introspector interface {
-	Introspect(ctx context.Context, token string) (*Response, error)
+	Introspect(ctx context.Context, r Request) (Verdict, error)
+}
+
+// Request asks for the verdict on one token.
+type Request struct {
+	// Token is the bearer token as the client sent it.
+	Token string
+	// CorrelationID becomes the X-Correlation-Id of the introspection request:
+	// the X-Request-Id of the request that caused it. Empty: not sent.
+	CorrelationID string
+	// TraceID is passed on as X-Trace-Id. Empty: not sent.
+	TraceID string
+	// Span is that of the request that caused this one. Nil: none.
+	Span trace.Span
+}
+
+// Verdict is what is known about a token. Lookup and Age are set beside an error
+// as well.
+type Verdict struct {
+	// Response is what the authorization server said. Not nil: the token is active.
+	Response *Response
+	// Lookup says how it was found: one of the results that package cache names,
+	// or "" when the endpoint was asked directly.
+	Lookup string
+	// Age is how long ago the authorization server said it; zero for a fresh
+	// verdict and with an error.
+	Age time.Duration
+}
+
+// Answer is a response of the endpoint as it came: 200, JSON, and decoded once to
+// active or inactive. Whoever keeps it decodes it anew, because what is kept of a
+// response depends on settings.
+type Answer struct {
+	// Body is the response body, decompressed; 256 KiB at most.
+	Body []byte
+	// ObtainedAt is when the response was complete.
+	ObtainedAt time.Time
 }
 
 // The verdicts and failures of an introspection.
@@ -76,38 +112,4 @@ func (f *Failure) Unwrap() error { return f.Kind }
 // no token, claim or credential.
 func Failf(kind error, format string, args ...any) *Failure {
 	return &Failure{Kind: kind, Reason: fmt.Sprintf(format, args...)}
-}
-
-// Call travels by context with one request for a verdict: the ids to pass on,
-// and what the layers below report back to the one who asked.
-type Call struct {
-	// CorrelationID becomes the X-Correlation-Id of the introspection request:
-	// the X-Request-Id of the request that caused it. Empty: not sent.
-	CorrelationID string
-	// TraceID is passed on as X-Trace-Id. Empty: not sent.
-	TraceID string
-	// Span is that of the request that caused the call. Nil: none.
-	Span trace.Span
-
-	// Lookup is set by package cache to one of its lookup results, before
-	// Introspect returns.
-	Lookup string
-	// Age is set by package cache: how old the verdict is. Zero for a fresh one.
-	Age time.Duration
-}
-
-// CallKey is the context key of a *Call. It is exported so that a context type
-// that already carries a request's state can answer for it without another
-// allocation; WithCall is the ordinary way.
-type CallKey struct{}
-
-// WithCall returns a context that carries call.
-func WithCall(ctx context.Context, call *Call) context.Context {
-	return context.WithValue(ctx, CallKey{}, call)
-}
-
-// CallFrom returns the call that ctx carries, or nil.
-func CallFrom(ctx context.Context) *Call {
-	call, _ := ctx.Value(CallKey{}).(*Call)
-	return call
 }

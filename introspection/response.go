@@ -3,6 +3,7 @@ package introspection
 import (
 	"iter"
 	"strings"
+	"time"
 )
 
 // Claim names a member of the introspection response that this package keeps
@@ -87,14 +88,15 @@ const audienceSeparator = "\n"
 // immutable, so that one value can be shared by all requests with its token.
 // Claims are packed into one string because a cache keeps tens of thousands of them.
 type Response struct {
-	text      string
-	ends      [claimCount]uint32
-	expires   int64
-	notBefore int64
-	issuedAt  int64
-	unusable  ClaimSet
-	kind      Kind
-	hasExp    bool
+	text       string
+	ends       [claimCount]uint32
+	obtainedAt time.Time
+	expires    int64
+	notBefore  int64
+	issuedAt   int64
+	unusable   ClaimSet
+	kind       Kind
+	hasExp     bool
 }
 
 // Text returns the claim's value, or "" when the answer didn't have it.
@@ -113,6 +115,10 @@ func (r *Response) Audiences() iter.Seq[string] {
 	}
 	return strings.SplitSeq(r.Text(Audience), audienceSeparator)
 }
+
+// ObtainedAt returns when the authorization server said so. How long a response
+// may be believed counts from there, however many caches it went through.
+func (r *Response) ObtainedAt() time.Time { return r.obtainedAt }
 
 // ExpiresAt returns `exp` in seconds since 1970 and whether the answer had it.
 func (r *Response) ExpiresAt() (unix int64, ok bool) { return r.expires, r.hasExp }

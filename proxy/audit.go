@@ -53,9 +53,9 @@ func (p *Proxy) audit(x *exchange, r *http.Request) {
 		Interaction: string(interaction),
 		Type:        resourceType,
 		Peer:        x.peer,
-		Verdict:     x.call.Lookup,
-		VerdictAge:  x.call.Age.Seconds(),
-		RequestID:   x.requestID, CorrelationID: x.correlationID, TraceID: x.call.TraceID,
+		Verdict:     x.found.Lookup,
+		VerdictAge:  x.found.Age.Seconds(),
+		RequestID:   x.requestID, CorrelationID: x.correlationID, TraceID: x.asked.TraceID,
 	}
 	if x.token != "" {
 		record.TokenRef = p.config.TokenRef(x.token)

@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -169,10 +168,8 @@ func TestAuditVerdict(t *testing.T) {
 		t.Errorf("record %+v", r)
 	}
 	aged, records := recorded(t, func(c *Config) {
-		c.Introspector = introspectorFunc(func(ctx context.Context, _ string) (*introspection.Response, error) {
-			call := introspection.CallFrom(ctx)
-			call.Lookup, call.Age = "coalesced", 90500*time.Millisecond
-			return seed(t), nil
+		c.Introspector = verdictFunc(func(introspection.Request) (introspection.Verdict, error) {
+			return introspection.Verdict{Response: seed(t), Lookup: "coalesced", Age: 90500 * time.Millisecond}, nil
 		})
 	})
 	aged.do(get("/fhir/Patient", bearerTOK))

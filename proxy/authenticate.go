@@ -18,12 +18,13 @@ func (p *Proxy) authenticate(x *exchange, r *http.Request) (*introspection.Respo
 		return nil, refused
 	}
 	x.token = token
-	response, err := p.config.Introspector.Introspect(x, token)
-	if err != nil {
+	x.asked.Token = token
+	var err error
+	if x.found, err = p.config.Introspector.Introspect(x, x.asked); err != nil {
 		x.failure = err
 		return nil, refusalFor(x, err)
 	}
-	return response, nil
+	return x.found.Response, nil
 }
 
 // refusalFor maps the errors of an Introspector. Whatever it doesn't know means

@@ -15,12 +15,13 @@ import (
 // knows is an introspection.Introspector that vouches for one token.
 type knows string
 
-func (k knows) Introspect(_ context.Context, token string) (*introspection.Response, error) {
-	if token != string(k) {
-		return nil, introspection.ErrInactive
+func (k knows) Introspect(_ context.Context, r introspection.Request) (introspection.Verdict, error) {
+	if r.Token != string(k) {
+		return introspection.Verdict{}, introspection.ErrInactive
 	}
-	return introspection.DecodeResponse([]byte(`{"active":true,"patient":"Patient/123"}`),
+	response, err := introspection.DecodeResponse([]byte(`{"active":true,"patient":"Patient/123"}`),
 		introspection.NewClaimSet(introspection.Patient), time.Now())
+	return introspection.Verdict{Response: response}, err
 }
 
 func Example() {

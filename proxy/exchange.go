@@ -31,7 +31,8 @@ type exchange struct {
 	peer          string // IP address
 	peerTrusted   bool
 	token         string
-	call          introspection.Call
+	asked         introspection.Request // the Token once it was found
+	found         introspection.Verdict
 	verdict       *introspection.Response // set once, when the token is active
 	response      *introspection.Response // set once, when the request is allowed
 	decision      decision
@@ -109,14 +110,10 @@ func exchangeOf(r *http.Request) *exchange {
 // exchangeKey finds the exchange in contexts made from it.
 type exchangeKey struct{}
 
-// Value answers for the exchange and for the introspection call, so that they
-// need no contexts of their own.
+// Value answers for the exchange, so that it needs no context of its own.
 func (x *exchange) Value(key any) any {
-	switch key.(type) {
-	case exchangeKey:
+	if _, ok := key.(exchangeKey); ok {
 		return x
-	case introspection.CallKey:
-		return &x.call
 	}
 	return x.Context.Value(key)
 }
@@ -129,7 +126,7 @@ func (x *exchange) readIDs(h http.Header) {
 		x.requestID = introspection.NewRequestID()
 	}
 	x.correlationID = traceID(h["X-Correlation-Id"])
-	x.call = introspection.Call{CorrelationID: x.requestID, TraceID: traceID(h["X-Trace-Id"])}
+	x.asked = introspection.Request{CorrelationID: x.requestID, TraceID: traceID(h["X-Trace-Id"])}
 }
 
 // maxTraceID is longer than any id in use; a UUID has 36 characters.

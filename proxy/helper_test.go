@@ -53,10 +53,19 @@ func golden(t *testing.T, name, got string) {
 	}
 }
 
+// introspectorFunc knows tokens only.
 type introspectorFunc func(ctx context.Context, token string) (*introspection.Response, error)
 
-func (f introspectorFunc) Introspect(ctx context.Context, token string) (*introspection.Response, error) {
-	return f(ctx, token)
+func (f introspectorFunc) Introspect(ctx context.Context, r introspection.Request) (introspection.Verdict, error) {
+	response, err := f(ctx, r.Token)
+	return introspection.Verdict{Response: response}, err
+}
+
+// verdictFunc is an introspection.Introspector.
+type verdictFunc func(r introspection.Request) (introspection.Verdict, error)
+
+func (f verdictFunc) Introspect(_ context.Context, r introspection.Request) (introspection.Verdict, error) {
+	return f(r)
 }
 
 // seedAnswer is what Koppeltaal says about a token of a launched module, with a
@@ -129,7 +138,8 @@ func newVerdicts(tb testing.TB) *verdicts {
 	}
 }
 
-func (v *verdicts) Introspect(ctx context.Context, token string) (*introspection.Response, error) {
+func (v *verdicts) Introspect(ctx context.Context, r introspection.Request) (introspection.Verdict, error) {
+	token := r.Token
 	v.mu.Lock()
 	v.calls = append(v.calls, token)
 	during := v.during
@@ -137,18 +147,17 @@ func (v *verdicts) Introspect(ctx context.Context, token string) (*introspection
 	if during != nil {
 		during(ctx, token)
 	}
-	if call := introspection.CallFrom(ctx); call != nil {
-		call.Lookup = "hit"
-	}
+	verdict := introspection.Verdict{Lookup: "hit"}
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if response := v.answers[token]; response != nil {
-		return response, nil
+		verdict.Response = response
+		return verdict, nil
 	}
 	if err := v.failures[token]; err != nil {
-		return nil, err
+		return verdict, err
 	}
-	return nil, introspection.ErrInactive
+	return verdict, introspection.ErrInactive
 }
 
 func (v *verdicts) asked() []string {

@@ -161,8 +161,8 @@ func (p *Proxy) log(x *exchange, r *http.Request) {
 		slog.Float64("duration_ms", float64(time.Since(x.began).Microseconds())/1000),
 		slog.String("request_id", x.requestID),
 		slog.String("correlation_id", x.correlationID),
-		slog.String("trace_id", x.call.TraceID),
-		slog.String("cache", x.call.Lookup),
+		slog.String("trace_id", x.asked.TraceID),
+		slog.String("cache", x.found.Lookup),
 	}
 	ref := ""
 	if x.token != "" {

@@ -198,8 +198,8 @@ func setIDs(h http.Header, x *exchange) {
 	if x.correlationID != "" {
 		h.Set("X-Correlation-Id", x.correlationID)
 	}
-	if x.call.TraceID != "" {
-		h.Set("X-Trace-Id", x.call.TraceID)
+	if x.asked.TraceID != "" {
+		h.Set("X-Trace-Id", x.asked.TraceID)
 	}
 }
 

@@ -21,7 +21,7 @@ func (p *Proxy) startSpan(x *exchange, h http.Header) {
 	if p.config.Tracer == nil {
 		return
 	}
-	x.Context, x.call.Span = p.config.Tracer.Start(remoteParent(x.Context, h), spanName,
+	x.Context, x.asked.Span = p.config.Tracer.Start(remoteParent(x.Context, h), spanName,
 		trace.WithSpanKind(trace.SpanKindServer))
 }
 
@@ -47,7 +47,7 @@ func (p *Proxy) setTrace(h http.Header, x *exchange) {
 
 // endSpan says what became of the request.
 func (p *Proxy) endSpan(x *exchange, r *http.Request) {
-	span := x.call.Span
+	span := x.asked.Span
 	if span == nil {
 		return
 	}
@@ -62,8 +62,8 @@ func (p *Proxy) endSpan(x *exchange, r *http.Request) {
 			attribute.String("introspection_sidecar.decision", decisionLabels[x.decision]),
 			attribute.String("introspection_sidecar.interaction", string(interaction)),
 		)
-		if x.call.Lookup != "" {
-			span.SetAttributes(attribute.String("introspection_sidecar.cache", x.call.Lookup))
+		if x.found.Lookup != "" {
+			span.SetAttributes(attribute.String("introspection_sidecar.cache", x.found.Lookup))
 		}
 		if x.status >= http.StatusInternalServerError || x.decision.level() >= slog.LevelWarn {
 			span.SetStatus(codes.Error, decisionLabels[x.decision])

@@ -225,9 +225,9 @@ func TestSpanReachesTheSource(t *testing.T) {
 	spans, on := traced(t)
 	parent := make(chan trace.SpanContext, 1)
 	response := seed(t)
-	c := benchCache(t, introspectorFunc(func(ctx context.Context, _ string) (*introspection.Response, error) {
-		parent <- introspection.CallFrom(ctx).Span.SpanContext()
-		return response, nil
+	c := benchCache(t, verdictFunc(func(r introspection.Request) (introspection.Verdict, error) {
+		parent <- r.Span.SpanContext()
+		return introspection.Verdict{Response: response}, nil
 	}))
 	s := newStack(t, on, func(config *Config) { config.Introspector = c })
 	s.do(get("/fhir/Patient/123", bearerTOK, "traceparent: "+clientParent))
@@ -251,7 +251,7 @@ func TestTraceOffAllocates(t *testing.T) {
 		p.startSpan(x, h)
 		p.setTrace(h, x)
 		p.endSpan(x, r)
-	}); n != 0 || x.call.Span != nil || h.Get("Traceparent") != clientParent {
+	}); n != 0 || x.asked.Span != nil || h.Get("Traceparent") != clientParent {
 		t.Errorf("%v allocations", n)
 	}
 }

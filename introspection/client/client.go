@@ -131,25 +131,61 @@ func (c *Client) Run(ctx context.Context) error {
 		}
 		if c.refused.Load() {
 			// The outcome is in c.refused, in the metrics and in Ready.
-			_, _ = c.Introspect(ctx, "probe."+introspection.NewRequestID())
+			_, _ = c.Introspect(ctx, introspection.Request{Token: "probe." + introspection.NewRequestID()})
 		}
 	}
 }
 
-// Introspect asks the endpoint about token. It returns ErrInactive, or a
+// Introspect asks the endpoint about a token. It returns ErrInactive, or a
 // *Failure when there is no verdict. Tokens that can only be refused are
 // refused without a call.
-func (c *Client) Introspect(ctx context.Context, token string) (*introspection.Response, error) {
-	if neverAccepted(token) || c.config.Precheck != nil && c.config.Precheck.Refuses(ctx, token) {
-		return nil, introspection.ErrInactive
+func (c *Client) Introspect(ctx context.Context, r introspection.Request) (introspection.Verdict, error) {
+	if err := c.Refuse(ctx, r.Token); err != nil {
+		return introspection.Verdict{}, err
 	}
+	_, response, err := c.ask(ctx, r)
+	return introspection.Verdict{Response: response}, err
+}
+
+// Refuse returns ErrInactive for a token that needs no call to be refused: of a
+// kind that is never accepted, or a JWT that fails the pre-check. Nil says
+// nothing about the token but that the endpoint must be asked.
+func (c *Client) Refuse(ctx context.Context, token string) error {
+	if neverAccepted(token) || c.config.Precheck != nil && c.config.Precheck.Refuses(ctx, token) {
+		return introspection.ErrInactive
+	}
+	return nil
+}
+
+// Ask asks the endpoint, without Refuse before, and returns its verdict as it
+// came, active or inactive. The error is a *Failure: there is no verdict.
+func (c *Client) Ask(ctx context.Context, r introspection.Request) (introspection.Answer, error) {
+	answer, _, err := c.ask(ctx, r)
+	if errors.Is(err, introspection.ErrInactive) {
+		return answer, nil
+	}
+	return answer, err
+}
+
+// Decode reads an answer that Ask returned, here or in another process, as of
+// now. It returns ErrInactive, or a *Failure of kind ErrMalformed.
+func (c *Client) Decode(answer introspection.Answer) (*introspection.Response, error) {
+	return c.decoder().Decode(answer, c.config.Now())
+}
+
+func (c *Client) decoder() introspection.Decoder {
+	return introspection.Decoder{Claims: c.config.Claims}
+}
+
+// ask waits for a place and asks. The answer is set beside ErrInactive too.
+func (c *Client) ask(ctx context.Context, r introspection.Request) (introspection.Answer, *introspection.Response, error) {
 	if err := c.acquire(ctx); err != nil {
-		return nil, err
+		return introspection.Answer{}, nil, err
 	}
 	defer c.release()
 	ctx, cancel := context.WithTimeout(ctx, c.config.Timeout)
 	defer cancel()
-	return c.ask(ctx, token)
+	return c.send(ctx, r)
 }
 
 // acquire waits for one of the places, at most the timeout.
@@ -178,14 +214,14 @@ func (c *Client) acquire(ctx context.Context) error {
 
 func (c *Client) release() { <-c.slots }
 
-// ask sends the token, and once more if the endpoint refused our credential and
+// send sends the token, and once more if the endpoint refused our credential and
 // another one is at hand: a 401 comes before the token is looked at (RFC 7662
 // §2.3), so that even a server that consumes tokens hasn't consumed this one.
-func (c *Client) ask(ctx context.Context, token string) (*introspection.Response, error) {
+func (c *Client) send(ctx context.Context, r introspection.Request) (introspection.Answer, *introspection.Response, error) {
 	for attempt := 1; ; attempt++ {
-		resp, gen, err := c.call(ctx, token)
+		answer, resp, gen, err := c.call(ctx, r)
 		if !errors.Is(err, introspection.ErrInvalidClient) {
-			return resp, err
+			return answer, resp, err
 		}
 		renewed := false
 		if attempt == 1 {
@@ -195,28 +231,33 @@ func (c *Client) ask(ctx context.Context, token string) (*introspection.Response
 		if !renewed {
 			// Without a token Ready says so by itself, and the grant tries on.
 			c.refused.Store(c.config.Credential.Ready() == nil)
-			return nil, err
+			return introspection.Answer{}, nil, err
 		}
 	}
 }
 
 // call makes one introspection request and counts it.
-func (c *Client) call(ctx context.Context, token string) (resp *introspection.Response, gen transport.Generation, err error) {
-	ctx, span := c.startSpan(ctx)
+func (c *Client) call(ctx context.Context, r introspection.Request) (answer introspection.Answer, resp *introspection.Response, gen transport.Generation, err error) {
+	ctx, span := c.startSpan(ctx, r.Span)
 	defer func() { endSpan(span, err) }()
-	req, gen, err := c.request(ctx, token)
+	req, gen, err := c.request(ctx, r)
 	if err != nil {
-		return nil, gen, err
+		return answer, nil, gen, err
 	}
 	done := c.metrics.start()
-	resp, err = c.roundTrip(req)
+	if answer, err = c.roundTrip(req); err == nil {
+		resp, err = c.Decode(answer)
+	}
+	if err != nil && !errors.Is(err, introspection.ErrInactive) {
+		answer = introspection.Answer{}
+	}
 	done(err)
-	return resp, gen, err
+	return answer, resp, gen, err
 }
 
 // request builds the request of RFC 7662 §2.1: a form with the token, and
 // nothing else than what authenticates us.
-func (c *Client) request(ctx context.Context, token string) (*http.Request, transport.Generation, error) {
+func (c *Client) request(ctx context.Context, r introspection.Request) (*http.Request, transport.Generation, error) {
 	var gen transport.Generation
 	endpoint := c.config.Endpoint()
 	if endpoint == "" {
@@ -227,16 +268,14 @@ func (c *Client) request(ctx context.Context, token string) (*http.Request, tran
 		"Content-Type": {"application/x-www-form-urlencoded"},
 		"X-Request-Id": {introspection.NewRequestID()},
 	}
-	if call := introspection.CallFrom(ctx); call != nil {
-		if call.CorrelationID != "" {
-			header.Set("X-Correlation-Id", call.CorrelationID)
-		}
-		if call.TraceID != "" {
-			header.Set("X-Trace-Id", call.TraceID)
-		}
+	if r.CorrelationID != "" {
+		header.Set("X-Correlation-Id", r.CorrelationID)
+	}
+	if r.TraceID != "" {
+		header.Set("X-Trace-Id", r.TraceID)
 	}
 	c.injectTrace(ctx, header)
-	form := url.Values{"token": {token}}
+	form := url.Values{"token": {r.Token}}
 	gen, err := c.config.Credential.Attach(ctx, endpoint, header, form)
 	if err != nil {
 		return nil, gen, credentialFailure(err)

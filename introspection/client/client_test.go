@@ -87,7 +87,7 @@ func TestDeviations(t *testing.T) {
 			token := canary + d.Name
 			as.AddToken(token, as.Claims())
 			as.SetAnswerFor(token, d.Answer)
-			resp, err := newTestClient(t, as.Endpoint(), nil).Introspect(t.Context(), token)
+			resp, err := introspect(t.Context(), newTestClient(t, as.Endpoint(), nil), token)
 			got := introspectiontest.Unavailable
 			switch {
 			case err == nil && resp.Kind() == introspection.KindAccess:
@@ -131,7 +131,7 @@ func TestStatus(t *testing.T) {
 			case status == 429:
 				want = introspection.ErrThrottled
 			}
-			resp, err := newMemoryClient(t, always(status, nil, body), nil).Introspect(t.Context(), "t")
+			resp, err := introspect(t.Context(), newMemoryClient(t, always(status, nil, body), nil), "t")
 			if !errors.Is(err, want) || (resp != nil) != (want == nil) {
 				t.Errorf("%d %s: %v", status, body, err)
 			}
@@ -175,7 +175,7 @@ func TestMediaType(t *testing.T) {
 		{"Content-Encoding", "gzip, gzip", introspection.ErrMalformed},
 	} {
 		t.Run(tt.name+" "+tt.value, func(t *testing.T) {
-			resp, err := newMemoryClient(t, always(200, http.Header{tt.name: {tt.value}}, `{"active":true}`), nil).Introspect(t.Context(), "t")
+			resp, err := introspect(t.Context(), newMemoryClient(t, always(200, http.Header{tt.name: {tt.value}}, `{"active":true}`), nil), "t")
 			expectVerdict(t, resp, err, tt.want)
 		})
 	}
@@ -226,7 +226,7 @@ func TestBodyLimit(t *testing.T) {
 				_, _ = w.Write(tt.content)
 			}))
 			t.Cleanup(server.Close)
-			resp, err := newTestClient(t, server.URL, nil).Introspect(t.Context(), "t")
+			resp, err := introspect(t.Context(), newTestClient(t, server.URL, nil), "t")
 			expectVerdict(t, resp, err, tt.want)
 		})
 	}
@@ -255,7 +255,7 @@ func TestBodyIsReadWithinBounds(t *testing.T) {
 			res.Body = body
 			return res, nil
 		}, nil)
-		resp, err := client.Introspect(t.Context(), "t")
+		resp, err := introspect(t.Context(), client, "t")
 		if resp != nil || err == nil || body.read.Load() > most || body.closed.Load() == 0 {
 			t.Errorf("%d: %v, %v, %d bytes read, closed %d times", status, resp, err, body.read.Load(), body.closed.Load())
 		}
@@ -296,7 +296,7 @@ func TestRetryAfter(t *testing.T) {
 		for _, status := range []int{429, 503, 401, 302} {
 			client := newMemoryClient(t, always(status, http.Header{"Retry-After": {value}}, ""),
 				func(c *Config) { c.Now = func() time.Time { return now } })
-			_, err := client.Introspect(t.Context(), "t")
+			_, err := introspect(t.Context(), client, "t")
 			if got := failureOf(t, err).RetryAfter; got != want {
 				t.Errorf("%d %q: %v, want %v", status, value, got, want)
 			}
@@ -309,7 +309,7 @@ func TestClock(t *testing.T) {
 	for offset, want := range map[int64]error{-1: nil, 0: introspection.ErrInactive, 1: introspection.ErrInactive} {
 		client := newMemoryClient(t, always(200, nil, exampleOf2014),
 			func(c *Config) { c.Now = func() time.Time { return time.Unix(1419356238+offset, 0) } })
-		resp, err := client.Introspect(t.Context(), "t")
+		resp, err := introspect(t.Context(), client, "t")
 		expectVerdict(t, resp, err, want)
 	}
 }
@@ -343,21 +343,21 @@ func TestEndpointNotKnownYet(t *testing.T) {
 	if err := client.Ready(); err == nil || err.Error() != "introspection endpoint is not known yet" {
 		t.Errorf("Ready = %v", err)
 	}
-	resp, err := client.Introspect(t.Context(), "t")
+	resp, err := introspect(t.Context(), client, "t")
 	expectVerdict(t, resp, err, introspection.ErrUnavailable)
 	before := client.Authority()
 	endpoint = "https://as.test/introspect"
 	if err := client.Ready(); err != nil {
 		t.Errorf("Ready = %v", err)
 	}
-	if resp, err := client.Introspect(t.Context(), "t"); err != nil || resp == nil {
+	if resp, err := introspect(t.Context(), client, "t"); err != nil || resp == nil {
 		t.Errorf("got %v, %v", resp, err)
 	}
 	if after := client.Authority(); after == before || !strings.HasPrefix(after, endpoint+"\x00") {
 		t.Errorf("authority %q, before %q", after, before)
 	}
 	endpoint = "https://as.test:" + canary + "/" // a text that url.Parse quotes
-	_, err = client.Introspect(t.Context(), "t")
+	_, err = introspect(t.Context(), client, "t")
 	noCanary(t, "error", failureOf(t, err).Error())
 }
 
@@ -438,7 +438,7 @@ func TestCredentialIsRenewedOnce(t *testing.T) {
 				c.Credential = mustCredential(t, config)
 			})
 			if hasGrant {
-				if _, err := client.Introspect(t.Context(), "t"); err != nil { // brings the first token
+				if _, err := introspect(t.Context(), client, "t"); err != nil { // brings the first token
 					t.Fatal(err)
 				}
 				ahead = time.Minute // another may be asked for only after a while
@@ -447,7 +447,7 @@ func TestCredentialIsRenewedOnce(t *testing.T) {
 			if tt.set != nil {
 				tt.set(as)
 			}
-			resp, err := client.Introspect(t.Context(), "t")
+			resp, err := introspect(t.Context(), client, "t")
 			expectVerdict(t, resp, err, tt.want)
 			calls, grants = as.Introspections()-calls, as.Grants()-grants
 			if calls != tt.calls || grants != tt.grants {
@@ -544,7 +544,7 @@ func TestReadinessComesBack(t *testing.T) {
 		if n := len(asked()); n != 0 || client.Ready() != nil {
 			t.Errorf("nothing was refused: %d requests, %v", n, client.Ready())
 		}
-		_, err := client.Introspect(ctx, "t")
+		_, err := introspect(ctx, client, "t")
 		expectVerdict(t, nil, err, introspection.ErrInvalidClient)
 		time.Sleep(time.Minute)
 		if n := len(asked()) - 1; n < 12 || n > 15 || !errors.Is(client.Ready(), introspection.ErrInvalidClient) {
@@ -603,7 +603,7 @@ func TestReadinessByAnswer(t *testing.T) {
 		{400, nil, true},
 	} {
 		next, fault = tt.status, tt.fault
-		_, _ = client.Introspect(t.Context(), "t")
+		_, _ = introspect(t.Context(), client, "t")
 		if ready := client.Ready() == nil; ready != tt.ready {
 			t.Errorf("after %d, %v: ready %t", tt.status, tt.fault, ready)
 		}
@@ -621,7 +621,7 @@ func TestReadinessDoesNotFlicker(t *testing.T) {
 		return answer(http.StatusUnauthorized, ""), nil
 	}, func(c *Config) { c.Credential = mustCredential(t, signed(t)(nil)) })
 	for range 3 {
-		_, _ = client.Introspect(t.Context(), "t")
+		_, _ = introspect(t.Context(), client, "t")
 	}
 	if calls != 6 {
 		t.Errorf("%d calls", calls)
@@ -650,7 +650,7 @@ func TestTimeoutIsExact(t *testing.T) {
 					}
 				})
 				began := time.Now()
-				resp, err := client.Introspect(t.Context(), "t")
+				resp, err := introspect(t.Context(), client, "t")
 				expectVerdict(t, resp, err, introspection.ErrUnavailable)
 				if took := time.Since(began); took != 2*time.Second {
 					t.Errorf("took %v", took)
@@ -674,7 +674,7 @@ func TestTimeoutIsExact(t *testing.T) {
 				c.Credential = must(credential.New(signed(t)(nil)))
 			})
 			began := time.Now()
-			resp, err := client.Introspect(t.Context(), "t")
+			resp, err := introspect(t.Context(), client, "t")
 			expectVerdict(t, resp, err, introspection.ErrUnavailable)
 			if took := time.Since(began); took != 2*time.Second || calls != 2 {
 				t.Errorf("took %v, %d calls", took, calls)
@@ -700,7 +700,7 @@ func TestConcurrency(t *testing.T) {
 		var all sync.WaitGroup
 		for range callers {
 			all.Go(func() {
-				resp, err := client.Introspect(t.Context(), "t")
+				resp, err := introspect(t.Context(), client, "t")
 				switch {
 				case err == nil && resp != nil:
 					served.Add(1)
@@ -736,7 +736,7 @@ func TestPlacesAreGivenBack(t *testing.T) {
 		client.config.HTTPClient.Transport = respond
 		func() {
 			defer func() { _ = recover() }()
-			_, _ = client.Introspect(t.Context(), "t")
+			_, _ = introspect(t.Context(), client, "t")
 		}()
 		if len(client.slots) != 0 {
 			t.Fatal("a place is lost")
@@ -754,13 +754,13 @@ func TestQueueIsBounded(t *testing.T) {
 		}, func(c *Config) { c.MaxConcurrent = 1 })
 		ctx, cancel := context.WithCancel(t.Context())
 		var all sync.WaitGroup
-		ask := func() { _, _ = client.Introspect(ctx, "t") }
+		ask := func() { _, _ = introspect(ctx, client, "t") }
 		for range maxWaiting + 1 {
 			all.Go(ask)
 		}
 		synctest.Wait()
 		began := time.Now()
-		resp, err := client.Introspect(ctx, "t")
+		resp, err := introspect(ctx, client, "t")
 		expectVerdict(t, resp, err, introspection.ErrBusy)
 		if took := time.Since(began); took != 0 {
 			t.Errorf("waited %v", took)
@@ -783,12 +783,12 @@ func TestCallerLeavesTheQueue(t *testing.T) {
 			return answer(200, `{"active":true}`), nil
 		}, func(c *Config) { c.MaxConcurrent = 1 })
 		var first sync.WaitGroup
-		first.Go(func() { _, _ = client.Introspect(t.Context(), "t") })
+		first.Go(func() { _, _ = introspect(t.Context(), client, "t") })
 		synctest.Wait()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		began := time.Now()
-		resp, err := client.Introspect(ctx, "t")
+		resp, err := introspect(ctx, client, "t")
 		expectVerdict(t, resp, err, introspection.ErrUnavailable)
 		if took := time.Since(began); took != time.Second {
 			t.Errorf("took %v", took)
@@ -805,23 +805,12 @@ func TestTraceHeaders(t *testing.T) {
 		seen = append(seen, req.Header)
 		return answer(200, `{"active":true}`), nil
 	}, nil)
-	for _, call := range []*introspection.Call{nil, {}, {CorrelationID: "corr-1"}, {TraceID: "trace-1"}, {CorrelationID: "corr-2", TraceID: "trace-2"}} {
-		ctx := t.Context()
-		if call != nil {
-			ctx = introspection.WithCall(ctx, call)
-			if introspection.CallFrom(ctx) != call {
-				t.Error("the call got lost")
-			}
-		} else if introspection.CallFrom(ctx) != nil {
-			t.Error("a call from nowhere")
-		}
-		if _, err := client.Introspect(ctx, "t"); err != nil {
+	for _, want := range []introspection.Request{{}, {}, {CorrelationID: "corr-1"}, {TraceID: "trace-1"}, {CorrelationID: "corr-2", TraceID: "trace-2"}} {
+		want.Token = "t"
+		if _, err := client.Introspect(t.Context(), want); err != nil {
 			t.Fatal(err)
 		}
-		header, want := seen[len(seen)-1], introspection.Call{}
-		if call != nil {
-			want = *call
-		}
+		header := seen[len(seen)-1]
 		for name, value := range map[string]string{"X-Correlation-Id": want.CorrelationID, "X-Trace-Id": want.TraceID} {
 			if _, there := header[name]; header.Get(name) != value || there != (value != "") {
 				t.Errorf("%s = %q, want %q", name, header[name], value)
@@ -843,13 +832,13 @@ func TestNeverAcceptedTokensCostNoCall(t *testing.T) {
 	as.SetAnswer(introspectiontest.Respond(200, jsonHeader(), `{"active":true}`))
 	client := newTestClient(t, as.Endpoint(), nil)
 	for _, token := range []string{"NOOP", jwtOf(`{"aud":"Device/7"}`), jwtOf(`{"aud":["x","Device/7"]}`)} {
-		resp, err := client.Introspect(t.Context(), token)
+		resp, err := introspect(t.Context(), client, token)
 		expectVerdict(t, resp, err, introspection.ErrInactive)
 	}
 	if n := as.Introspections(); n != 0 {
 		t.Errorf("%d calls", n)
 	}
-	if _, err := client.Introspect(t.Context(), jwtOf(`{"aud":"fhir-server"}`)); err != nil || as.Introspections() != 1 {
+	if _, err := introspect(t.Context(), client, jwtOf(`{"aud":"fhir-server"}`)); err != nil || as.Introspections() != 1 {
 		t.Errorf("an access token: %v, %d calls", err, as.Introspections())
 	}
 }
@@ -859,10 +848,10 @@ func TestOneShotServer(t *testing.T) {
 	as := introspectiontest.NewServerWith(t, introspectiontest.Config{OneShot: true})
 	as.AddToken("t", as.Claims())
 	client := newTestClient(t, as.Endpoint(), nil)
-	if resp, err := client.Introspect(t.Context(), "t"); err != nil || resp.Text(introspection.Patient) != "123" {
+	if resp, err := introspect(t.Context(), client, "t"); err != nil || resp.Text(introspection.Patient) != "123" {
 		t.Errorf("got %v, %v", resp, err)
 	}
-	resp, err := client.Introspect(t.Context(), "t")
+	resp, err := introspect(t.Context(), client, "t")
 	expectVerdict(t, resp, err, introspection.ErrInactive)
 }
 
@@ -884,14 +873,14 @@ func TestClientMetrics(t *testing.T) {
 		}
 		return respond(req)
 	}, func(c *Config) { c.Registerer = registry })
-	_, _ = client.Introspect(t.Context(), "NOOP") // costs no call and counts as none
+	_, _ = introspect(t.Context(), client, "NOOP") // costs no call and counts as none
 	for n, step := range []roundTrip{
 		always(200, nil, `{"active":true}`), always(200, nil, `{"active":false}`), always(200, nil, `{}`),
 		always(500, nil, ""), always(429, nil, ""), always(401, nil, ""),
 	} {
 		respond = step
 		for range n + 1 {
-			_, _ = client.Introspect(t.Context(), "t")
+			_, _ = introspect(t.Context(), client, "t")
 		}
 	}
 	const want = `
@@ -969,7 +958,7 @@ func TestNothingSecretInErrorsAndLogs(t *testing.T) {
 			c.Endpoint = func() string { return "https://user:" + canary + "@as.test/" + canary + "?k=" + canary }
 			c.Credential = mustCredential(t, credential.Config{Auth: credential.AuthBearer, BearerToken: fixed(canary), Logger: log.logger()})
 		})
-		_, err := client.Introspect(t.Context(), canary)
+		_, err := introspect(t.Context(), client, canary)
 		if err == nil {
 			t.Fatal("no error")
 		}
@@ -979,4 +968,87 @@ func TestNothingSecretInErrorsAndLogs(t *testing.T) {
 		}
 	}
 	noCanary(t, "log", log.String())
+}
+
+// TestAsk: what the endpoint said comes as it came, active or inactive, and can
+// be decoded again, here or where other claims are kept.
+func TestAsk(t *testing.T) {
+	now := time.Date(2014, time.December, 23, 12, 0, 0, 0, time.UTC)
+	var status int
+	var body string
+	client := newMemoryClient(t, func(*http.Request) (*http.Response, error) {
+		return answer(status, body), nil
+	}, func(c *Config) { c.Now = func() time.Time { return now } })
+	ask := func(s int, b string) (introspection.Answer, error) {
+		status, body = s, b
+		return client.Ask(t.Context(), introspection.Request{Token: "t"})
+	}
+	for _, tt := range []struct {
+		body string
+		want error
+	}{
+		{` {"active":true,"patient":"Patient/123"} `, nil},
+		{`{"active":false,"patient":"123"}`, introspection.ErrInactive},
+		{`{"active":true,"exp":1419336000}`, introspection.ErrInactive}, // noon
+	} {
+		got, err := ask(200, tt.body)
+		if err != nil || string(got.Body) != tt.body || !got.ObtainedAt.Equal(now) {
+			t.Errorf("Ask = %+v, %v, want %s of %v", got, err, tt.body, now)
+		}
+		resp, err := client.Decode(got)
+		expectVerdict(t, resp, err, tt.want)
+		if resp != nil && (resp.Text(introspection.Patient) != "123" || !resp.ObtainedAt().Equal(now)) {
+			t.Errorf("got patient %q of %v, want 123 of %v", resp.Text(introspection.Patient), resp.ObtainedAt(), now)
+		}
+	}
+	for _, tt := range []struct {
+		status int
+		body   string
+		want   error
+	}{
+		{200, `{"active":"true"}`, introspection.ErrMalformed},
+		{503, `{"active":false}`, introspection.ErrUnavailable},
+		{401, ``, introspection.ErrInvalidClient},
+	} {
+		if got, err := ask(tt.status, tt.body); got.Body != nil || !got.ObtainedAt.IsZero() || !errors.Is(err, tt.want) {
+			t.Errorf("Ask = %+v, %v, want no answer and %v", got, err, tt.want)
+		}
+	}
+}
+
+// TestDecodeLater: time goes by in a store.
+func TestDecodeLater(t *testing.T) {
+	now := time.Unix(1419336000, 0)
+	client := newMemoryClient(t, nil, func(c *Config) { c.Now = func() time.Time { return now } })
+	kept := introspection.Answer{Body: []byte(`{"active":true,"exp":1419336010}`), ObtainedAt: now.Add(-time.Hour)}
+	resp, err := client.Decode(kept)
+	expectVerdict(t, resp, err, nil)
+	if resp != nil && !resp.ObtainedAt().Equal(kept.ObtainedAt) {
+		t.Errorf("got a response of %v, want %v", resp.ObtainedAt(), kept.ObtainedAt)
+	}
+	now = now.Add(10 * time.Second)
+	resp, err = client.Decode(kept)
+	expectVerdict(t, resp, err, introspection.ErrInactive)
+	resp, err = client.Decode(introspection.Answer{Body: []byte(`{"active":true,"active":true}`)})
+	expectVerdict(t, resp, err, introspection.ErrMalformed)
+}
+
+// TestRefuse: what needs no call gets none, and Ask doesn't look.
+func TestRefuse(t *testing.T) {
+	calls := 0
+	client := newMemoryClient(t, func(*http.Request) (*http.Response, error) {
+		calls++
+		return answer(200, `{"active":true}`), nil
+	}, nil)
+	for token, want := range map[string]error{"NOOP": introspection.ErrInactive, jwtOf(`{"aud":"Device/1"}`): introspection.ErrInactive, "opaque": nil} {
+		if err := client.Refuse(t.Context(), token); !errors.Is(err, want) {
+			t.Errorf("Refuse(%q) = %v, want %v", token, err, want)
+		}
+	}
+	if calls != 0 {
+		t.Errorf("got %d calls, want none", calls)
+	}
+	if _, err := client.Ask(t.Context(), introspection.Request{Token: "NOOP"}); err != nil || calls != 1 {
+		t.Errorf("Ask: %v and %d calls, want one call", err, calls)
+	}
 }

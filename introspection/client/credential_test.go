@@ -33,7 +33,7 @@ func TestGrantRetryAfter(t *testing.T) {
 			})))
 			client := newMemoryClient(t, nil, func(c *Config) { c.Credential = credential })
 			introspect := func(wantAsked int, want time.Duration) {
-				resp, err := client.Introspect(t.Context(), "t")
+				resp, err := introspect(t.Context(), client, "t")
 				expectVerdict(t, resp, err, tt.kind)
 				if got := failureOf(t, err).RetryAfter; got != want || asked != wantAsked {
 					t.Errorf("%d %q: %v after %d requests, want %v after %d", tt.status, tt.value, got, asked, want, wantAsked)

@@ -56,10 +56,10 @@ func example() error {
 	}
 
 	ask := func(token string) {
-		resp, err := client.Introspect(context.Background(), token)
+		verdict, err := client.Introspect(context.Background(), introspection.Request{Token: token})
 		switch {
 		case err == nil:
-			fmt.Printf("patient %s, launched by %s\n", resp.Text(introspection.Patient), resp.Text(introspection.User))
+			fmt.Printf("patient %s, launched by %s\n", verdict.Response.Text(introspection.Patient), verdict.Response.Text(introspection.User))
 		case errors.Is(err, introspection.ErrInactive):
 			fmt.Println(err)
 		default:

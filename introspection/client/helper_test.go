@@ -2,6 +2,7 @@ package client
 
 import (
 	"bytes"
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -213,4 +214,10 @@ func mustClient(t *testing.T, cfg transport.Config) *http.Client {
 	}
 	t.Cleanup(client.CloseIdleConnections)
 	return client
+}
+
+// introspect asks the client about a token, on behalf of no other request.
+func introspect(ctx context.Context, client *Client, token string) (*introspection.Response, error) {
+	v, err := client.Introspect(ctx, introspection.Request{Token: token})
+	return v.Response, err
 }

@@ -263,7 +263,7 @@ func TestClientPrecheck(t *testing.T) {
 		{sign(t, key, "k1", map[string]any{"iss": testIssuer}), 1},
 		{"opaque", 2},
 	} {
-		if _, err := client.Introspect(t.Context(), tt.token); !errors.Is(err, introspection.ErrInactive) {
+		if _, err := client.Introspect(t.Context(), introspection.Request{Token: tt.token}); !errors.Is(err, introspection.ErrInactive) {
 			t.Errorf("got %v, want inactive", err)
 		}
 		if asked.Load() != tt.calls {

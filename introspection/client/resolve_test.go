@@ -245,7 +245,7 @@ func TestNameResolution(t *testing.T) {
 			}
 			client := dns.client(t, port, timeout)
 			began := time.Now()
-			resp, err := client.Introspect(t.Context(), "t")
+			resp, err := introspect(t.Context(), client, "t")
 			expectVerdict(t, resp, err, tt.want)
 			if took := time.Since(began); took > 10*time.Second {
 				t.Errorf("took %v", took)
@@ -265,7 +265,7 @@ func awaitVerdict(t *testing.T, client *Client) {
 	t.Helper()
 	var err error
 	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); {
-		if _, err = client.Introspect(t.Context(), "t"); err == nil {
+		if _, err = introspect(t.Context(), client, "t"); err == nil {
 			return
 		}
 	}
@@ -294,7 +294,7 @@ func TestNameMoves(t *testing.T) {
 			}
 			client := dns.client(t, port, 10*time.Second)
 			dns.set(of(typeA, net.ParseIP(tt.from).To4(), 1)) // where nobody is
-			if _, err := client.Introspect(t.Context(), "t"); !errors.Is(err, introspection.ErrUnavailable) {
+			if _, err := introspect(t.Context(), client, "t"); !errors.Is(err, introspection.ErrUnavailable) {
 				t.Fatal(err)
 			}
 			dns.set(of(tt.kind, data, 1))

@@ -19,10 +19,10 @@ const (
 )
 
 // roundTrip sends the request and reads its answer.
-func (c *Client) roundTrip(req *http.Request) (*introspection.Response, error) {
+func (c *Client) roundTrip(req *http.Request) (answer introspection.Answer, err error) {
 	res, err := c.config.HTTPClient.Do(req)
 	if err != nil {
-		return nil, introspection.Failf(introspection.ErrUnavailable, "%v", transport.Redact(err))
+		return answer, introspection.Failf(introspection.ErrUnavailable, "%v", transport.Redact(err))
 	}
 	defer res.Body.Close()
 	noteStatus(req.Context(), res.StatusCode)
@@ -32,19 +32,19 @@ func (c *Client) roundTrip(req *http.Request) (*introspection.Response, error) {
 	if res.StatusCode != http.StatusOK {
 		// A little of the body is read so that the connection can be used again.
 		_, _ = io.CopyN(io.Discard, res.Body, 4<<10)
-		return nil, c.statusFailure(res)
+		return answer, c.statusFailure(res)
 	}
 	if err := checkContentType(res.Header); err != nil {
-		return nil, err
+		return answer, err
 	}
 	body, err := io.ReadAll(io.LimitReader(res.Body, maxBody+1))
 	switch {
 	case len(body) > maxBody:
-		return nil, introspection.Failf(introspection.ErrMalformed, "answer is larger than %d KiB", maxBody>>10)
+		return answer, introspection.Failf(introspection.ErrMalformed, "answer is larger than %d KiB", maxBody>>10)
 	case err != nil:
-		return nil, introspection.Failf(introspection.ErrUnavailable, "reading the answer: %v", transport.Redact(err))
+		return answer, introspection.Failf(introspection.ErrUnavailable, "reading the answer: %v", transport.Redact(err))
 	}
-	return introspection.DecodeResponse(body, c.config.Claims, c.config.Now())
+	return introspection.Answer{Body: body, ObtainedAt: c.config.Now()}, nil
 }
 
 // statusFailure reads a status other than 200. Only 401 is about our

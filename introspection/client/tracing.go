@@ -18,13 +18,13 @@ import (
 const spanName = "introspect"
 
 // startSpan begins the span of one call to the endpoint. Its parent comes with
-// the Call, because the call runs in a context of its own. Nil: tracing is off.
-func (c *Client) startSpan(ctx context.Context) (context.Context, trace.Span) {
+// the request, because the call runs in a context of its own. Nil: tracing is off.
+func (c *Client) startSpan(ctx context.Context, parent trace.Span) (context.Context, trace.Span) {
 	if c.config.Tracer == nil {
 		return ctx, nil
 	}
-	if call := introspection.CallFrom(ctx); call != nil && call.Span != nil {
-		ctx = trace.ContextWithSpan(ctx, call.Span)
+	if parent != nil {
+		ctx = trace.ContextWithSpan(ctx, parent)
 	}
 	return c.config.Tracer.Start(ctx, spanName, trace.WithSpanKind(trace.SpanKindClient),
 		trace.WithAttributes(attribute.String("http.request.method", http.MethodPost)))

@@ -40,8 +40,8 @@ func TestSpanOfCall(t *testing.T) {
 			return answer(tt.status, tt.body), nil
 		}, func(c *Config) { c.Tracer = provider.Tracer("test") })
 		_, parent := provider.Tracer("test").Start(t.Context(), "request")
-		// As in package cache: the call's context knows the parent by its Call only.
-		_, _ = client.Introspect(introspection.WithCall(t.Context(), &introspection.Call{Span: parent}), "CANARY")
+		// As in package cache: the context knows nothing of the parent.
+		_, _ = client.Introspect(t.Context(), introspection.Request{Token: "CANARY", Span: parent})
 		if len(spans.GetSpans()) != 1 {
 			t.Fatalf("%s: %d spans", tt.result, len(spans.GetSpans()))
 		}
@@ -77,7 +77,7 @@ func TestSpansOff(t *testing.T) {
 		}
 		return answer(200, `{"active":true}`), nil
 	}, nil)
-	if _, err := client.Introspect(introspection.WithCall(ctx, &introspection.Call{Span: parent}), "t"); err != nil {
+	if _, err := client.Introspect(ctx, introspection.Request{Token: "t", Span: parent}); err != nil {
 		t.Fatal(err)
 	}
 }

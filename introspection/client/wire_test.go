@@ -135,7 +135,7 @@ func TestRequestOnTheWire(t *testing.T) {
 	for _, token := range []string{
 		"2YotnFZFEjr1zCsicMWpAA", "a+b/c==", "100%&token=x", "%2B+ ", "ünï😀\u2028", "a;b=c", "\x00\r\n", "\xff\xfe",
 	} {
-		if _, err := client.Introspect(t.Context(), token); err != nil {
+		if _, err := introspect(t.Context(), client, token); err != nil {
 			t.Fatalf("%q: %v", token, err)
 		}
 		requests, _ := w.seen()
@@ -225,11 +225,11 @@ func TestTokenIsSentOnce(t *testing.T) {
 			client := newTestClient(t, w.url, nil)
 			ask := func(token string) {
 				t.Helper()
-				resp, err := client.Introspect(t.Context(), token)
+				resp, err := introspect(t.Context(), client, token)
 				expectVerdict(t, resp, err, introspection.ErrUnavailable)
 			}
 			ask("fresh") // over a new connection
-			if resp, err := client.Introspect(t.Context(), "first"); err != nil || resp == nil {
+			if resp, err := introspect(t.Context(), client, "first"); err != nil || resp == nil {
 				t.Fatal(resp, err)
 			}
 			ask("kept") // over the connection that has proved itself
@@ -253,7 +253,7 @@ func TestServerClosesIdleConnections(t *testing.T) {
 	client := newTestClient(t, w.url, nil)
 	const tokens = 200
 	for i := range tokens {
-		resp, err := client.Introspect(t.Context(), fmt.Sprintf("t%d.", i))
+		resp, err := introspect(t.Context(), client, fmt.Sprintf("t%d.", i))
 		if err != nil {
 			expectVerdict(t, resp, err, introspection.ErrUnavailable)
 		}
@@ -429,7 +429,7 @@ func TestTokenIsSentOnceOverHTTP2(t *testing.T) {
 				c.HTTPClient = mustClient(t, transport.Config{CA: fixed(ca.pem()), Timeout: c.Timeout})
 			})
 			began := time.Now()
-			resp, err := client.Introspect(t.Context(), "once")
+			resp, err := introspect(t.Context(), client, "once")
 			expectVerdict(t, resp, err, tt.want)
 			if took := time.Since(began); took > 10*time.Second {
 				t.Errorf("took %v", took)
@@ -464,7 +464,7 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 					_, _ = io.WriteString(conn, strings.Replace(answer, "200 OK", strconv.Itoa(status)+" X", 1))
 				}
 			})
-			resp, err := newTestClient(t, w.url, nil).Introspect(t.Context(), "t")
+			resp, err := introspect(t.Context(), newTestClient(t, w.url, nil), "t")
 			expectVerdict(t, resp, err, introspection.ErrUnavailable)
 			if requests, _ := w.seen(); len(requests) != 1 {
 				t.Errorf("%d to %q: %q", status, location, requests)
@@ -500,7 +500,7 @@ func TestDeadline(t *testing.T) {
 			})
 			client := newTestClient(t, w.url, func(c *Config) { c.Timeout = patience })
 			began := time.Now()
-			resp, err := client.Introspect(t.Context(), "t")
+			resp, err := introspect(t.Context(), client, "t")
 			if took := time.Since(began); took < patience || took > 50*patience {
 				t.Errorf("took %v", took)
 			}
@@ -543,7 +543,7 @@ func TestEndlessAnswers(t *testing.T) {
 				written <- n
 			})
 			client := newTestClient(t, w.url, func(c *Config) { c.Timeout = time.Minute })
-			resp, err := client.Introspect(t.Context(), "t")
+			resp, err := introspect(t.Context(), client, "t")
 			expectVerdict(t, resp, err, tt.want)
 			if n := <-written; n > 64<<20 { // socket buffers of both sides included
 				t.Errorf("%d bytes went out before the connection was dropped", n)
@@ -556,7 +556,7 @@ func TestEndlessAnswers(t *testing.T) {
 func TestConnectionRefused(t *testing.T) {
 	listener := must(net.Listen("tcp", "127.0.0.1:0"))
 	_ = listener.Close()
-	resp, err := newTestClient(t, "http://"+listener.Addr().String(), nil).Introspect(t.Context(), "t")
+	resp, err := introspect(t.Context(), newTestClient(t, "http://"+listener.Addr().String(), nil), "t")
 	expectVerdict(t, resp, err, introspection.ErrUnavailable)
 	var failure *introspection.Failure
 	if !errors.As(err, &failure) || failure.Reason != "connect: connection refused" && !strings.Contains(failure.Reason, "refused") {

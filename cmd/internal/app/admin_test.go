@@ -14,6 +14,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/introspectiontest"
 )
 
@@ -103,7 +104,7 @@ func TestAdminReadiness(t *testing.T) {
 	as.AddToken("good", as.Claims())
 	sc := assemble(t, as, answerOK)
 	introspect := func(token string) error {
-		_, err := sc.client.Introspect(t.Context(), token)
+		_, err := sc.client.Introspect(t.Context(), introspection.Request{Token: token})
 		return err
 	}
 	const refused = "own credential refused by the introspection endpoint"
@@ -153,7 +154,7 @@ func TestAdminReadinessGrant(t *testing.T) {
 		"SIDECAR_TOKEN_ENDPOINT", as.TokenEndpoint(), "SIDECAR_CLIENT_ID", introspectiontest.DefaultClientID,
 		"SIDECAR_CLIENT_SECRET_FILE", writeFile(t, "secret", introspectiontest.DefaultClientSecret))...)
 	expectReady(t, sc, "no token yet")
-	if _, err := sc.client.Introspect(t.Context(), "good"); err == nil {
+	if _, err := sc.client.Introspect(t.Context(), introspection.Request{Token: "good"}); err == nil {
 		t.Fatal("a verdict without a credential")
 	}
 	expectReady(t, sc, "token endpoint answered 400 invalid_scope")

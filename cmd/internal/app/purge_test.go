@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/introspectiontest"
 )
 
@@ -46,7 +47,7 @@ func newPurging(t *testing.T, pairs ...string) *purging {
 func (p *purging) fill(t *testing.T) {
 	t.Helper()
 	for _, name := range []string{"one", "two", "dead"} {
-		_, _ = p.cache.Introspect(t.Context(), name)
+		_, _ = p.cache.Introspect(t.Context(), introspection.Request{Token: name})
 	}
 }
 
@@ -55,7 +56,7 @@ func (p *purging) forgotten(t *testing.T) (names []string) {
 	t.Helper()
 	for _, name := range []string{"one", "two", "dead"} {
 		before := p.as.Introspections()
-		_, _ = p.cache.Introspect(t.Context(), name)
+		_, _ = p.cache.Introspect(t.Context(), introspection.Request{Token: name})
 		if p.as.Introspections() != before {
 			names = append(names, name)
 		}

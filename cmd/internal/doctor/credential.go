@@ -100,7 +100,7 @@ func (d *Doctor) ask(ctx context.Context, credential *credential.Credential, tok
 	if err != nil {
 		return err
 	}
-	_, err = client.Introspect(ctx, token)
+	_, err = client.Introspect(ctx, introspection.Request{Token: token})
 	return err
 }
 

@@ -47,7 +47,7 @@ func (d *Doctor) checkToken(ctx context.Context) {
 		return
 	}
 	before := d.cfg.Wire.count(endpoint)
-	response, err := d.cfg.Client.Introspect(ctx, token)
+	verdict, err := d.cfg.Client.Introspect(ctx, introspection.Request{Token: token})
 	switch {
 	case errors.Is(err, introspection.ErrInactive):
 		d.inactive(token, d.cfg.Wire.count(endpoint) > before)
@@ -57,7 +57,7 @@ func (d *Doctor) checkToken(ctx context.Context) {
 		d.fail(check, reasonOf(err), d.diagnose(ctx, d.cfg.Wire.last(endpoint), err))
 	default:
 		d.ok(check, "active")
-		d.explain(response)
+		d.explain(verdict.Response)
 	}
 }
 
