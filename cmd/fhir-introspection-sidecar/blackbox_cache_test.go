@@ -10,10 +10,6 @@ import (
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/introspectiontest"
 )
 
-func bearer(token string) string { return "Authorization: Bearer " + token }
-
-const lookups = "introspection_sidecar_cache_lookups_total"
-
 // F01: a verdict lasts until exp, and not a moment longer.
 func TestBlackboxCacheUntilExp(t *testing.T) {
 	t.Parallel()

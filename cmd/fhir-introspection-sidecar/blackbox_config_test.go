@@ -6,14 +6,6 @@ import (
 	"testing"
 )
 
-func leastEnv(t *testing.T) env {
-	t.Helper()
-	return env{
-		"UPSTREAM_URL": "http://127.0.0.1:9/fhir", "LISTEN_ADDRESS": "127.0.0.1:0", "ADMIN_ADDRESS": "127.0.0.1:0",
-		"INTROSPECTION_ENDPOINT": "http://127.0.0.1:9/i", "BEARER_TOKEN_FILE": writeFile(t, "b", "own-bearer"),
-	}
-}
-
 // Each fault ends the program with 2 and a line that names the variable and
 // doesn't repeat the value.
 // URLs that are none are M09; a secret in the environment is a fault (L18).

@@ -1,17 +1,9 @@
 package main
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/rsa"
-	"crypto/sha512"
-	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
-	"encoding/pem"
 	"fmt"
-	"math/big"
 	"net/http"
 	"net/url"
 	"os"
@@ -22,8 +14,6 @@ import (
 
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/introspectiontest"
 )
-
-const rejected = "introspection_sidecar_introspections_total"
 
 // H: the bearer file is replaced in each of the ways in which files are
 // replaced, and no request fails for it.
@@ -340,43 +330,4 @@ func TestBlackboxJWKS(t *testing.T) {
 	if !strings.Contains(a.body, `"kid-1"`) || strings.Contains(a.body, `"d"`) {
 		t.Errorf("jwks %s", a.body)
 	}
-}
-
-type signer struct {
-	pem    string
-	verify func(signed, signature []byte) bool
-}
-
-func rsaKey(t *testing.T) signer {
-	t.Helper()
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return signer{toPEM(t, key), func(signed, signature []byte) bool {
-		sum := sha512.Sum384(signed)
-		return rsa.VerifyPKCS1v15(&key.PublicKey, 6 /* crypto.SHA384 */, sum[:], signature) == nil
-	}}
-}
-
-func ecKey(t *testing.T) signer {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return signer{toPEM(t, key), func(signed, signature []byte) bool {
-		sum := sha512.Sum384(signed)
-		half := len(signature) / 2
-		return half == 48 && ecdsa.Verify(&key.PublicKey, sum[:], new(big.Int).SetBytes(signature[:half]), new(big.Int).SetBytes(signature[half:]))
-	}}
-}
-
-func toPEM(t *testing.T, key any) string {
-	t.Helper()
-	der, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
 }

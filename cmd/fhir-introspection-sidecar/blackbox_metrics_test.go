@@ -151,3 +151,36 @@ func TestBlackboxMetricValues(t *testing.T) {
 		}
 	}
 }
+
+// The exported series are those of the contract, all of them from the start.
+func TestBlackboxMetricNames(t *testing.T) {
+	t.Parallel()
+	w := start(t, nil)
+	text := w.get(t, "/metrics").body
+	for _, want := range []string{
+		`requests_total{code="2xx",decision="allowed"}`, `request_duration_seconds_bucket{decision="allowed",le=`,
+		`cache_lookups_total{result="hit"}`, `cache_lookups_total{result="coalesced"}`, `cache_entries{verdict="active"}`, `cache_entries{verdict="inactive"}`,
+		`cache_evictions_total{reason="capacity",verdict="active"}`, `cache_evictions_total{reason="purged",verdict="inactive"}`,
+		`cache_hit_age_seconds_bucket{`, `introspections_total{result="credential_rejected"}`, `introspections_total{result="throttled"}`,
+		`introspection_duration_seconds_bucket{result="active"`, `introspections_in_flight 0`, `credential_renewals_total{result="ok"}`,
+		`credential_renewals_total{result="failed"}`, `spoofed_headers_total 0`, `build_info{commit=`,
+	} {
+		if !strings.Contains(text, "introspection_sidecar_"+want) {
+			t.Errorf("no series %s", want)
+		}
+	}
+	for _, path := range []string{"/", "/debug/pprof/", "/debug/vars", "/cache", "/config"} {
+		if a := w.get(t, path); a.status != 404 && a.status != 405 {
+			t.Errorf("admin %s: %d", path, a.status)
+		}
+	}
+	for _, line := range []string{"POST /metrics", "DELETE /cache", "DELETE /livez", "PUT /readyz"} {
+		a := exchange(t, w.admin, request(line))
+		if a.status != 404 && a.status != 405 {
+			t.Errorf("admin %s: %d", line, a.status)
+		}
+	}
+	if !strings.Contains(w.get(t, "/readyz").body, "{") || w.get(t, "/readyz").status != 200 {
+		t.Error("not ready")
+	}
+}

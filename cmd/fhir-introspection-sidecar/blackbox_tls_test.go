@@ -1,16 +1,10 @@
 package main
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"io"
 	"log"
-	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -21,59 +15,6 @@ import (
 
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/introspectiontest"
 )
-
-// authority signs certificates.
-type authority struct {
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
-	pem  string
-}
-
-func newAuthority(t *testing.T) *authority {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test authority"}, IsCA: true, BasicConstraintsValid: true,
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageCertSign,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, _ := x509.ParseCertificate(der)
-	return &authority{cert, key, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))}
-}
-
-// issue returns certificate and key in PEM.
-func (a *authority) issue(t *testing.T, serial int64, change func(*x509.Certificate)) (cert, key string) {
-	t.Helper()
-	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: "leaf"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		DNSNames: []string{"fhir.test"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}
-	if change != nil {
-		change(template)
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, &k.PublicKey, a.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})), toPEM(t, k)
-}
-
-func (a *authority) pool() *x509.CertPool {
-	pool := x509.NewCertPool()
-	pool.AddCert(a.cert)
-	return pool
-}
 
 // The data listener over TLS: HTTP/2, its refusals, its framing, and a
 // certificate that is renewed under it.
@@ -275,4 +216,54 @@ func TestBlackboxTLSVersionsAndSuites(t *testing.T) {
 			t.Errorf("%s: %v", suite.Name, err)
 		}
 	}
+}
+
+// E20, I17: a FHIR server over TLS has to prove who it is, and is held to the same
+// framing.
+func TestBlackboxUpstreamTLS(t *testing.T) {
+	t.Parallel()
+	ca := newAuthority(t)
+	roots := "SSL_CERT_FILE=" + writeFile(t, "roots", ca.pem)
+	begin := func(t *testing.T, issuer *authority, change func(*x509.Certificate)) (*world, *upstream) {
+		t.Helper()
+		cert, key := issuer.issue(t, 40, change)
+		pair, err := tls.X509KeyPair([]byte(cert), []byte(key))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ln, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{pair}, NextProtos: []string{"h2", "http/1.1"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		up := newUpstreamOn(t, ln)
+		return startWith(t, introspectiontest.NewServer(t), env{"UPSTREAM_URL": "https://" + up.address + "/fhir"}, roots), up
+	}
+	w, up := begin(t, ca, nil)
+	for _, method := range []string{"GET", "POST", "GET", "POST"} {
+		w.ask(t, method+" /fhir/Patient", good, "X-Launch-Patient: evil-value").is(t, 200)
+		up.last(t).has(t, "X-Launch-Patient", "123")
+		up.bytesOn("/fhir/odd", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nok", true)
+		w.ask(t, method+" /fhir/odd", good).refused(t, 502, "transient", "")
+	}
+	for name, change := range map[string]func(*x509.Certificate){
+		"another host": func(c *x509.Certificate) { c.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 2)} },
+		"expired":      func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) },
+		"not yet":      func(c *x509.Certificate) { c.NotBefore = time.Now().Add(time.Minute) },
+		"no server":    func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w, up := begin(t, ca, change)
+			w.ask(t, "GET /fhir/Patient", good).refused(t, 502, "transient", "")
+			if up.count() > 0 {
+				t.Error("was sent a request")
+			}
+		})
+	}
+	t.Run("unknown authority", func(t *testing.T) {
+		w, up := begin(t, newAuthority(t), nil)
+		w.ask(t, "POST /fhir/Patient", good).refused(t, 502, "transient", "")
+		if up.count() > 0 {
+			t.Error("was sent a request")
+		}
+	})
 }

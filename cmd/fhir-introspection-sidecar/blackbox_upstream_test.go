@@ -75,13 +75,6 @@ func TestBlackboxUpstreamSlow(t *testing.T) {
 	})
 }
 
-type zeros struct{}
-
-func (zeros) Read(p []byte) (int, error) {
-	clear(p)
-	return len(p), nil
-}
-
 // I05, I12: what moves, if slowly, is not cut off by any timeout.
 func TestBlackboxUpstreamSteady(t *testing.T) {
 	t.Parallel()

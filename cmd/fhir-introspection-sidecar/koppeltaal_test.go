@@ -91,26 +91,6 @@ func (w *htmlRefusal) Write(p []byte) (int, error) {
 	return w.ResponseWriter.Write(p)
 }
 
-// sign makes a token with these claims, signed as Koppeltaal's server does.
-func sign(t *testing.T, key *rsa.PrivateKey, claims map[string]any) string {
-	t.Helper()
-	return signWith(t, jose.RS512, key, "as", claims)
-}
-
-// signWith makes a token with these claims.
-func signWith(t *testing.T, algorithm jose.SignatureAlgorithm, key any, kid string, claims map[string]any) string {
-	t.Helper()
-	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: algorithm, Key: jose.JSONWebKey{Key: key, KeyID: kid}}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	token, err := jwt.Signed(signer).Claims(claims).Serialize()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return token
-}
-
 const koppeltaalScope = "system/Task.crus?resource-origin=Device/11111111-aaaa-4bbb-8ccc-000000000001,Device/22222222-aaaa-4bbb-8ccc-000000000002 system/Patient.rs"
 
 // claims are those of a token of an application, good for five minutes.

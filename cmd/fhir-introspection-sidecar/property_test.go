@@ -5,9 +5,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net/http"
 	"os"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -158,26 +156,4 @@ func (w *world) tell(raw string) error {
 		return fmt.Errorf("connection stays open after %q", raw)
 	}
 	return nil
-}
-
-// entitled returns the token of a request, after checking that it may be here.
-func (r *arrival) entitled(t *testing.T, active map[string]bool) string {
-	t.Helper()
-	method, _, _ := strings.Cut(r.line, " ")
-	authorization := r.values("Authorization")
-	public := (method == http.MethodGet || method == http.MethodHead) &&
-		slices.Contains([]string{"/fhir/metadata", "/fhir/.well-known/smart-configuration"}, r.path())
-	preflight := method == http.MethodOptions && r.values("Origin") != nil && r.values("Access-Control-Request-Method") != nil
-	if len(authorization) == 0 {
-		if !public && !preflight || strings.Contains(strings.ToLower(r.head), "launch") {
-			t.Errorf("FHIR server got %q", r.head)
-		}
-		return ""
-	}
-	scheme, token, _ := strings.Cut(authorization[0], " ")
-	if len(authorization) != 1 || !strings.EqualFold(scheme, "Bearer") || !active[strings.TrimSpace(token)] || public || preflight ||
-		!strings.HasPrefix(r.target(), "/fhir") || strings.Contains(r.head, "evil") || strings.Contains(r.trailer, ":") {
-		t.Errorf("FHIR server got %q", r.head)
-	}
-	return token
 }

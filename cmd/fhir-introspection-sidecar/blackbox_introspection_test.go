@@ -1,108 +1,14 @@
 package main
 
 import (
-	"bufio"
-	"io"
-	"net"
 	"net/http"
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/introspectiontest"
 )
-
-// rawAuthority records what the sidecar sends, byte for byte, and answers with
-// these bytes.
-type rawAuthority struct {
-	address string
-	mu      sync.Mutex
-	got     []string
-	conns   int
-	answer  string
-	closes  bool // after the answer
-}
-
-func newRawAuthority(t *testing.T, answer string) *rawAuthority {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = ln.Close() })
-	a := &rawAuthority{address: ln.Addr().String(), answer: answer}
-	go func() {
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			a.mu.Lock()
-			a.conns++
-			a.mu.Unlock()
-			go a.serve(c)
-		}
-	}()
-	return a
-}
-
-func (a *rawAuthority) serve(c net.Conn) {
-	defer c.Close()
-	r := bufio.NewReader(c)
-	var head strings.Builder
-	for {
-		line, err := r.ReadString('\n')
-		if err != nil {
-			return
-		}
-		head.WriteString(line)
-		if line != "\r\n" {
-			continue
-		}
-		_, after, _ := strings.Cut(head.String(), "\r\nContent-Length: ")
-		length, _, _ := strings.Cut(after, "\r\n")
-		n, _ := strconv.Atoi(length)
-		body := make([]byte, n)
-		if _, err := io.ReadFull(r, body); err != nil {
-			return
-		}
-		a.mu.Lock()
-		a.got = append(a.got, head.String()+string(body))
-		answer, closes := a.answer, a.closes
-		a.mu.Unlock()
-		head.Reset()
-		if _, err := io.WriteString(c, answer); err != nil || closes || strings.Contains(answer, "\r\nConnection: close") || answer == "" {
-			return
-		}
-	}
-}
-
-func (a *rawAuthority) set(answer string) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.answer, a.closes = answer, false
-}
-
-// breakOff closes the connection after these bytes.
-func (a *rawAuthority) breakOff(answer string) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.answer, a.closes = answer, true
-}
-
-func (a *rawAuthority) requests() []string {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return slices.Clone(a.got)
-}
-
-// jsonAnswer is a 200 with this body, over a connection that is kept.
-func jsonAnswer(body string) string {
-	return "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: " + strconv.Itoa(len(body)) + "\r\n\r\n" + body
-}
 
 // seedExample is the answer that Koppeltaal's description shows, but for its exp.
 func seedExample(exp string) string {
@@ -121,7 +27,7 @@ func seedExample(exp string) string {
     }`
 }
 
-func TestBlackboxSeedRequest(t *testing.T) {
+func TestBlackboxIntrospectionRequest(t *testing.T) {
 	t.Parallel()
 	as := newRawAuthority(t, jsonAnswer(seedExample("4102444800")))
 	w := start(t, env{
@@ -180,7 +86,7 @@ func TestBlackboxSeedRequest(t *testing.T) {
 }
 
 // Tokens have every character that a bearer token may have, and arrive so.
-func TestBlackboxSeedTokenRoundTrip(t *testing.T) {
+func TestBlackboxIntrospectionTokenRoundTrip(t *testing.T) {
 	t.Parallel()
 	w := start(t, nil)
 	for _, token := range []string{"a", "a+b/c~d._-", "AZaz09==", "a.b.c", "+", strings.Repeat("x", 8192)} {
@@ -189,7 +95,7 @@ func TestBlackboxSeedTokenRoundTrip(t *testing.T) {
 	}
 }
 
-func TestBlackboxSeedAnswers(t *testing.T) {
+func TestBlackboxIntrospectionAnswers(t *testing.T) {
 	t.Parallel()
 	as := newRawAuthority(t, "")
 	w := start(t, env{"INTROSPECTION_ENDPOINT": "http://" + as.address + "/", "CACHE_INACTIVE_AGE": "0"})
@@ -226,7 +132,7 @@ func TestBlackboxSeedAnswers(t *testing.T) {
 }
 
 // G25: a redirect leads into a trap that calls every token active.
-func TestBlackboxSeedRedirects(t *testing.T) {
+func TestBlackboxIntrospectionRedirects(t *testing.T) {
 	t.Parallel()
 	trap := newRawAuthority(t, jsonAnswer(`{"active":true}`))
 	w := start(t, nil)
@@ -242,7 +148,7 @@ func TestBlackboxSeedRedirects(t *testing.T) {
 }
 
 // G38: neither the environment's proxies nor a client's see tokens.
-func TestBlackboxSeedProxyEnvironment(t *testing.T) {
+func TestBlackboxIntrospectionProxyEnvironment(t *testing.T) {
 	t.Parallel()
 	spy := newRawAuthority(t, jsonAnswer(`{"active":true}`))
 	as, up := introspectiontest.NewServer(t), newUpstream(t)

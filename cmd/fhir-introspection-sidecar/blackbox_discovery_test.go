@@ -1,83 +1,14 @@
 package main
 
 import (
-	"encoding/json"
-	"fmt"
-	"io"
 	"maps"
 	"net"
-	"net/http"
-	"net/http/httptest"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/introspectiontest"
 )
-
-// documents is a server of documents, and of introspections, that writes down
-// what it is asked.
-type documents struct {
-	*httptest.Server
-	broken atomic.Bool // connections break
-
-	mu    sync.Mutex
-	pages map[string]string // path to body; SELF is the server's own URL
-	asked []string          // paths
-}
-
-func newDocuments(t *testing.T) *documents {
-	t.Helper()
-	d := &documents{pages: map[string]string{}}
-	d.Server = httptest.NewServer(d)
-	t.Cleanup(d.Close)
-	return d
-}
-
-// ServeHTTP answers any POST as an introspection endpoint that knows "good", and
-// vouches for itself by the path that was asked.
-func (d *documents) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if d.broken.Load() {
-		panic(http.ErrAbortHandler)
-	}
-	d.mu.Lock()
-	d.asked = append(d.asked, r.URL.Path)
-	page, ok := d.pages[r.URL.Path]
-	d.mu.Unlock()
-	switch {
-	case ok:
-		if strings.HasPrefix(page, "<") {
-			w.Header().Set("Content-Type", "application/fhir+xml")
-		} else {
-			w.Header().Set("Content-Type", "application/json")
-		}
-		_, _ = io.WriteString(w, strings.ReplaceAll(page, "SELF", d.URL))
-	case r.Method == http.MethodPost:
-		introspectiontest.WriteJSON(w, 200, map[string]any{"active": r.PostFormValue("token") == "good", "intent": r.URL.Path})
-	default:
-		http.NotFound(w, r)
-	}
-}
-
-func (d *documents) put(pages map[string]string) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	maps.Copy(d.pages, pages)
-}
-
-// count is how often a path was asked, or everything for "".
-func (d *documents) count(path string) (n int) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	for _, p := range d.asked {
-		if path == "" || p == path {
-			n++
-		}
-	}
-	return n
-}
 
 const (
 	smartPath    = "/fhir/.well-known/smart-configuration"
@@ -85,51 +16,6 @@ const (
 	openIDPath   = "/.well-known/openid-configuration"
 	oauthPath    = "/.well-known/oauth-authorization-server"
 )
-
-// capabilities is a CapabilityStatement that names an endpoint.
-func capabilities(endpoint string) string {
-	return `{"resourceType":"CapabilityStatement","rest":[{"mode":"server","security":{"extension":[
-	{"url":"http://fhir-registry.smarthealthit.org/StructureDefinition/oauth-uris","extension":[{"url":"introspect","valueUri":"` + endpoint + `"}]}]}}]}`
-}
-
-func capabilitiesXML(endpoint string) string {
-	return `<CapabilityStatement xmlns="http://hl7.org/fhir"><rest><mode value="server"/><security>
-	<extension url="http://fhir-registry.smarthealthit.org/StructureDefinition/oauth-uris">
-	<extension url="introspect"><valueUri value="` + endpoint + `"/></extension></extension></security></rest></CapabilityStatement>`
-}
-
-func metadataOf(issuer, endpoint string) string {
-	return fmt.Sprintf(`{"issuer":%q,"authorization_endpoint":"SELF/a","token_endpoint":"SELF/oauth2/token","jwks_uri":"SELF/jwks","introspection_endpoint":%q}`, issuer, endpoint)
-}
-
-// find starts a sidecar that has to discover its endpoint, and doesn't wait for it.
-func find(t *testing.T, fhir string, e env) *child {
-	t.Helper()
-	all := env{
-		"UPSTREAM_URL": fhir + "/fhir", "LISTEN_ADDRESS": "127.0.0.1:0", "ADMIN_ADDRESS": "127.0.0.1:0", "SHUTDOWN_TIMEOUT": "2s",
-		"BEARER_TOKEN_FILE": writeFile(t, "bearer", introspectiontest.DefaultBearer),
-	}
-	maps.Copy(all, e)
-	c := spawn(t, all, nil)
-	c.awaitServing(t)
-	return c
-}
-
-func (c *child) awaitReady(t *testing.T) {
-	t.Helper()
-	eventually(t, "ready", func() bool { return c.get(t, "/readyz").status == 200 })
-}
-
-// reasons are why the sidecar isn't ready.
-func (c *child) reasons(t *testing.T) (status int, reasons []string) {
-	t.Helper()
-	a := c.get(t, "/readyz")
-	var body struct{ Reasons []string }
-	if err := json.Unmarshal([]byte(a.body), &body); err != nil {
-		t.Errorf("%v in %s", err, a.body)
-	}
-	return a.status, body.Reasons
-}
 
 // TestBlackboxDiscovery: which document's word is taken, by where a token goes.
 func TestBlackboxDiscovery(t *testing.T) {

@@ -14,6 +14,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/introspectiontest"
 )
 
 // J08: with one processor everything works, only slower: nothing spins, and nothing
@@ -311,5 +313,35 @@ func TestBlackboxScrapes(t *testing.T) {
 	t.Logf("%d scraped, %d turned away", scraped.Load(), turnedAway.Load())
 	if a := w.get(t, "/metrics"); a.status != 200 {
 		t.Errorf("afterwards: %d", a.status)
+	}
+}
+
+// K13: two sidecars at one authorization server share nothing: what the one may take
+// the other refuses, each has asked for itself, and what the one forgets the other
+// knows.
+func TestBlackboxTwoSidecars(t *testing.T) {
+	t.Parallel()
+	as := introspectiontest.NewServer(t)
+	sidecar := func(audience string) *world {
+		return startWith(t, as, env{"REQUIRED_AUDIENCES": audience, "INTROSPECTION_ENDPOINT": as.Endpoint()})
+	}
+	one, two := sidecar("https://one.example"), sidecar("https://two.example")
+	claims := as.Claims()
+	claims["aud"] = "https://one.example"
+	as.AddToken("for-one", claims)
+	for range 2 {
+		one.ask(t, "GET /fhir/Patient", bearer("for-one")).is(t, 200)
+		two.ask(t, "GET /fhir/Patient", bearer("for-one")).refused(t, 401, "login", "invalid_token")
+	}
+	if n := as.IntrospectionsOf("for-one"); n != 2 {
+		t.Errorf("%d introspections, want one by each", n)
+	}
+	if one.up.count() != 2 || two.up.count() != 0 {
+		t.Errorf("FHIR servers got %d and %d", one.up.count(), two.up.count())
+	}
+	one.terminate(t)
+	two.ask(t, "GET /fhir/Patient", bearer("for-one")).refused(t, 401, "login", "invalid_token")
+	if n := as.IntrospectionsOf("for-one"); n != 2 {
+		t.Errorf("%d introspections after the other's end", n)
 	}
 }

@@ -2,57 +2,13 @@ package main
 
 import (
 	"encoding/base64"
-	"encoding/json"
 	"fmt"
-	"net"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/introspectiontest"
 )
-
-// trap is where nobody must go.
-type trap struct {
-	net.Listener
-	visits atomic.Int64
-}
-
-func newTrap(t *testing.T) *trap {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &trap{Listener: ln}
-	go func() {
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			s.visits.Add(1)
-			_ = c.Close()
-		}
-	}()
-	t.Cleanup(func() {
-		_ = ln.Close()
-		if n := s.visits.Load(); n > 0 {
-			t.Errorf("%d connections to where a client wanted them", n)
-		}
-	})
-	return s
-}
-
-// jws is a JWT whose signature nobody made.
-func jws(header, payload map[string]any) string {
-	segment := func(v any) string {
-		text, _ := json.Marshal(v)
-		return base64.RawURLEncoding.EncodeToString(text)
-	}
-	return segment(header) + "." + segment(payload) + ".c2lnbmF0dXJl"
-}
 
 // baits are tokens that name a place to go: an issuer, keys, key chains, itself.
 func baits(place string) (tokens []string) {
@@ -130,16 +86,6 @@ func TestBlackboxDestinations(t *testing.T) {
 	if n := other.Introspections(); n > 0 {
 		t.Errorf("another issuer was asked %d times", n)
 	}
-}
-
-// exchangePlain is exchange for answers that may not come.
-func exchangePlain(address, raw string) (*answer, error) {
-	c, err := dialPlain(address)
-	if err != nil {
-		return nil, err
-	}
-	defer c.Close()
-	return c.do(raw)
 }
 
 // TestBlackboxStrayDial (M08) shows that the recorder sees a connection, and that one to

@@ -160,12 +160,6 @@ func (p *patient) answers(t *testing.T, answer http.HandlerFunc) {
 	p.set("INTROSPECTION_ENDPOINT", server.URL+"/introspect")
 }
 
-// unsigned is shaped like a JWT with these claims.
-func unsigned(claims string) string {
-	encode := base64.RawURLEncoding.EncodeToString
-	return encode([]byte(`{"alg":"RS256"}`)) + "." + encode([]byte(claims)) + "." + encode([]byte(canary))
-}
-
 // check runs the doctor in both forms and makes sure that neither tells a secret.
 func (p *patient) check(t *testing.T) (code int, table string, report checkReport) {
 	t.Helper()

@@ -1,73 +1,13 @@
 package main
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
-	"maps"
-	"net/http"
-	"net/http/httptest"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
-
-	"github.com/go-jose/go-jose/v4"
-
-	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/introspectiontest"
 )
-
-// issuer is an authorization server that signs its tokens.
-type issuer struct {
-	*httptest.Server
-	as        *introspectiontest.Server
-	key       *ecdsa.PrivateKey
-	keyReads  atomic.Int64
-	questions atomic.Int64
-}
-
-func newIssuer(t *testing.T) *issuer {
-	t.Helper()
-	i := &issuer{as: introspectiontest.New(introspectiontest.Config{}), key: p256(t)}
-	i.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch r.URL.Path {
-		case openIDPath:
-			introspectiontest.WriteJSON(w, 200, map[string]any{
-				"issuer": i.URL, "introspection_endpoint": i.URL + introspectiontest.IntrospectionPath, "jwks_uri": i.URL + "/jwks",
-			})
-		case "/jwks":
-			i.keyReads.Add(1)
-			introspectiontest.WriteJSON(w, 200, jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: i.key.Public(), KeyID: "k1", Algorithm: "ES256", Use: "sig"}}})
-		default:
-			if r.URL.Path == introspectiontest.IntrospectionPath {
-				i.questions.Add(1)
-			}
-			i.as.ServeHTTP(w, r)
-		}
-	}))
-	t.Cleanup(i.Close)
-	return i
-}
-
-func p256(t *testing.T) *ecdsa.PrivateKey {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return key
-}
-
-// token signs claims on top of the usual ones.
-func (i *issuer) token(t *testing.T, key *ecdsa.PrivateKey, kid string, change map[string]any) string {
-	t.Helper()
-	claims := map[string]any{"iss": i.URL, "sub": "s", "exp": time.Now().Add(time.Hour).Unix(), "jti": rand.Text()}
-	maps.Copy(claims, change)
-	return signWith(t, jose.ES256, key, kid, claims)
-}
 
 // prechecked starts a sidecar that verifies the issuer's tokens, and has its keys.
 func prechecked(t *testing.T, i *issuer) *child {
