@@ -17,6 +17,18 @@ type Filter struct {
 	Subject, ClientID, Patient string
 }
 
+// Matches reports whether the verdict on the token with this digest is selected.
+// The response is nil for an inactive verdict, which has no claims to compare.
+func (f Filter) Matches(digest [sha256.Size]byte, r *introspection.Response) bool {
+	if f.TokenSHA256 != nil && *f.TokenSHA256 != digest {
+		return false
+	}
+	return r == nil && f.comparesNoClaim() || r != nil && f.matches(r)
+}
+
+// comparesNoClaim reports whether the claims of a verdict don't matter.
+func (f Filter) comparesNoClaim() bool { return f.Subject == "" && f.ClientID == "" && f.Patient == "" }
+
 func (f Filter) matches(r *introspection.Response) bool {
 	same := func(want string, c introspection.Claim) bool { return want == "" || r.Text(c) == want }
 	return same(f.Subject, introspection.Subject) && same(f.ClientID, introspection.ClientID) &&
@@ -42,7 +54,7 @@ func (c *Cache) Purge(f Filter) (purged int) {
 		}
 	}
 	// An inactive verdict has no claims that could match.
-	if f.Subject == "" && f.ClientID == "" && f.Patient == "" {
+	if f.comparesNoClaim() {
 		for _, k := range c.inactive.Keys() {
 			if byToken(k) && c.inactive.Remove(k) {
 				inactive++

@@ -60,6 +60,11 @@ var arrows = map[string][]string{
 		module + "/introspection",
 		"github.com/hashicorp/golang-lru/v2/...", "github.com/prometheus/client_golang/...",
 	},
+	"cache/shared": {
+		module + "/introspection", module + "/cache", module + "/cache/valkey",
+		"github.com/prometheus/client_golang/...",
+	},
+	"cache/valkey": {"github.com/redis/rueidis"},
 	"introspection": {
 		module + "/introspection/strictjson",
 		"go.opentelemetry.io/otel/trace",
@@ -100,7 +105,7 @@ var outsideCmd = map[string][]string{
 
 const (
 	maxPackages   = 24
-	maxInterfaces = 2 // Introspector, and what fastpath wants of a connection
+	maxInterfaces = 3 // Introspector, the shared cache's Store, and what fastpath wants of a connection
 )
 
 // layout collects what the whole tree is counted for.

@@ -83,27 +83,21 @@ func stranger(t *testing.T) string {
 	return dir
 }
 
-// tool is the path of a pinned tool.
-func tool(t *testing.T, name string) string {
-	t.Helper()
-	path, err := exec.Command(filepath.Join("..", "tool.sh"), name).Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return strings.TrimSpace(string(path))
-}
-
 // kustomized is the kustomize example.
 func kustomized(t *testing.T) string {
 	t.Helper()
-	output, err := exec.Command(tool(t, "kustomize"), "build", filepath.Join(root, "deploy", "kustomize", "example")).Output()
+	tool, err := exec.Command(filepath.Join("..", "tool.sh"), "kustomize").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	output, err := exec.Command(strings.TrimSpace(string(tool)), "build", filepath.Join(root, "deploy", "kustomize", "example")).Output()
 	if err != nil {
 		t.Fatal(err)
 	}
 	return string(output)
 }
 
-// shapes are the manifests of everything in ci/ and of the kustomize examples, by
+// shapes are the manifests of everything in ci/ and of the kustomize example, by
 // name. The names of other people's FHIR servers begin with example.
 func shapes(t *testing.T) map[string]string {
 	t.Helper()
@@ -123,9 +117,6 @@ func shapes(t *testing.T) map[string]string {
 		t.Fatal(err)
 	}
 	found["example-kustomize"] = kustomized(t)
-	if found["example-hapi-chart"], err = behindSidecar(t); err != nil {
-		t.Fatal(err)
-	}
 	return found
 }
 
