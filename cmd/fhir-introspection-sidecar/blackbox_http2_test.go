@@ -220,8 +220,8 @@ func TestBlackboxHTTP2Frames(t *testing.T) {
 		{"E04 more than the length", request(0, http2Request("POST", "/fhir/x", "content-length", "3")...) + frame(frameData, flagEndStream, 1, "abcdef"), "reset|closed|400"},
 		{"E04 less than the length", request(0, http2Request("POST", "/fhir/x", "content-length", "9")...) + frame(frameData, flagEndStream, 1, "abc"), "reset|closed|400"},
 		{"E04 two lengths", request(0, http2Request("POST", "/fhir/x", "content-length", "3", "content-length", "5")...) + frame(frameData, flagEndStream, 1, "abc"), "reset|closed|400"},
-		{"E04 a length and no body", get("content-length", "3"), "400"},
-		{"E04 a length and no body, POST", request(flagEndStream, http2Request("POST", "/fhir/x", "content-length", "3")...), "400"},
+		{"E04 a length and no body", get("content-length", "3"), "reset"},
+		{"E04 a length and no body, POST", request(flagEndStream, http2Request("POST", "/fhir/x", "content-length", "3")...), "reset"},
 		{"E04 no length and no body", get("content-length", "0"), "200"},
 		{"B25 Host as the authority", get("host", "FHIR.test"), "200"},
 		{"B25 Host beside the authority", get("host", "evil.test"), "400"},
@@ -369,23 +369,29 @@ func TestBlackboxHTTP2Answers(t *testing.T) {
 func TestBlackboxHTTP2Shared(t *testing.T) {
 	t.Parallel()
 	w := startHTTP2(t)
-	for name, fields := range map[string][]string{
-		"method": http2Request("TRACE", "/fhir/Patient"), "length": http2Request("GET", "/fhir/Patient", "content-length", "3"),
-		"expectation": http2Request("GET", "/fhir/Patient", "expect", "y"), "cancelled": nil,
+	for _, c := range []struct {
+		name        string
+		fields      []string
+		status, end string
+	}{
+		{"method", http2Request("TRACE", "/fhir/Patient"), "405", "whole"},
+		{"length", http2Request("GET", "/fhir/Patient", "content-length", "3"), "", "reset"},
+		{"expectation", http2Request("GET", "/fhir/Patient", "expect", "y"), "417", "whole"},
+		{"cancelled", nil, "", ""},
 	} {
 		conn := w.dialHTTP2(t, "")
-		if before := w.metric(t, "introspection_sidecar_requests_total"); fields == nil {
+		if before := w.metric(t, "introspection_sidecar_requests_total"); c.fields == nil {
 			_, _ = io.WriteString(conn, frame(frameHeaders, flagEndHeaders, 1, block(http2Request("POST", "/fhir/Patient")...))+frame(frameReset, 0, 1, "\x00\x00\x00\x08"))
 			eventually(t, "the request ends", func() bool { return w.metric(t, "introspection_sidecar_requests_total") > before })
 		} else {
-			_, _ = io.WriteString(conn, frame(frameHeaders, flagEndHeaders|flagEndStream, 1, block(fields...)))
-			if status, end := conn.answer(); status[0] != '4' || end != "whole" {
-				t.Errorf("%s: %s, %s", name, status, end)
+			_, _ = io.WriteString(conn, frame(frameHeaders, flagEndHeaders|flagEndStream, 1, block(c.fields...)))
+			if status, end := conn.answer(); status != c.status || end != c.end {
+				t.Errorf("%s: got status %q, %s, want %q, %s", c.name, status, end, c.status, c.end)
 			}
 		}
 		_, _ = io.WriteString(conn, frame(frameHeaders, flagEndHeaders|flagEndStream, 3, block(http2Request("GET", "/fhir/Patient")...)))
 		if status, end := conn.answer(); status != "200" || end != "whole" {
-			t.Errorf("%s, next stream: %s, %s", name, status, end)
+			t.Errorf("%s: next stream: got status %q, %s, want 200, whole", c.name, status, end)
 		}
 		_ = conn.Close()
 	}
