@@ -75,6 +75,7 @@ func TestGranted(t *testing.T) {
 		// others
 		{"", "Observation", ""},
 		{"openid fhirUser launch launch/patient offline_access https://example.org/Observation.rs", "", ""},
+		{"that/*.cruds paradox/*.cruds sister/*.cruds", "", ""}, // as long as the contexts that there are
 	} {
 		if got := smart.Granted(tt.scopes, tt.resourceType, true).String(); got != tt.want {
 			t.Errorf("Granted(%q, %q) = %q, want %q", tt.scopes, tt.resourceType, got, tt.want)
