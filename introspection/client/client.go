@@ -287,5 +287,5 @@ func (c *Client) request(ctx context.Context, r introspection.Request) (*http.Re
 	for name, values := range header {
 		req.Header[name] = values
 	}
-	return transport.SendOnce(req), gen, nil
+	return req, gen, nil
 }

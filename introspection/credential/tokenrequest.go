@@ -121,7 +121,7 @@ type tokenTransport struct{ base http.RoundTripper }
 // RoundTrip asks for JSON, bounds the answer after decompression and has it read
 // as JSON: x/oauth2 takes a form from a text/plain page, and a MiB of anything.
 func (t *tokenTransport) RoundTrip(req *http.Request) (*http.Response, error) {
-	req = transport.SendOnce(req.Clone(req.Context()))
+	req = req.Clone(req.Context())
 	req.Header.Set("Accept", "application/json")
 	res, err := t.base.RoundTrip(req)
 	if err != nil {

@@ -1,9 +1,11 @@
 package transport
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -11,15 +13,8 @@ import (
 	"time"
 )
 
-const (
-	// idleTimeout stays below the five seconds after which common servers close
-	// an idle connection: a POST sent into a closing one fails, and must not be
-	// sent again, because the server may have consumed the token.
-	idleTimeout = 3 * time.Second
-
-	maxIdlePerHost = 64
-	maxHeaderBytes = 64 << 10
-)
+// maxHeaderBytes bounds the heads of a response, informational ones included.
+const maxHeaderBytes = 64 << 10
 
 // Config configures NewClient.
 type Config struct {
@@ -41,13 +36,15 @@ type Config struct {
 
 // NewClient returns the one kind of client that the sidecar uses towards an
 // authorization server. It follows no redirect: the 3xx is the answer. It uses
-// no proxy and no cookies, resumes no TLS session, and takes new connections
-// when a file was replaced. Every fault is a *FieldError; all are joined.
+// no proxy and no cookies, resumes no TLS session, takes new connections when a
+// file was replaced, and sends one request on each connection of HTTP/1.1. Every fault is a *FieldError; all are joined.
 func NewClient(cfg Config) (*http.Client, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	t := &reloadingTransport{timeout: cfg.Timeout, userAgent: cfg.UserAgent, resolver: cfg.Resolver}
+	t := &reloadingTransport{
+		timeout: cfg.Timeout, userAgent: cfg.UserAgent, addresses: newAddresses(cfg.Resolver, cfg.Timeout),
+	}
 	var faults []error
 	if cfg.Timeout <= 0 {
 		faults = append(faults, &FieldError{Field: "Timeout", Err: SafeText("must be above zero")})
@@ -78,35 +75,54 @@ func NewClient(cfg Config) (*http.Client, error) {
 	}, nil
 }
 
-// reloadingTransport gives each state of the files a transport of its own, so
-// that no request travels on a connection made under an older one.
+// reloadingTransport gives each state of the files connections of its own, so
+// that no request travels on one that was made under an older state.
 type reloadingTransport struct {
 	timeout   time.Duration
 	userAgent string
-	resolver  *net.Resolver
+	addresses *addresses
 	roots     *Watched[*x509.CertPool]   // nil: the system's
 	pair      *Watched[*tls.Certificate] // nil: no client certificate
 
 	mu                sync.Mutex
 	rootsGen, pairGen Generation
-	transport         *http.Transport
+	conns             *connections
 }
 
-// RoundTrip sends the request over the transport of the current files.
+// RoundTrip sends the request over the connections of the current files.
 func (t *reloadingTransport) RoundTrip(req *http.Request) (*http.Response, error) {
+	ctx, cancel := context.WithTimeout(req.Context(), t.timeout)
+	req = req.Clone(ctx)
 	if _, set := req.Header["User-Agent"]; !set && t.userAgent != "" {
-		req = req.Clone(req.Context())
 		req.Header.Set("User-Agent", t.userAgent)
 	}
-	return t.current().RoundTrip(req)
+	res, err := t.current().roundTrip(req)
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	res.Body = &boundBody{res.Body, cancel}
+	return res, nil
+}
+
+// boundBody ends the time of a call with its body.
+type boundBody struct {
+	io.ReadCloser
+	cancel context.CancelFunc
+}
+
+// Close implements io.Closer.
+func (b *boundBody) Close() error {
+	defer b.cancel()
+	return b.ReadCloser.Close()
 }
 
 // CloseIdleConnections is what http.Client.CloseIdleConnections calls.
-func (t *reloadingTransport) CloseIdleConnections() { t.current().CloseIdleConnections() }
+func (t *reloadingTransport) CloseIdleConnections() { t.current().closeIdle() }
 
-// current returns the transport for what the files hold now. The requests under
-// way on its predecessor end in peace; its connections close after them.
-func (t *reloadingTransport) current() *http.Transport {
+// current returns the connections for what the files hold now. The requests under
+// way on their predecessors end in peace.
+func (t *reloadingTransport) current() *connections {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var (
@@ -120,39 +136,23 @@ func (t *reloadingTransport) current() *http.Transport {
 	if t.pair != nil {
 		pair, pairGen, _ = t.pair.Load(false)
 	}
-	if t.transport != nil && rootsGen == t.rootsGen && pairGen == t.pairGen {
-		return t.transport
+	if t.conns != nil && rootsGen == t.rootsGen && pairGen == t.pairGen {
+		return t.conns
 	}
-	if t.transport != nil {
-		t.transport.CloseIdleConnections()
+	if t.conns != nil {
+		t.conns.closeIdle()
 	}
-	t.transport, t.rootsGen, t.pairGen = t.build(roots, pair), rootsGen, pairGen
-	return t.transport
+	t.conns, t.rootsGen, t.pairGen = t.connect(roots, pair), rootsGen, pairGen
+	return t.conns
 }
 
-func (t *reloadingTransport) build(roots *x509.CertPool, pair *tls.Certificate) *http.Transport {
+func (t *reloadingTransport) connect(roots *x509.CertPool, pair *tls.Certificate) *connections {
 	// Without a ClientSessionCache no session outlives a change of roots.
-	conf := &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots}
+	conf := &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots, NextProtos: []string{"h2", "http/1.1"}}
 	if pair != nil {
 		// conf.Certificates would be held back when the server's list of
 		// authorities doesn't name their issuer; the server shall refuse itself.
 		conf.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return pair, nil }
 	}
-	var protocols http.Protocols
-	protocols.SetHTTP1(true)
-	protocols.SetHTTP2(true) // over TLS only
-	return &http.Transport{
-		Proxy:                  nil, // the environment must not choose who sees the tokens
-		DialContext:            (&net.Dialer{Timeout: t.timeout, Resolver: t.resolver}).DialContext,
-		TLSClientConfig:        conf,
-		TLSHandshakeTimeout:    t.timeout,
-		ResponseHeaderTimeout:  t.timeout,
-		IdleConnTimeout:        idleTimeout,
-		MaxIdleConnsPerHost:    maxIdlePerHost,
-		MaxResponseHeaderBytes: maxHeaderBytes,
-		Protocols:              &protocols,
-		// A silent HTTP/2 connection is given up, else every call would be sent
-		// into it and time out, long after the server is back.
-		HTTP2: &http.HTTP2Config{SendPingTimeout: t.timeout, PingTimeout: t.timeout, WriteByteTimeout: t.timeout},
-	}
+	return newConnections(&dialer{addresses: t.addresses, timeout: t.timeout, tls: conf})
 }

@@ -163,8 +163,8 @@ func TestRedirectsAreAnswers(t *testing.T) {
 // TestNoProxyNoCookies is G38.
 func TestNoProxyNoCookies(t *testing.T) {
 	client := mustClient(t, Config{})
-	transport := client.Transport.(*reloadingTransport).current()
-	if transport.Proxy != nil {
+	streams := client.Transport.(*reloadingTransport).current().current()
+	if streams.Proxy != nil {
 		// net/http reads the environment once and never for loopback, so that
 		// a proxy in it can't be tried here.
 		t.Error("a proxy is looked up")
@@ -440,19 +440,21 @@ func TestHTTP1OverTLS(t *testing.T) {
 
 // TestTransportLimits pins the numbers; a test of each would wait for seconds.
 func TestTransportLimits(t *testing.T) {
-	client := mustClient(t, Config{Timeout: 1500 * time.Millisecond})
-	transport := client.Transport.(*reloadingTransport).current()
-	if client.Timeout != 1500*time.Millisecond || transport.TLSHandshakeTimeout != client.Timeout || transport.ResponseHeaderTimeout != client.Timeout {
-		t.Error("a step may take longer than the whole")
+	const timeout = 1500 * time.Millisecond
+	client := mustClient(t, Config{Timeout: timeout})
+	conns := client.Transport.(*reloadingTransport).current()
+	streams := conns.current()
+	if client.Timeout != timeout || conns.dialer.timeout != timeout || streams.ResponseHeaderTimeout != timeout {
+		t.Errorf("whole call %v, dial %v, header %v, want %v", client.Timeout, conns.dialer.timeout, streams.ResponseHeaderTimeout, timeout)
 	}
-	if transport.IdleConnTimeout <= 0 || transport.IdleConnTimeout >= 5*time.Second {
-		t.Errorf("idle for %v: servers close after 5 s", transport.IdleConnTimeout)
+	if streams.IdleConnTimeout <= 0 || streams.IdleConnTimeout >= 5*time.Second {
+		t.Errorf("idle for %v, want less than 5s, after which servers close", streams.IdleConnTimeout)
 	}
-	if transport.MaxIdleConnsPerHost != 64 || transport.TLSClientConfig.MinVersion != tls.VersionTLS12 {
-		t.Errorf("%d idle connections, TLS %x", transport.MaxIdleConnsPerHost, transport.TLSClientConfig.MinVersion)
+	if got := conns.dialer.tls.MinVersion; got != tls.VersionTLS12 {
+		t.Errorf("TLS from %x, want from 1.2", got)
 	}
-	if h2 := transport.HTTP2; h2.SendPingTimeout != client.Timeout || h2.PingTimeout != client.Timeout || h2.WriteByteTimeout != client.Timeout {
-		t.Errorf("a dead HTTP/2 connection stays: %+v", h2)
+	if h2 := streams.HTTP2; h2.SendPingTimeout != timeout || h2.PingTimeout != timeout || h2.WriteByteTimeout != timeout {
+		t.Errorf("a dead HTTP/2 connection stays: %+v, want %v", h2, timeout)
 	}
 }
 
@@ -498,7 +500,7 @@ func TestDialLimit(t *testing.T) {
 	client := mustClient(t, Config{Timeout: 100 * time.Millisecond})
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
-	_, err := client.Transport.(*reloadingTransport).current().DialContext(ctx, "tcp", deafAddress(t))
+	_, err := client.Transport.(*reloadingTransport).current().dialer.dial(ctx, deafAddress(t), false)
 	if err == nil || ctx.Err() != nil {
 		t.Errorf("dialing ended with %v, %v", err, ctx.Err())
 	}

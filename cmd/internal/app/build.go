@@ -5,7 +5,6 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"net/netip"
 	"slices"
 	"time"
 
@@ -60,20 +59,10 @@ func build(s *config.Config, o options) (*sidecar, []config.Fault) {
 		return nil, faults
 	}
 	sc.registry.MustRegister(sc.readyGauge())
-	sc.warnOfTrust()
-	return sc, nil
-}
-
-// leastTrust is the length of the widest prefix that has a good use: fc00::/7, all
-// private IPv6.
-const leastTrust = 7
-
-// warnOfTrust tells of proxies that are much of the Internet. Only those that are
-// all of it are refused.
-func (sc *sidecar) warnOfTrust() {
-	if slices.ContainsFunc(sc.settings.TrustedPrefixes, func(p netip.Prefix) bool { return p.Bits() < leastTrust }) {
-		sc.logger.Warn("so many addresses are trusted proxies that anyone may forge X-Forwarded-For", "setting", "SIDECAR_TRUSTED_PROXIES")
+	for _, w := range s.Warnings() {
+		sc.logger.Warn(w.Text, "setting", w.Variable)
 	}
+	return sc, nil
 }
 
 // checkFiles reads the files that are set, so that one that can't be read is

@@ -18,24 +18,22 @@ const chart = "charts/fhir-introspection-sidecar/"
 
 // value is one setting as the chart has it.
 type value struct {
-	variable, name, standard, meaning string
-	kind                              reflect.Type
-	file                              bool // named below files, without its last word
+	config.Setting
+	name string
+	file bool // named below files, without its last word
 }
 
 // chartValues are all settings but the two addresses, which the chart makes from
 // its ports. SIDECAR_CLIENT_KEY_ID is clientKeyId.
 func chartValues(t *testing.T) (values []value) {
 	t.Helper()
-	fields := reflect.TypeFor[config.Settings]()
-	for i, variable := range config.Variables() {
-		field := fields.Field(i)
-		name, file := strings.CutSuffix(strings.TrimPrefix(variable, config.Prefix+"_"), "_FILE")
+	for _, s := range config.Manual() {
+		name, file := strings.CutSuffix(strings.TrimPrefix(s.Variable, config.Prefix+"_"), "_FILE")
 		words := strings.Split(strings.ToLower(name), "_")
 		for j, word := range words[1:] {
 			words[j+1] = strings.ToUpper(word[:1]) + word[1:]
 		}
-		v := value{variable, strings.Join(words, ""), field.Tag.Get("default"), field.Tag.Get("desc"), field.Type, file}
+		v := value{Setting: s, name: strings.Join(words, ""), file: file}
 		if v.name != "listenAddress" && v.name != "adminAddress" {
 			values = append(values, v)
 		}
@@ -50,14 +48,14 @@ func chartValues(t *testing.T) (values []value) {
 func TestDocsChartValues(t *testing.T) {
 	var settings, files strings.Builder
 	for _, v := range chartValues(t) {
-		b, example := &settings, v.standard
+		b, example := &settings, v.Default
 		if example == "off" { // which YAML takes for false
 			example = `"off"`
 		}
 		if v.file {
 			b, example = &files, "{secret: NAME, key: KEY}"
 		}
-		for _, line := range wrap(v.variable+": "+v.meaning, 76) {
+		for _, line := range wrap(v.Variable+": "+v.Meaning, 76) {
 			fmt.Fprintf(b, "  # %s\n", line)
 		}
 		if v.name != "upstreamUrl" { // which has a value, above the block
@@ -77,10 +75,10 @@ func TestDocsChartReadme(t *testing.T) {
 		if v.file {
 			name = "files." + v.name
 		}
-		if v.standard != "" {
-			standard = "`" + v.standard + "`"
+		if v.Default != "" {
+			standard = "`" + v.Default + "`"
 		}
-		fmt.Fprintf(&table, "| `%s` | `%s` | %s | %s |\n", name, v.variable, standard, v.meaning)
+		fmt.Fprintf(&table, "| `%s` | `%s` | %s | %s |\n", name, v.Variable, standard, v.Meaning)
 	}
 	splice(t, chart+"README.md", "values", table.String())
 }
@@ -101,7 +99,7 @@ func TestDocsChartSchema(t *testing.T) {
 	for _, v := range chartValues(t) {
 		if v.file {
 			files[v.name] = map[string]any{
-				"type": []string{"object", "null"}, "additionalProperties": false, "description": v.meaning,
+				"type": []string{"object", "null"}, "additionalProperties": false, "description": v.Meaning,
 				"properties": map[string]any{
 					"secret": map[string]any{"type": "string"}, "configMap": map[string]any{"type": "string"}, "key": map[string]any{"type": "string"},
 					"path": map[string]any{"type": "string", "pattern": "^/"},
@@ -109,12 +107,16 @@ func TestDocsChartSchema(t *testing.T) {
 			}
 			continue
 		}
-		types := map[string]any{"type": schemaTypes(v.kind), "description": v.meaning}
-		if v.kind == reflect.TypeFor[time.Duration]() {
+		types := map[string]any{"type": schemaTypes(v.Type), "description": v.Meaning}
+		if v.Type == reflect.TypeFor[time.Duration]() {
 			types["pattern"] = `^([0-9.]+(h|m|s|ms|us|ns))+$|^0$`
 			types["minimum"], types["maximum"] = 0, 0 // the only number without a unit
 		}
-		if known := choices[v.name]; known != nil {
+		if v.Choices != nil {
+			known := []any{}
+			for _, choice := range v.Choices {
+				known = append(known, choice)
+			}
 			types["enum"] = append(known, nil) // null leaves the setting out
 		}
 		settings[v.name] = types
@@ -131,15 +133,6 @@ func TestDocsChartSchema(t *testing.T) {
 		t.Fatal(err)
 	}
 	golden(t, path, want.String())
-}
-
-// choices are all that some settings can be. deploy/tests/charts asks the binary.
-var choices = map[string][]any{
-	"introspectionAuth":     {"bearer", "client_assertion", "client_secret_basic", "client_secret_post", "none"},
-	"clientAssertionAlg":    {"RS256", "RS384", "RS512", "PS256", "PS384", "ES256", "ES384", "EdDSA"},
-	"scopeEnforcement":      {"off", "coarse"},
-	"upstreamAuthorization": {"forward", "strip"},
-	"logLevel":              {"debug", "info", "warn", "error"},
 }
 
 func schemaTypes(kind reflect.Type) []string {

@@ -85,9 +85,16 @@ func (p Program) serve(ctx context.Context) int {
 	// die of it, and with it the way to the FHIR server.
 	signal.Ignore(syscall.SIGPIPE)
 	s := config.Load()
-	lines := sink.NewLog(p.Stdout)
+	format := func(w io.Writer) slog.Handler {
+		options := &slog.HandlerOptions{Level: s.Level, ReplaceAttr: config.SettingOf}
+		if s.LogFormat == "text" {
+			return slog.NewTextHandler(w, options)
+		}
+		return slog.NewJSONHandler(w, options)
+	}
+	lines := sink.NewLog(p.Stdout, format)
 	defer lines.Close()
-	logger := slog.New(slog.NewJSONHandler(lines, &slog.HandlerOptions{Level: s.Level, ReplaceAttr: config.SettingOf}))
+	logger := slog.New(format(lines))
 	built, faults := build(s, options{logger: logger, stdout: p.Stdout, build: p.Build})
 	if len(faults) > 0 {
 		p.tell(faults)

@@ -31,10 +31,6 @@ const (
 	// readHeaderTimeout cuts connections that trickle a header.
 	readHeaderTimeout = 10 * time.Second
 
-	// idleTimeout is above that of common load balancers (60 s), so that it is
-	// they who close a connection and know about it.
-	idleTimeout = 120 * time.Second
-
 	// headerRoom is what a request's header may take beside its token.
 	headerRoom = 32 << 10
 
@@ -98,13 +94,8 @@ func (sc *sidecar) serve(ctx context.Context) error {
 	for _, loop := range sc.loops() {
 		group.Go(func() error { return loop(loops) })
 	}
-	group.Go(func() error { return ended(adminServer.Serve(adminListener)) })
-	group.Go(func() error {
-		if sc.tls != nil {
-			return ended(dataServer.ServeTLS(data, "", ""))
-		}
-		return ended(dataServer.Serve(data))
-	})
+	group.Go(func() error { return serveOn(adminServer, adminListener) })
+	group.Go(func() error { return serveOn(dataServer, data) })
 	group.Go(func() error {
 		<-failed.Done() // by the signal or by a server
 		err := errors.Join(sc.drain(ctx, dataServer, plain), adminServer.Close())
@@ -134,6 +125,14 @@ func (sc *sidecar) loops() []func(context.Context) error {
 		loops = append(loops, sc.audit.Run)
 	}
 	return loops
+}
+
+// serveOn serves TLS where the server is configured for it.
+func serveOn(server *http.Server, ln net.Listener) error {
+	if server.TLSConfig != nil {
+		return ended(server.ServeTLS(ln, "", ""))
+	}
+	return ended(server.Serve(ln))
 }
 
 // ended hides the error that says a server was told to stop.
@@ -197,7 +196,7 @@ func (sc *sidecar) dataServer() *http.Server {
 		ReadHeaderTimeout: readHeaderTimeout,
 		// No ReadTimeout and no WriteTimeout: uploads and event streams may take
 		// as long as they move.
-		IdleTimeout:    idleTimeout,
+		IdleTimeout:    sc.settings.IdleTimeout,
 		MaxHeaderBytes: headerRoom + sc.settings.MaxTokenBytes,
 		ErrorLog:       slog.NewLogLogger(sc.logger.Handler(), slog.LevelDebug),
 		// OPTIONS * is ours to refuse and to count.
@@ -214,13 +213,17 @@ func (sc *sidecar) adminServer() *http.Server {
 	if sc.audit != nil {
 		cfg.Audit = func(record proxy.AuditRecord) { sc.audit.Add(record) }
 	}
-	return &http.Server{
+	server := &http.Server{
 		Handler:           sc.counted(admin.New(cfg)),
 		ReadHeaderTimeout: readHeaderTimeout,
 		ReadTimeout:       adminTimeout,
 		WriteTimeout:      adminTimeout,
-		IdleTimeout:       idleTimeout,
+		IdleTimeout:       adminTimeout,
 		MaxHeaderBytes:    headerRoom,
 		ErrorLog:          slog.NewLogLogger(sc.logger.Handler(), slog.LevelDebug),
 	}
+	if sc.settings.AdminTLS {
+		server.TLSConfig = sc.tls
+	}
+	return server
 }

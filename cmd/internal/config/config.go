@@ -10,6 +10,10 @@ const Prefix = "SIDECAR"
 // Settings is every setting, in the order of the manual. The manual, -h and the
 // chart's table are made from it. Names come from split_words alone: an
 // envconfig tag would also read the name without our prefix.
+//
+// A number or duration is held to min and max, which the manual shows; they are far
+// from any sensible value, and catch slipped digits. A text is held to the words of
+// oneof; one that has no default may be empty, too.
 type Settings struct {
 	// The FHIR server.
 	UpstreamURL string `split_words:"true" desc:"**Required.** FHIR base URL as the sidecar reaches it, such as http://127.0.0.1:8080/fhir. Requests at or below its path are forwarded byte for byte, all others get 404. One path segment may be {tenant}, which stands for any one segment."`
@@ -18,59 +22,63 @@ type Settings struct {
 	ListenAddress string `split_words:"true" default:":8000" desc:"Data listener: where clients reach the FHIR server through the sidecar."`
 	AdminAddress  string `split_words:"true" default:":8001" desc:"Admin listener: /livez, /readyz, /metrics, /jwks.json, and DELETE /cache when it has a token."`
 
-	// Whom it asks, and as whom.
+	// Authorization server and the sidecar's credentials.
 	IntrospectionEndpoint   string        `split_words:"true" desc:"RFC 7662 endpoint. https, or http to a loopback address. Default: discovered, from the FHIR server and then from the issuer."`
 	IssuerURL               string        `split_words:"true" desc:"Issuer of the authorization server. Its OpenID Connect or RFC 8414 metadata gives the endpoints that are not set, and its host is the one that discovered endpoints must have."`
 	DiscoveryAllowedHosts   []string      `split_words:"true" desc:"Comma separated hosts (host or host:port) that a discovered endpoint may have. Default: host and port of the issuer. With neither set, nothing is discovered."`
 	AllowInsecureHTTP       bool          `split_words:"true" default:"false" desc:"Allow http to an authorization server that is not on a loopback address. Every token then crosses the network readable."`
-	IntrospectionAuth       string        `split_words:"true" default:"bearer" desc:"How the sidecar authenticates itself: bearer, client_assertion (RFC 7523 in the form), client_secret_basic, client_secret_post, or none (loopback only)."`
-	BearerTokenFile         string        `split_words:"true" desc:"For bearer: file with the sidecar's own token. Read again when it changes."`
+	IntrospectionAuth       string        `split_words:"true" default:"bearer" oneof:"bearer client_assertion client_secret_basic client_secret_post none" desc:"How the sidecar authenticates itself: bearer, client_assertion (RFC 7523 in the form), client_secret_basic, client_secret_post, or none (loopback only)."`
+	BearerTokenFile         string        `split_words:"true" desc:"For bearer: file with the sidecar's own token. Reloaded on change."`
 	TokenEndpoint           string        `split_words:"true" desc:"For bearer without a file: endpoint of the client credentials grant (SMART Backend Services). Default: discovered."`
 	ClientID                string        `split_words:"true" desc:"The sidecar's client id at the authorization server."`
-	ClientSecretFile        string        `split_words:"true" desc:"File with the client secret. Read again when it changes."`
-	ClientKeyFile           string        `split_words:"true" desc:"File with the private key, PEM or JWK; the client then authenticates with private_key_jwt. Read again when it changes."`
+	ClientSecretFile        string        `split_words:"true" desc:"File with the client secret. Reloaded on change."`
+	ClientKeyFile           string        `split_words:"true" desc:"File with the private key, PEM or JWK; the client then authenticates with private_key_jwt. Reloaded on change."`
 	ClientKeyID             string        `split_words:"true" desc:"kid of the key. Default: the JWK's own, else its RFC 7638 thumbprint."`
-	ClientAssertionAlg      string        `split_words:"true" desc:"Signature algorithm of assertions: RS256 RS384 RS512 PS256 PS384 ES256 ES384 EdDSA. Default: RS384 for an RSA key, ES384 for P-384, ES256 for P-256, EdDSA for Ed25519."`
+	ClientAssertionAlg      string        `split_words:"true" oneof:"RS256 RS384 RS512 PS256 PS384 ES256 ES384 EdDSA" desc:"Signature algorithm of assertions: RS256 RS384 RS512 PS256 PS384 ES256 ES384 EdDSA. Default: RS384 for an RSA key, ES384 for P-384, ES256 for P-256, EdDSA for Ed25519."`
 	ClientAssertionAudience string        `split_words:"true" desc:"aud of assertions: introspection, token or issuer for those URLs, or a URL as it stands. Default: the URL the assertion is posted to."`
 	TokenScope              string        `split_words:"true" desc:"Scope asked for in the client credentials grant."`
-	IntrospectionTimeout    time.Duration `split_words:"true" default:"2s" desc:"Longest time for one introspection, the whole answer included."`
-	MaxIntrospections       int           `split_words:"true" default:"64" desc:"Calls to the authorization server at the same time. Beyond it requests wait, at most the introspection timeout, then get 503."`
+	IntrospectionTimeout    time.Duration `split_words:"true" default:"2s" min:"1ms" max:"24h" desc:"Longest time for one introspection, the whole response included."`
+	MaxIntrospections       int           `split_words:"true" default:"64" min:"1" max:"10000" desc:"Calls to the authorization server at the same time. Beyond it requests wait, at most the introspection timeout, then get 503."`
 
 	// TLS, to the authorization server and from clients.
 	CAFile            string `split_words:"true" desc:"PEM file with the certificates that the authorization server's is checked against. Default: the system's."`
 	ClientCertFile    string `split_words:"true" desc:"PEM file with the certificate for mTLS towards the authorization server."`
 	ClientCertKeyFile string `split_words:"true" desc:"PEM file with the key of that certificate."`
-	TLSCertFile       string `split_words:"true" desc:"PEM file with the certificate for the data listener, which then serves TLS and HTTP/2. Read again when it changes."`
+	TLSCertFile       string `split_words:"true" desc:"PEM file with the certificate for the data listener, which then serves TLS and HTTP/2. Reloaded on change."`
 	TLSKeyFile        string `split_words:"true" desc:"PEM file with the key of that certificate."`
 
 	// How long a verdict is believed.
-	CacheMaxEntries  int           `split_words:"true" default:"50000" desc:"Active results that are kept; the least recently used one gives way. About 600 bytes each."`
-	CacheMaxAge      time.Duration `split_words:"true" default:"0" desc:"Longest time an active result is believed; 0 means until exp. Never past exp."`
-	CacheNoExpAge    time.Duration `split_words:"true" default:"30s" desc:"How long an active result without exp is believed; 0 means it is not kept."`
-	CacheInactiveAge time.Duration `split_words:"true" default:"5s" desc:"How long an inactive result is believed; 0 means it is not kept."`
+	CacheMaxEntries  int           `split_words:"true" default:"50000" min:"1" max:"10000000" desc:"Active results that are kept; the least recently used one gives way. About 600 bytes each."`
+	CacheMaxAge      time.Duration `split_words:"true" default:"0" min:"0s" desc:"Longest time an active result is believed; 0 means until exp. Never past exp."`
+	CacheNoExpAge    time.Duration `split_words:"true" default:"30s" min:"0s" desc:"How long an active result without exp is believed; 0 means it is not kept."`
+	CacheInactiveAge time.Duration `split_words:"true" default:"5s" min:"0s" desc:"How long an inactive result is believed; 0 means it is not kept."`
 
 	// What a token must have besides being active.
-	RequiredAudiences  []string      `split_words:"true" desc:"Comma separated. aud must have one of them, exactly."`
-	RequiredIssuers    []string      `split_words:"true" desc:"Comma separated. iss must be one of them, exactly."`
-	RequiredScopes     []string      `split_words:"true" desc:"Separated by commas or blanks. scope must have all of them, exactly."`
-	RequiredTokenTypes []string      `split_words:"true" desc:"Comma separated. token_type must be one of them, in whatever case. Needed with servers that call refresh tokens active."`
-	ClockSkew          time.Duration `split_words:"true" default:"5s" desc:"Leeway for nbf and iat. exp gets none."`
+	RequiredAudiences  []string      `split_words:"true" desc:"Comma separated. aud must contain one of these values (exact match)."`
+	RequiredIssuers    []string      `split_words:"true" desc:"Comma separated. iss must be one of these values (exact match)."`
+	RequiredScopes     []string      `split_words:"true" desc:"Separated by commas or spaces. scope must contain all of these values (exact match)."`
+	RequiredTokenTypes []string      `split_words:"true" desc:"Comma separated. token_type must be one of these values (case-insensitive). Needed with servers that call refresh tokens active."`
+	ClockSkew          time.Duration `split_words:"true" default:"5s" min:"0s" max:"5m" desc:"Leeway for nbf and iat. exp gets none."`
 	JWTPrecheck        bool          `split_words:"true" default:"false" desc:"Verify tokens that are JWTs with the issuer's keys before asking about them; forged and expired ones are refused without a call. Needs SIDECAR_ISSUER_URL. Never replaces introspection."`
-	ScopeEnforcement   string        `split_words:"true" default:"off" desc:"off, or coarse: the token's SMART scopes must permit the FHIR interaction."`
-	MaxTokenBytes      int           `split_words:"true" default:"8192" desc:"Longest token that is introspected. Longer ones are refused without a call."`
+	ScopeEnforcement   string        `split_words:"true" default:"off" oneof:"off coarse" desc:"off, or coarse: the token's SMART scopes must permit the FHIR interaction."`
+	MaxTokenBytes      int           `split_words:"true" default:"8192" min:"1" max:"1048576" desc:"Longest token that is introspected. Longer ones are refused without a call."`
 
 	// What reaches the FHIR server.
 	HeaderPrefix          string        `split_words:"true" default:"X-Launch-" desc:"Beginning of every context header's name."`
-	Headers               []string      `split_words:"true" default:"patient,encounter,user,fhirContext,intent,tenant,sub,iss,client_id,scope,exp" desc:"Comma separated. Claims that the FHIR server gets as headers; also known: username, aud, jti, resource, definition."`
-	UpstreamAuthorization string        `split_words:"true" default:"forward" desc:"forward the client's Authorization to the FHIR server, or strip it."`
+	Headers               []string      `split_words:"true" default:"patient,encounter,user,fhirContext,intent,tenant,sub,iss,client_id,scope,exp" desc:"Comma separated. Claims that the FHIR server gets as headers; also known: username, aud, jti, resource, definition. none for no header."`
+	UpstreamAuthorization string        `split_words:"true" default:"forward" oneof:"forward strip" desc:"forward the client's Authorization to the FHIR server, or strip it."`
 	TrustedProxies        []string      `split_words:"true" desc:"Comma separated CIDRs of proxies in front whose Forwarded and X-Forwarded-* headers are kept. From all others they are replaced."`
-	UpstreamHeaderTimeout time.Duration `split_words:"true" default:"120s" desc:"Longest wait for the FHIR server's response headers; then 504."`
-	PublicPaths           []string      `split_words:"true" default:"metadata,.well-known/smart-configuration" desc:"Comma separated. Paths below the base that need no token, exactly as requested; GET and HEAD only."`
+	UpstreamHeaderTimeout time.Duration `split_words:"true" default:"120s" min:"1ms" max:"24h" desc:"Longest wait for the FHIR server's response headers; then 504."`
+	PublicPaths           []string      `split_words:"true" default:"metadata,.well-known/smart-configuration" desc:"Comma separated. Paths below the base that need no token, exactly as requested; GET and HEAD only. none for no path."`
 
 	// Operation.
-	ShutdownDelay   time.Duration `split_words:"true" default:"0s" desc:"After SIGTERM: how long to serve on with readiness red before closing the listener."`
-	ShutdownTimeout time.Duration `split_words:"true" default:"25s" desc:"After that: how long requests in flight may take."`
+	ShutdownDelay   time.Duration `split_words:"true" default:"0s" min:"0s" max:"24h" desc:"After SIGTERM: how long to serve on with readiness red before closing the listener."`
+	ShutdownTimeout time.Duration `split_words:"true" default:"25s" min:"0s" max:"24h" desc:"After that: how long requests in flight may take."`
 	AuditLog        string        `split_words:"true" default:"off" desc:"off, stdout or a file: one record per request, with client, user and patient."`
-	AdminTokenFile  string        `split_words:"true" desc:"File with the bearer token for admin calls that change something; without it they do not exist. Read again when it changes."`
-	LogLevel        string        `split_words:"true" default:"info" desc:"debug, info, warn or error."`
+	AdminTokenFile  string        `split_words:"true" desc:"File with the bearer token for admin calls that change something; without it they do not exist. Reloaded on change."`
+	AdminTLS        bool          `split_words:"true" default:"false" desc:"Serve the admin listener over TLS, with the data listener's certificate."`
+	BypassGuard     string        `split_words:"true" default:"warn" oneof:"off warn enforce" desc:"Whether the FHIR server's port is tried on the pod's own other addresses, where clients could go around the sidecar: off, warn, or enforce, which makes the sidecar not ready while such a connection is accepted."`
+	IdleTimeout     time.Duration `split_words:"true" default:"120s" min:"1s" max:"24h" desc:"How long a client's connection may be idle. Load balancers that keep theirs longer need more."`
+	LogFormat       string        `split_words:"true" default:"json" oneof:"json text" desc:"Lines of JSON, or of text for reading at a terminal."`
+	LogLevel        string        `split_words:"true" default:"info" oneof:"debug info warn error" desc:"debug, info, warn or error."`
 }

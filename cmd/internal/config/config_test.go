@@ -117,7 +117,7 @@ func TestConfigDefaults(t *testing.T) {
 		},
 		UpstreamAuthorization: "forward", UpstreamHeaderTimeout: 2 * time.Minute,
 		PublicPaths:     []string{"metadata", ".well-known/smart-configuration"},
-		ShutdownTimeout: 25 * time.Second, AuditLog: "off", LogLevel: "info",
+		ShutdownTimeout: 25 * time.Second, AuditLog: "off", LogLevel: "info", LogFormat: "json", BypassGuard: "warn", IdleTimeout: 2 * time.Minute,
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
@@ -138,9 +138,8 @@ func TestConfigPrefix(t *testing.T) {
 
 func TestConfigLists(t *testing.T) {
 	for value, want := range map[string][]string{
-		"":                nil,
-		" ":               nil,
-		",":               nil,
+		"none":            nil,
+		" none ,":         nil,
 		"a":               {"a"},
 		" a , ,b,,\tc\n,": {"a", "b", "c"},
 		"a b,c":           {"a b", "c"},
@@ -172,7 +171,7 @@ func TestUnreadable(t *testing.T) {
 	if got := configure(t, environ).Faults; !slices.Equal(got, want) {
 		t.Errorf("got  %v\nwant %v", got, want)
 	}
-	for _, value := range []string{"", " 5s", "5", "1d", "1.5.2s", "99999999999h"} {
+	for _, value := range []string{"", " 5s", "1d", "1.5.2s", "99999999999h"} {
 		got := configure(t, with(leastSettings(), "SIDECAR_CLOCK_SKEW", value)).Faults
 		if !slices.Equal(got, []Fault{{"SIDECAR_CLOCK_SKEW", texts[reflect.TypeFor[time.Duration]()]}}) {
 			t.Errorf("%q: %v", value, got)
@@ -187,7 +186,7 @@ func TestUnknownVariables(t *testing.T) {
 		{"SIDECAR_ADMIN_PORT=9000", "SIDECAR_ADMIN_PORT: is not a setting"},
 		{"SIDECAR_PORT=8000", "SIDECAR_PORT: is not a setting"},
 		{"SIDECAR_SERVICE_PORT=http", "SIDECAR_SERVICE_PORT: is not a setting"},
-		{"SIDECAR_CLIENT_SECRET=zx81canary", "SIDECAR_CLIENT_SECRET: is not a setting"},
+		{"SIDECAR_CLIENT_SECRET=zx81canary", "SIDECAR_CLIENT_SECRET: is not a setting; it is read from a file: set SIDECAR_CLIENT_SECRET_FILE to the path of one"},
 		{"SIDECAR_LOGLEVEL=debug", "SIDECAR_LOGLEVEL: is not a setting; did you mean SIDECAR_LOG_LEVEL?"},
 		{"SIDECAR_UPSTREAM_URI=http://a", "SIDECAR_UPSTREAM_URI: is not a setting; did you mean SIDECAR_UPSTREAM_URL?"},
 		{"SIDECAR_CLIENT_KEYS_ID=1", "SIDECAR_CLIENT_KEYS_ID: is not a setting; did you mean SIDECAR_CLIENT_KEY_ID?"},
@@ -195,7 +194,7 @@ func TestUnknownVariables(t *testing.T) {
 		{"SIDECAR_TLS_CERT_FILES=a", "SIDECAR_TLS_CERT_FILES: is not a setting; did you mean SIDECAR_TLS_CERT_FILE?"},
 
 		// Only the name makes a link variable.
-		{"SIDECAR_BEARER_TOKEN=/x_SERVICE_HOST=a", "SIDECAR_BEARER_TOKEN: is not a setting"},
+		{"SIDECAR_BEARER_TOKEN=/x_SERVICE_HOST=a", "SIDECAR_BEARER_TOKEN: is not a setting; it is read from a file: set SIDECAR_BEARER_TOKEN_FILE to the path of one"},
 		{"SIDECAR_REALM=_PORT=a://", "SIDECAR_REALM: is not a setting"},
 
 		// What Kubernetes sets for Services called sidecar and sidecar-foo.
@@ -236,7 +235,7 @@ func TestSuggestions(t *testing.T) {
 	for _, name := range known {
 		for i := len(Prefix) + 1; i < len(name); i++ {
 			for _, slip := range []string{name[:i] + name[i+1:], name[:i] + "X" + name[i:], name[:i] + "X" + name[i+1:]} {
-				if slices.Contains(known, slip) {
+				if slices.Contains(known, slip) || slices.Contains(known, slip+"_FILE") {
 					continue
 				}
 				if got := suggestion(slip, known); got != "; did you mean "+name+"?" {

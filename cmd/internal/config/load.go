@@ -1,7 +1,6 @@
 package config
 
 import (
-	"io"
 	"os"
 	"reflect"
 	"regexp"
@@ -24,14 +23,12 @@ func read() (*Settings, []Fault) {
 		field := v.Type().Field(i)
 		one := reflect.New(reflect.StructOf([]reflect.StructField{field}))
 		if envconfig.Process(Prefix, one.Interface()) != nil || misread(variable, one.Elem().Field(0)) {
-			faults = append(faults, Fault{variable, "must be " + kindOf(field.Type)})
+			faults = append(faults, Fault{variable, kindFault(variable, field.Type)})
 			continue
 		}
 		v.Field(i).Set(one.Elem().Field(0))
-		trimItems(v.Field(i))
-		if strings.HasPrefix(variable, Prefix+"_REQUIRED_") && os.Getenv(variable) != "" && v.Field(i).Len() == 0 {
-			// A template whose values are missing must not switch a check off.
-			faults = append(faults, Fault{variable, "names nothing; without a check, leave it out"})
+		if text := readList(variable, v.Field(i)); text != "" {
+			faults = append(faults, Fault{variable, text})
 		}
 	}
 	return c, faults
@@ -44,11 +41,19 @@ func misread(variable string, v reflect.Value) bool {
 	return set && v.Kind() == reflect.Int && strconv.FormatInt(v.Int(), 10) != value
 }
 
-// trimItems takes blanks from around the items of a list, and empty items out.
-func trimItems(v reflect.Value) {
+// noItems is the word for a list that is meant to be empty.
+const noItems = "none"
+
+// mayBeNone are the lists that have something in them by default, and may be emptied.
+var mayBeNone = []string{"SIDECAR_HEADERS", "SIDECAR_PUBLIC_PATHS"}
+
+// readList takes spaces from around the items of a list, and empty items out. It
+// returns what is wrong with the list: one that is set and names nothing is what a
+// template leaves whose value is missing, and must not switch a check off.
+func readList(variable string, v reflect.Value) (fault string) {
 	items, ok := v.Interface().([]string)
 	if !ok {
-		return
+		return ""
 	}
 	var kept []string
 	for _, item := range items {
@@ -56,34 +61,37 @@ func trimItems(v reflect.Value) {
 			kept = append(kept, item)
 		}
 	}
+	_, set := os.LookupEnv(variable)
+	none := slices.Contains(mayBeNone, variable)
+	switch {
+	case none && slices.Equal(kept, []string{noItems}):
+		kept = nil
+	case none && slices.Contains(kept, noItems):
+		fault = "must be " + noItems + " alone, or a list without it"
+	case set && len(kept) == 0 && none:
+		fault = "is set and names nothing; write " + noItems + " if that is meant, or leave it out for the default"
+	case set && len(kept) == 0:
+		fault = "is set and names nothing; leave it out if that is meant"
+	}
 	v.Set(reflect.ValueOf(kept))
+	return fault
 }
 
-func kindOf(t reflect.Type) string {
+// kindFault says what the variable must be.
+func kindFault(variable string, t reflect.Type) string {
 	switch {
 	case t == reflect.TypeFor[time.Duration]():
-		return "a duration with a unit, such as 2s or 500ms"
+		if _, err := strconv.ParseFloat(os.Getenv(variable), 64); err == nil {
+			return "must be a duration with a unit, such as 2s or 500ms: the unit is missing"
+		}
+		return "must be a duration with a unit, such as 2s or 500ms"
 	case t.Kind() == reflect.Int:
-		return "a whole number"
+		return "must be a whole number"
 	case t.Kind() == reflect.Bool:
-		return "true or false"
+		return "must be true or false"
 	default:
-		return "text"
+		return "must be text"
 	}
-}
-
-// render fills a template of envconfig with the settings, in their order.
-func render(w io.Writer, format string) error {
-	return envconfig.Usagef(Prefix, new(Settings), w, format)
-}
-
-// Variables are the names of all settings, in the order of config's fields.
-func Variables() []string {
-	var b strings.Builder
-	if err := render(&b, "{{range .}}{{usage_key .}} {{end}}"); err != nil {
-		return nil // a unit test keeps this from happening
-	}
-	return strings.Fields(b.String())
 }
 
 // linkPattern matches the variables that Kubernetes sets in every container for
@@ -104,43 +112,8 @@ func unknownVariables(environ, known []string) []Fault {
 		if !strings.HasPrefix(name, Prefix+"_") || slices.Contains(known, name) || IsServiceLink(entry) {
 			continue
 		}
-		faults = append(faults, Fault{name, "is not a setting" + suggestion(name, known)})
+		faults = append(faults, Fault{name, "is not a setting" + hint(name, known)})
 	}
 	slices.SortFunc(faults, func(a, b Fault) int { return strings.Compare(a.Variable, b.Variable) })
 	return faults
-}
-
-// suggestion names the nearest known variable, if it is at most two typing
-// errors away.
-func suggestion(name string, known []string) string {
-	nearest, least := "", 3
-	for _, k := range known {
-		if d := distance(name, k); d < least {
-			nearest, least = k, d
-		}
-	}
-	if nearest == "" {
-		return ""
-	}
-	return "; did you mean " + nearest + "?"
-}
-
-// distance is the Levenshtein distance.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := 1
-			if a[i] == b[j] {
-				cost = 0
-			}
-			diagonal, row[j+1] = row[j+1], min(row[j]+1, row[j+1]+1, diagonal+cost)
-		}
-	}
-	return row[len(b)]
 }

@@ -7,10 +7,10 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/transport"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy"
@@ -47,12 +47,11 @@ func (s *Settings) validate(unread []Fault) *Config {
 	c.checkAuthorizationServer()
 	c.checkCredential()
 	c.checkPairs()
-	c.checkLimits()
+	c.checkTags()
 	c.checkScopes()
 	c.checkHeaders()
 	c.checkOperation()
 	c.checkAuditLog()
-	c.checkScopeEnforcement()
 	return c
 }
 
@@ -99,7 +98,7 @@ func (c *Config) checkUpstream() {
 	c.Upstream = u
 	_, port, _ := net.SplitHostPort(c.ListenAddress)
 	if port != "0" && port == transport.PortOf(u) && transport.IsLoopback(u.Hostname()) {
-		c.fault(variable, "is the sidecar's own SIDECAR_LISTEN_ADDRESS: requests would go round in circles")
+		c.fault(variable, "is the sidecar's own SIDECAR_LISTEN_ADDRESS: requests would loop")
 	}
 }
 
@@ -116,52 +115,36 @@ func (c *Config) checkPairs() {
 	pair("SIDECAR_CLIENT_CERT_FILE", c.ClientCertFile, "SIDECAR_CLIENT_CERT_KEY_FILE", c.ClientCertKeyFile)
 }
 
-// Upper limits are far from any sensible value; they catch slipped digits.
-const (
-	maxEntries        = 10_000_000
-	maxTokenBytes     = 1 << 20
-	maxIntrospections = 10_000
-	maxSkew           = 5 * time.Minute
-	maxWait           = 24 * time.Hour
-)
-
-func (c *Config) checkLimits() {
-	count := func(variable string, value, limit int) {
-		if value < 1 || value > limit {
-			c.fault(variable, "must be from 1 to %d", limit)
+// checkTags holds each setting to the range and the choices of its tags.
+func (c *Config) checkTags() {
+	fields := reflect.ValueOf(c.Settings).Elem()
+	for i, s := range Manual() {
+		v := fields.Field(i)
+		if b := rangeOf(fields.Type().Field(i)); b != (bounds{}) {
+			if text := b.fault(v); text != "" {
+				c.fault(s.Variable, "%s", text)
+			}
+		}
+		if s.Choices != nil && !slices.Contains(s.Choices, v.String()) && (v.String() != "" || s.Default != "") {
+			c.fault(s.Variable, "must be %s", either(s.Choices))
 		}
 	}
-	count("SIDECAR_CACHE_MAX_ENTRIES", c.CacheMaxEntries, maxEntries)
-	count("SIDECAR_MAX_TOKEN_BYTES", c.MaxTokenBytes, maxTokenBytes)
-	count("SIDECAR_MAX_INTROSPECTIONS", c.MaxIntrospections, maxIntrospections)
-	between := func(variable string, value, least, most time.Duration) {
-		if value < least || value > most {
-			c.fault(variable, "must be from %v to %v", least, most)
-		}
-	}
-	between("SIDECAR_INTROSPECTION_TIMEOUT", c.IntrospectionTimeout, time.Millisecond, maxWait)
-	between("SIDECAR_UPSTREAM_HEADER_TIMEOUT", c.UpstreamHeaderTimeout, time.Millisecond, maxWait)
-	between("SIDECAR_SHUTDOWN_DELAY", c.ShutdownDelay, 0, maxWait)
-	between("SIDECAR_SHUTDOWN_TIMEOUT", c.ShutdownTimeout, 0, maxWait)
-	between("SIDECAR_CLOCK_SKEW", c.ClockSkew, 0, maxSkew)
-	age := func(variable string, value time.Duration) {
-		if value < 0 {
-			c.fault(variable, "must not be negative")
-		}
-	}
-	age("SIDECAR_CACHE_MAX_AGE", c.CacheMaxAge)
-	age("SIDECAR_CACHE_NO_EXP_AGE", c.CacheNoExpAge)
-	age("SIDECAR_CACHE_INACTIVE_AGE", c.CacheInactiveAge)
 }
 
-// checkScopes takes blanks between scopes as well as commas, because OAuth itself
+// either is a list of choices in words.
+func either(choices []string) string {
+	last := len(choices) - 1
+	return strings.Join(choices[:last], ", ") + " or " + choices[last]
+}
+
+// checkScopes takes spaces between scopes as well as commas, because OAuth itself
 // writes them so and no scope has one (RFC 6749 §3.3). A quote would break the
 // challenge that names them.
 func (c *Config) checkScopes() {
 	c.RequiredScopes = strings.Fields(strings.Join(c.RequiredScopes, " "))
 	for _, scope := range c.RequiredScopes {
 		if strings.ContainsFunc(scope, func(r rune) bool { return r < ' ' || r > '~' || r == '"' || r == '\\' }) {
-			c.fault("SIDECAR_REQUIRED_SCOPES", "must be scopes separated by commas or blanks, without quotes and backslashes")
+			c.fault("SIDECAR_REQUIRED_SCOPES", "must be scopes separated by commas or spaces, without quotes and backslashes")
 		}
 	}
 }
@@ -185,9 +168,6 @@ func (c *Config) checkHeaders() {
 		}
 		c.fault("SIDECAR_HEADERS", "has a claim that is not one of %s", strings.Join(known, " "))
 	}
-	if c.UpstreamAuthorization != "forward" && c.UpstreamAuthorization != "strip" {
-		c.fault("SIDECAR_UPSTREAM_AUTHORIZATION", "must be forward or strip")
-	}
 	for _, path := range c.PublicPaths {
 		if err := proxy.CheckPublicPath(path); err != nil {
 			c.fault("SIDECAR_PUBLIC_PATHS", "%v", err)
@@ -209,26 +189,18 @@ func (c *Config) checkOperation() {
 			c.TrustedPrefixes = append(c.TrustedPrefixes, prefix.Masked())
 		}
 	}
-	levels := map[string]slog.Level{"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError}
-	level, ok := levels[c.LogLevel]
-	if !ok {
-		c.fault("SIDECAR_LOG_LEVEL", "must be debug, info, warn or error")
+	if c.AdminTLS && c.TLSCertFile == "" {
+		c.fault("SIDECAR_ADMIN_TLS", "needs SIDECAR_TLS_CERT_FILE: the admin listener uses the data listener's certificate")
 	}
-	c.Level = level
+	_ = c.Level.UnmarshalText([]byte(c.LogLevel)) // one of the choices, or at fault
 }
 
-// checkAuditLog refuses what is hardly meant as a file: one of that name would be
-// filled where nobody looks for it.
+// checkAuditLog rejects values that look like a mode (on, true, stderr), so that a
+// typo does not create a file of that name.
 func (c *Config) checkAuditLog() {
 	words := []string{"", "-", "off", "on", "no", "none", "true", "false", "stdout", "stderr"}
 	if c.AuditLog != "off" && c.AuditLog != "stdout" && slices.Contains(words, strings.ToLower(c.AuditLog)) {
 		c.fault("SIDECAR_AUDIT_LOG", "must be off, stdout or a file, such as /var/log/audit.json")
-	}
-}
-
-func (c *Config) checkScopeEnforcement() {
-	if c.ScopeEnforcement != "off" && !c.EnforcesScopes() {
-		c.fault("SIDECAR_SCOPE_ENFORCEMENT", "must be off or coarse")
 	}
 }
 

@@ -50,9 +50,9 @@ var settingTests = []struct {
 	{"SIDECAR_UPSTREAM_URL", "http://fhir.internal/a%2fb", nil, "path must not have dot segments, empty segments, parameters or encoded separators"},
 	{"SIDECAR_UPSTREAM_URL", "http://fhir.internal/fhir/{realm}", nil, "only one path segment may be a placeholder, and it is {tenant}"},
 	{"SIDECAR_UPSTREAM_URL", "http://fhir.internal/t-{tenant}", nil, "{tenant} must be a whole path segment"},
-	{"SIDECAR_UPSTREAM_URL", "http://127.0.0.1:8000/fhir", nil, "is the sidecar's own SIDECAR_LISTEN_ADDRESS: requests would go round in circles"},
-	{"SIDECAR_UPSTREAM_URL", "http://localhost:9999", []string{"SIDECAR_LISTEN_ADDRESS", "0.0.0.0:9999"}, "is the sidecar's own SIDECAR_LISTEN_ADDRESS: requests would go round in circles"},
-	{"SIDECAR_UPSTREAM_URL", "https://[::1]/fhir", []string{"SIDECAR_LISTEN_ADDRESS", ":443"}, "is the sidecar's own SIDECAR_LISTEN_ADDRESS: requests would go round in circles"},
+	{"SIDECAR_UPSTREAM_URL", "http://127.0.0.1:8000/fhir", nil, "is the sidecar's own SIDECAR_LISTEN_ADDRESS: requests would loop"},
+	{"SIDECAR_UPSTREAM_URL", "http://localhost:9999", []string{"SIDECAR_LISTEN_ADDRESS", "0.0.0.0:9999"}, "is the sidecar's own SIDECAR_LISTEN_ADDRESS: requests would loop"},
+	{"SIDECAR_UPSTREAM_URL", "https://[::1]/fhir", []string{"SIDECAR_LISTEN_ADDRESS", ":443"}, "is the sidecar's own SIDECAR_LISTEN_ADDRESS: requests would loop"},
 	{"SIDECAR_UPSTREAM_URL", "http://fhir.internal:8000/fhir", nil, ""},
 
 	{"SIDECAR_LISTEN_ADDRESS", ":1", nil, ""},
@@ -101,7 +101,7 @@ var settingTests = []struct {
 	{"SIDECAR_ISSUER_URL", "http://as.example", nil, wantInsecure},
 	{"SIDECAR_TOKEN_ENDPOINT", "https://as.example/token", nil, ""},
 	{"SIDECAR_TOKEN_ENDPOINT", "http://as.example/token", nil, wantInsecure},
-	{"SIDECAR_DISCOVERY_ALLOWED_HOSTS", " , ", nil, ""},
+	{"SIDECAR_DISCOVERY_ALLOWED_HOSTS", " , ", nil, wantItems},
 	{"SIDECAR_DISCOVERY_ALLOWED_HOSTS", "as.example, as.example:8443,[2001:db8::1]:8443", nil, ""},
 	{"SIDECAR_DISCOVERY_ALLOWED_HOSTS", "https://as.example", nil, wantHosts},
 	{"SIDECAR_DISCOVERY_ALLOWED_HOSTS", "as.example/path", nil, wantHosts},
@@ -131,7 +131,7 @@ var settingTests = []struct {
 	{"SIDECAR_BEARER_TOKEN_FILE", "", nil, "is required with SIDECAR_INTROSPECTION_AUTH=bearer, or SIDECAR_CLIENT_ID with a secret or key to get a token at SIDECAR_TOKEN_ENDPOINT"},
 	{"SIDECAR_BEARER_TOKEN_FILE", "", grantWith("SIDECAR_CLIENT_KEY_FILE", "/k"), ""},
 	{"SIDECAR_CLIENT_KEY_FILE", "/k", nil, ""},
-	{"SIDECAR_CLIENT_KEY_FILE", "", grantWith(), "or SIDECAR_CLIENT_SECRET_FILE is required to get a bearer token"},
+	{"SIDECAR_CLIENT_KEY_FILE", "", grantWith(), "or SIDECAR_CLIENT_SECRET_FILE must be set to obtain a bearer token"},
 	{"SIDECAR_CLIENT_KEY_FILE", "/k", grantWith("SIDECAR_CLIENT_SECRET_FILE", "/s"), ""},
 	{"SIDECAR_CLIENT_SECRET_FILE", "/s", grantWith(), ""},
 	{"SIDECAR_CLIENT_ID", "", grantWith("SIDECAR_CLIENT_KEY_FILE", "/k"), "is required to get a bearer token"},
@@ -143,8 +143,8 @@ var settingTests = []struct {
 	{"SIDECAR_TOKEN_SCOPE", "system/*.rs introspect", nil, ""},
 	{"SIDECAR_CLIENT_ASSERTION_ALG", "RS256", nil, ""},
 	{"SIDECAR_CLIENT_ASSERTION_ALG", "EdDSA", nil, ""},
-	{"SIDECAR_CLIENT_ASSERTION_ALG", "none", nil, "must be one of RS256 RS384 RS512 PS256 PS384 ES256 ES384 EdDSA"},
-	{"SIDECAR_CLIENT_ASSERTION_ALG", "HS256", nil, "must be one of RS256 RS384 RS512 PS256 PS384 ES256 ES384 EdDSA"},
+	{"SIDECAR_CLIENT_ASSERTION_ALG", "none", nil, wantAlgorithm},
+	{"SIDECAR_CLIENT_ASSERTION_ALG", "HS256", nil, wantAlgorithm},
 	{"SIDECAR_CLIENT_ASSERTION_AUDIENCE", "introspection", nil, ""},
 	{"SIDECAR_CLIENT_ASSERTION_AUDIENCE", "https://as.example/", nil, ""},
 	{"SIDECAR_CLIENT_ASSERTION_AUDIENCE", "urn:example:as", nil, ""},
@@ -156,11 +156,11 @@ var settingTests = []struct {
 	{"SIDECAR_CLIENT_ASSERTION_AUDIENCE", "issuer", nil, "SIDECAR_ISSUER_URL: is required with SIDECAR_CLIENT_ASSERTION_AUDIENCE=issuer"},
 	{"SIDECAR_CLIENT_ASSERTION_AUDIENCE", "issuer", []string{"SIDECAR_ISSUER_URL", "https://as.example"}, ""},
 
-	{"SIDECAR_REQUIRED_AUDIENCES", "", nil, ""},
-	{"SIDECAR_REQUIRED_AUDIENCES", ",", nil, "names nothing; without a check, leave it out"},
-	{"SIDECAR_REQUIRED_ISSUERS", " ", nil, "names nothing; without a check, leave it out"},
-	{"SIDECAR_REQUIRED_SCOPES", " , ", nil, "names nothing; without a check, leave it out"},
-	{"SIDECAR_REQUIRED_TOKEN_TYPES", ",,", nil, "names nothing; without a check, leave it out"},
+	{"SIDECAR_REQUIRED_AUDIENCES", "", nil, wantItems},
+	{"SIDECAR_REQUIRED_AUDIENCES", ",", nil, wantItems},
+	{"SIDECAR_REQUIRED_ISSUERS", " ", nil, wantItems},
+	{"SIDECAR_REQUIRED_SCOPES", " , ", nil, wantItems},
+	{"SIDECAR_REQUIRED_TOKEN_TYPES", ",,", nil, wantItems},
 
 	{"SIDECAR_CA_FILE", "/ca", nil, ""},
 	{"SIDECAR_CLIENT_CERT_FILE", "/c", []string{"SIDECAR_CLIENT_CERT_KEY_FILE", "/k"}, ""},
@@ -193,23 +193,23 @@ var settingTests = []struct {
 
 	{"SIDECAR_INTROSPECTION_TIMEOUT", "1ms", nil, ""},
 	{"SIDECAR_INTROSPECTION_TIMEOUT", "24h", nil, ""},
-	{"SIDECAR_INTROSPECTION_TIMEOUT", "0", nil, "must be from 1ms to 24h0m0s"},
-	{"SIDECAR_INTROSPECTION_TIMEOUT", "-1s", nil, "must be from 1ms to 24h0m0s"},
-	{"SIDECAR_INTROSPECTION_TIMEOUT", "2562047h", nil, "must be from 1ms to 24h0m0s"},
-	{"SIDECAR_INTROSPECTION_TIMEOUT", "2", nil, "must be a duration with a unit, such as 2s or 500ms"},
+	{"SIDECAR_INTROSPECTION_TIMEOUT", "0", nil, "must be from 1ms to 24h"},
+	{"SIDECAR_INTROSPECTION_TIMEOUT", "-1s", nil, "must be from 1ms to 24h"},
+	{"SIDECAR_INTROSPECTION_TIMEOUT", "2562047h", nil, "must be from 1ms to 24h"},
+	{"SIDECAR_INTROSPECTION_TIMEOUT", "2", nil, wantUnit},
 	{"SIDECAR_UPSTREAM_HEADER_TIMEOUT", "1ms", nil, ""},
-	{"SIDECAR_UPSTREAM_HEADER_TIMEOUT", "999us", nil, "must be from 1ms to 24h0m0s"},
-	{"SIDECAR_UPSTREAM_HEADER_TIMEOUT", "24h1s", nil, "must be from 1ms to 24h0m0s"},
+	{"SIDECAR_UPSTREAM_HEADER_TIMEOUT", "999us", nil, "must be from 1ms to 24h"},
+	{"SIDECAR_UPSTREAM_HEADER_TIMEOUT", "24h1s", nil, "must be from 1ms to 24h"},
 	{"SIDECAR_SHUTDOWN_DELAY", "0", nil, ""},
-	{"SIDECAR_SHUTDOWN_DELAY", "-1ns", nil, "must be from 0s to 24h0m0s"},
-	{"SIDECAR_SHUTDOWN_DELAY", "25h", nil, "must be from 0s to 24h0m0s"},
+	{"SIDECAR_SHUTDOWN_DELAY", "-1ns", nil, "must be from 0s to 24h"},
+	{"SIDECAR_SHUTDOWN_DELAY", "25h", nil, "must be from 0s to 24h"},
 	{"SIDECAR_SHUTDOWN_TIMEOUT", "0", nil, ""},
-	{"SIDECAR_SHUTDOWN_TIMEOUT", "-1ns", nil, "must be from 0s to 24h0m0s"},
-	{"SIDECAR_SHUTDOWN_TIMEOUT", "25h", nil, "must be from 0s to 24h0m0s"},
+	{"SIDECAR_SHUTDOWN_TIMEOUT", "-1ns", nil, "must be from 0s to 24h"},
+	{"SIDECAR_SHUTDOWN_TIMEOUT", "25h", nil, "must be from 0s to 24h"},
 	{"SIDECAR_CLOCK_SKEW", "0", nil, ""},
 	{"SIDECAR_CLOCK_SKEW", "5m", nil, ""},
-	{"SIDECAR_CLOCK_SKEW", "-1ns", nil, "must be from 0s to 5m0s"},
-	{"SIDECAR_CLOCK_SKEW", "5m1ns", nil, "must be from 0s to 5m0s"},
+	{"SIDECAR_CLOCK_SKEW", "-1ns", nil, "must be from 0s to 5m"},
+	{"SIDECAR_CLOCK_SKEW", "5m1ns", nil, "must be from 0s to 5m"},
 	{"SIDECAR_CACHE_MAX_AGE", "0", nil, ""},
 	{"SIDECAR_CACHE_MAX_AGE", "2562047h", nil, ""},
 	{"SIDECAR_CACHE_MAX_AGE", "-1ns", nil, "must not be negative"},
@@ -242,7 +242,9 @@ var settingTests = []struct {
 	{"SIDECAR_HEADER_PREFIX", "X_Launch-", nil, wantPrefix},
 	{"SIDECAR_HEADER_PREFIX", "X-", nil, "would take in the header X-Content-Type-Options"},
 	{"SIDECAR_HEADER_PREFIX", "X-Forwarded-", nil, "would take in the header X-Forwarded-For"},
-	{"SIDECAR_HEADERS", "", nil, ""},
+	{"SIDECAR_HEADERS", "none", nil, ""},
+	{"SIDECAR_HEADERS", "", nil, wantNone},
+	{"SIDECAR_HEADERS", "patient,none", nil, wantAlone},
 	{"SIDECAR_HEADERS", "aud, jti ,username,resource,definition", nil, ""},
 	{"SIDECAR_HEADERS", "user,fhirUser,client_id,azp", nil, ""},
 	{"SIDECAR_HEADERS", "patient,Patient", nil, wantClaims},
@@ -256,7 +258,10 @@ var settingTests = []struct {
 	{"SIDECAR_TRUSTED_PROXIES", "0.0.0.0/0", nil, "must not trust every address: anyone could forge X-Forwarded-For"},
 	{"SIDECAR_TRUSTED_PROXIES", "10.0.0.0/8,::/0", nil, "must not trust every address: anyone could forge X-Forwarded-For"},
 	{"SIDECAR_TRUSTED_PROXIES", "::ffff:10.0.0.0/104", nil, "must not write IPv4 addresses as IPv6: they would match nobody"},
-	{"SIDECAR_PUBLIC_PATHS", "", nil, ""},
+	{"SIDECAR_PUBLIC_PATHS", "none", nil, ""},
+	{"SIDECAR_PUBLIC_PATHS", "", nil, wantNone},
+	{"SIDECAR_PUBLIC_PATHS", ",", nil, wantNone},
+	{"SIDECAR_PUBLIC_PATHS", "none,metadata", nil, wantAlone},
 	{"SIDECAR_PUBLIC_PATHS", "metadata,Questionnaire/intake", nil, ""},
 	{"SIDECAR_PUBLIC_PATHS", "/metadata", nil, wantPaths},
 	{"SIDECAR_PUBLIC_PATHS", "metadata/", nil, wantPaths},
@@ -279,6 +284,16 @@ var settingTests = []struct {
 	{"SIDECAR_AUDIT_LOG", "-", nil, wantAuditLog},
 	{"SIDECAR_ADMIN_TOKEN_FILE", "", nil, ""},
 	{"SIDECAR_ADMIN_TOKEN_FILE", "/t", nil, ""},
+	{"SIDECAR_ADMIN_TLS", "true", []string{"SIDECAR_TLS_CERT_FILE", "/c", "SIDECAR_TLS_KEY_FILE", "/k"}, ""},
+	{"SIDECAR_ADMIN_TLS", "true", nil, "needs SIDECAR_TLS_CERT_FILE: the admin listener uses the data listener's certificate"},
+	{"SIDECAR_BYPASS_GUARD", "off", nil, ""},
+	{"SIDECAR_BYPASS_GUARD", "enforce", nil, ""},
+	{"SIDECAR_BYPASS_GUARD", "on", nil, "must be off, warn or enforce"},
+	{"SIDECAR_IDLE_TIMEOUT", "350s", nil, ""},
+	{"SIDECAR_IDLE_TIMEOUT", "0s", nil, "must be from 1s to 24h"},
+	{"SIDECAR_IDLE_TIMEOUT", "350", nil, wantUnit},
+	{"SIDECAR_LOG_FORMAT", "text", nil, ""},
+	{"SIDECAR_LOG_FORMAT", "logfmt", nil, "must be json or text"},
 	{"SIDECAR_LOG_LEVEL", "debug", nil, ""},
 	{"SIDECAR_LOG_LEVEL", "error", nil, ""},
 	{"SIDECAR_LOG_LEVEL", "INFO", nil, "must be debug, info, warn or error"},
@@ -286,14 +301,19 @@ var settingTests = []struct {
 }
 
 const (
-	wantInsecure = "must be https, or http to a loopback address; tokens would cross the network readable (SIDECAR_ALLOW_INSECURE_HTTP=true allows it)"
-	wantEndpoint = "is required, or SIDECAR_ISSUER_URL or SIDECAR_DISCOVERY_ALLOWED_HOSTS to discover it: a document that names it says where every token goes, so that it is believed for known hosts only"
-	wantHosts    = "must be hosts, such as as.example.org or as.example.org:8443"
-	wantScopes   = "must be scopes separated by commas or blanks, without quotes and backslashes"
-	wantPrefix   = "must be letters, digits and single dashes and end with a dash, like X-Launch-"
-	wantClaims   = "has a claim that is not one of patient encounter user sub iss client_id exp intent tenant username jti resource definition aud fhirContext scope"
-	wantAuditLog = "must be off, stdout or a file, such as /var/log/audit.json"
-	wantPaths    = "must be paths below the base, without a slash at either end and without a query"
+	wantInsecure  = "must be https, or http to a loopback address; tokens would cross the network readable (SIDECAR_ALLOW_INSECURE_HTTP=true allows it)"
+	wantEndpoint  = "is required, or SIDECAR_ISSUER_URL or SIDECAR_DISCOVERY_ALLOWED_HOSTS to discover it: a document that names it says where every token goes, so that it is believed for known hosts only"
+	wantHosts     = "must be hosts, such as as.example.org or as.example.org:8443"
+	wantScopes    = "must be scopes separated by commas or spaces, without quotes and backslashes"
+	wantPrefix    = "must be letters, digits and single dashes and end with a dash, like X-Launch-"
+	wantClaims    = "has a claim that is not one of patient encounter user sub iss client_id exp intent tenant username jti resource definition aud fhirContext scope"
+	wantAuditLog  = "must be off, stdout or a file, such as /var/log/audit.json"
+	wantAlgorithm = "must be RS256, RS384, RS512, PS256, PS384, ES256, ES384 or EdDSA"
+	wantItems     = "is set and names nothing; leave it out if that is meant"
+	wantNone      = "is set and names nothing; write none if that is meant, or leave it out for the default"
+	wantAlone     = "must be none alone, or a list without it"
+	wantUnit      = "must be a duration with a unit, such as 2s or 500ms: the unit is missing"
+	wantPaths     = "must be paths below the base, without a slash at either end and without a query"
 )
 
 // grantWith is the client credentials grant in place of a token file.

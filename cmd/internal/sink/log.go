@@ -20,17 +20,19 @@ const (
 // not stop care: when the queue is full a line is lost, and the next one that can
 // be written is preceded by one that tells how many were.
 type Log struct {
-	sink  lineWriter
-	lines queue[[]byte]
-	lost  atomic.Int64
-	ended chan struct{} // closed when no more lines come
-	done  chan struct{} // closed when all are written
+	sink   lineWriter
+	format func(io.Writer) slog.Handler
+	lines  queue[[]byte]
+	lost   atomic.Int64
+	ended  chan struct{} // closed when no more lines come
+	done   chan struct{} // closed when all are written
 }
 
-// NewLog returns a log that writes to sink until Close.
-func NewLog(sink io.Writer) *Log {
+// NewLog returns a log that writes to sink until Close. What it has to say itself is
+// written in format.
+func NewLog(sink io.Writer, format func(io.Writer) slog.Handler) *Log {
 	l := &Log{
-		sink: lineWriter{Writer: sink}, lines: make(queue[[]byte], logQueue),
+		sink: lineWriter{Writer: sink}, format: format, lines: make(queue[[]byte], logQueue),
 		ended: make(chan struct{}), done: make(chan struct{}),
 	}
 	go l.run()
@@ -64,7 +66,7 @@ func (l *Log) tellLost() {
 		return
 	}
 	var b bytes.Buffer
-	slog.New(slog.NewJSONHandler(&b, nil)).Warn("log lines were lost", "lines", lost)
+	slog.New(l.format(&b)).Warn("log lines were lost", "lines", lost)
 	if l.sink.writeLine(b.Bytes()) != nil {
 		l.lost.Add(lost)
 	}

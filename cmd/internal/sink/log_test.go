@@ -2,11 +2,15 @@ package sink
 
 import (
 	"io"
+	"log/slog"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 )
+
+// asJSON is the format of the lines in these tests.
+func asJSON(w io.Writer) slog.Handler { return slog.NewJSONHandler(w, nil) }
 
 // TestLog: J13: what a slow or failing log loses is counted, and told by the next
 // line that gets through.
@@ -20,7 +24,7 @@ func TestLog(t *testing.T) {
 		}
 		<-release
 		return text.Write(p)
-	}))
+	}), asJSON)
 	_, _ = io.WriteString(l, "first\n")
 	<-entered
 	for range logQueue {
@@ -47,7 +51,7 @@ func TestLogFails(t *testing.T) {
 			return n, syscall.ENOSPC
 		}
 		return text.Write(p)
-	}))
+	}), asJSON)
 	for _, line := range []string{"first\n", "second\n", "third\n"} {
 		_, _ = io.WriteString(l, line)
 	}
@@ -62,7 +66,7 @@ func TestLogFails(t *testing.T) {
 func TestLogGivesUp(t *testing.T) {
 	release := make(chan struct{})
 	defer close(release)
-	l := NewLog(sinkFunc(func([]byte) (int, error) { <-release; return 0, io.ErrClosedPipe }))
+	l := NewLog(sinkFunc(func([]byte) (int, error) { <-release; return 0, io.ErrClosedPipe }), asJSON)
 	_, _ = io.WriteString(l, "line\n")
 	ended := make(chan struct{})
 	go func() { l.Close(); close(ended) }()

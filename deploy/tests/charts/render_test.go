@@ -83,21 +83,27 @@ func stranger(t *testing.T) string {
 	return dir
 }
 
-// kustomized is the kustomize example.
-func kustomized(t *testing.T) string {
+// tool is the path of a pinned tool.
+func tool(t *testing.T, name string) string {
 	t.Helper()
-	tool, err := exec.Command(filepath.Join("..", "tool.sh"), "kustomize").Output()
+	path, err := exec.Command(filepath.Join("..", "tool.sh"), name).Output()
 	if err != nil {
 		t.Fatal(err)
 	}
-	output, err := exec.Command(strings.TrimSpace(string(tool)), "build", filepath.Join(root, "deploy", "kustomize", "example")).Output()
+	return strings.TrimSpace(string(path))
+}
+
+// kustomized is the kustomize example.
+func kustomized(t *testing.T) string {
+	t.Helper()
+	output, err := exec.Command(tool(t, "kustomize"), "build", filepath.Join(root, "deploy", "kustomize", "example")).Output()
 	if err != nil {
 		t.Fatal(err)
 	}
 	return string(output)
 }
 
-// shapes are the manifests of everything in ci/ and of the kustomize example, by
+// shapes are the manifests of everything in ci/ and of the kustomize examples, by
 // name. The names of other people's FHIR servers begin with example.
 func shapes(t *testing.T) map[string]string {
 	t.Helper()
@@ -117,6 +123,9 @@ func shapes(t *testing.T) map[string]string {
 		t.Fatal(err)
 	}
 	found["example-kustomize"] = kustomized(t)
+	if found["example-hapi-chart"], err = behindSidecar(t); err != nil {
+		t.Fatal(err)
+	}
 	return found
 }
 

@@ -168,7 +168,11 @@ func (e exported) check(t *testing.T, name string, n *parser.VectorSelector) {
 			continue
 		}
 		for value := range strings.SplitSeq(matcher.Value, "|") {
-			if !slices.Contains(values, value) {
+			if matcher.Type == labels.MatchEqual || matcher.Type == labels.MatchNotEqual {
+				value = regexp.QuoteMeta(value)
+			}
+			whole := regexp.MustCompile("^(?:" + value + ")$")
+			if !slices.ContainsFunc(values, whole.MatchString) {
 				t.Errorf("%s: %s never has %s=%q", name, n.Name, matcher.Name, value)
 			}
 		}
@@ -214,6 +218,31 @@ func (e exported) anyHas(expr parser.Expr, label string) (found bool) {
 		return nil
 	})
 	return found
+}
+
+// TestPanelsLeadToRunbooks: whoever sees a panel burn gets to the page of the alert
+// that goes with it, and there is no alert that no panel belongs to.
+func TestPanelsLeadToRunbooks(t *testing.T) {
+	alerts := map[string]bool{}
+	for _, r := range rules(t) {
+		if r.Alert != "" {
+			alerts[strings.TrimPrefix(r.Alert, "IntrospectionSidecar")] = true
+		}
+	}
+	led := map[string]bool{}
+	for _, r := range rows {
+		for _, p := range r.panels {
+			if p.runbook != "" && !alerts[p.runbook] {
+				t.Errorf("panel %q leads to %s, which is no alert", p.title, p.runbook)
+			}
+			led[p.runbook] = true
+		}
+	}
+	for alert := range alerts {
+		if !led[alert] {
+			t.Errorf("no panel leads to the runbook of %s", alert)
+		}
+	}
 }
 
 // TestRunbooks: each alert has a page, and each page an alert.

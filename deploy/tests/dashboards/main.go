@@ -44,7 +44,8 @@ func dashboard() object {
 		"description": "Token introspection in front of FHIR servers: cache, authorization server, decisions.",
 		"tags":        []string{"fhir", "oauth2"}, "schemaVersion": 41, "version": 1, "editable": true, "graphTooltip": 1,
 		"time": object{"from": "now-3h", "to": "now"}, "refresh": "30s", "timezone": "browser",
-		"annotations": object{"list": []any{}}, "links": []any{}, "panels": panels,
+		"annotations": object{"list": []any{}}, "panels": panels,
+		"links": []any{link("Runbooks", runbookPages+"README.md"), link("What the panels show", docs+"dashboards.md")},
 		"templating": object{"list": []any{
 			object{"name": "datasource", "label": "Data source", "type": "datasource", "query": "prometheus"},
 			variable("namespace", "Namespace", m+"build_info"),
@@ -52,6 +53,17 @@ func dashboard() object {
 			variable("pod", "Pod", m+`build_info{namespace=~"$namespace",job=~"$job"}`),
 		}},
 	}
+}
+
+// Where the pages are that the panels lead to.
+const (
+	docs         = "https://github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/blob/main/docs/"
+	runbookPages = docs + "runbooks/"
+)
+
+// link is one at the head of the dashboard or of a panel.
+func link(title, address string) object {
+	return object{"title": title, "type": "link", "url": address, "targetBlank": true}
 }
 
 // columns is how many panels stand side by side.
@@ -94,8 +106,12 @@ func (p panel) model(id int, place object) object {
 	} else if p.warn != 0 {
 		custom["thresholdsStyle"] = object{"mode": "dashed"}
 	}
+	links := []any{}
+	if p.runbook != "" {
+		links = append(links, link("Runbook: "+p.runbook, runbookPages+"IntrospectionSidecar"+p.runbook+".md"))
+	}
 	return object{
-		"id": id, "type": kind, "title": p.title, "description": p.description, "datasource": source,
+		"links": links, "id": id, "type": kind, "title": p.title, "description": p.description, "datasource": source,
 		"gridPos": place, "targets": targets, "options": options,
 		"fieldConfig": object{"defaults": defaults, "overrides": p.overrides()},
 	}
