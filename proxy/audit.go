@@ -1,11 +1,9 @@
 package proxy
 
 import (
-	"net/http"
 	"time"
 
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
-	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/fhir"
 )
 
 // AuditRecord says who did what, when, and what came of it: one per request,
@@ -13,9 +11,14 @@ import (
 // leave the process other than as headers to the FHIR server. It never holds a
 // token, a search value or anything of a body.
 type AuditRecord struct {
-	Time     time.Time `json:"time"`
-	Decision string    `json:"decision"`
-	Status   int       `json:"status"`
+	// Time is when the request was over.
+	Time time.Time `json:"time"`
+	// Decision and Reason are what the metrics call them. Reason is empty unless
+	// the token was refused.
+	Decision string `json:"decision"`
+	Reason   string `json:"reason,omitempty"`
+	// Status is that of the response.
+	Status int `json:"status"`
 
 	// What was asked for: interaction and type, not which resource.
 	Method      string `json:"method"`
@@ -40,48 +43,29 @@ type AuditRecord struct {
 	TraceID       string `json:"trace_id,omitempty"`
 }
 
-func (p *Proxy) audit(x *exchange, r *http.Request) {
-	if p.config.Audit == nil {
-		return
-	}
-	method, interaction, resourceType := x.describe(r)
+// record makes the audit record of a request.
+func (o *observer) record(x *exchange, d description, tokenRef string) AuditRecord {
 	record := AuditRecord{
-		Time:        p.config.Now().UTC(),
-		Decision:    decisionLabels[x.decision],
+		Time:        o.now().UTC(),
+		Decision:    x.decision.label,
+		Reason:      string(x.reason),
 		Status:      x.status,
-		Method:      method,
-		Interaction: string(interaction),
-		Type:        resourceType,
+		Method:      d.method,
+		Interaction: string(d.interaction),
+		Type:        d.resourceType,
+		TokenRef:    tokenRef,
 		Peer:        x.peer,
-		Verdict:     x.found.Lookup,
-		VerdictAge:  x.found.Age.Seconds(),
-		RequestID:   x.requestID, CorrelationID: x.correlationID, TraceID: x.asked.TraceID,
-	}
-	if x.token != "" {
-		record.TokenRef = p.config.TokenRef(x.token)
+		Verdict:     x.verdict.Lookup,
+		VerdictAge:  x.verdict.Age.Seconds(),
+		RequestID:   x.requestID, CorrelationID: x.correlationID, TraceID: x.traceID,
 	}
 	// A token that is active and refused all the same says who tried.
-	if response := x.verdict; response != nil {
+	if response := x.verdict.Response; response != nil {
 		record.ClientID = response.Text(introspection.ClientID)
 		record.Subject = response.Text(introspection.Subject)
 		record.Issuer = response.Text(introspection.Issuer)
 		record.User = response.Text(introspection.User)
 		record.Patient = response.Text(introspection.Patient)
 	}
-	p.config.Audit(record)
-}
-
-// describe names what a request asks for in words of our own. Methods that
-// don't exist and paths that were refused could be anything.
-func (x *exchange) describe(r *http.Request) (method string, interaction fhir.Interaction, resourceType string) {
-	switch {
-	case r.Method == http.MethodTrace || r.Method == http.MethodConnect || r.Method == http.MethodOptions && unknownMethod(x, r):
-		return r.Method, fhir.Unknown, ""
-	case unknownMethod(x, r):
-		return "other", fhir.Unknown, ""
-	case x.decision == badPath || x.decision == notFound:
-		return r.Method, fhir.Unknown, ""
-	}
-	interaction, resourceType = fhir.ParseInteraction(r.Method, x.path)
-	return r.Method, interaction, resourceType
+	return record
 }

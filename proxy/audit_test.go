@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/policy"
 )
 
 // auditTime is when everything happens in the tests of records.
@@ -47,7 +48,7 @@ func asSeed(r AuditRecord) AuditRecord {
 
 // TestAuditRecord compares whole records: what is there, and that nothing else is.
 func TestAuditRecord(t *testing.T) {
-	policy := func(p Policy) func(*Config) { return func(c *Config) { c.Policy = p } }
+	with := func(p policy.Policy) func(*Config) { return func(c *Config) { c.Policy = p } }
 	for _, tt := range []struct {
 		name, raw string
 		option    func(*Config)
@@ -62,7 +63,7 @@ func TestAuditRecord(t *testing.T) {
 			asSeed(AuditRecord{Decision: "allowed", Status: 200, Method: "GET", Interaction: "search-type", Type: "Task"}),
 		},
 		{
-			"search by POST", request("POST", "/fhir/Task/_search", "patient=p1", bearerTOK), nil,
+			"search by POST", message("POST", "/fhir/Task/_search", "patient=p1", bearerTOK), nil,
 			asSeed(AuditRecord{Decision: "allowed", Status: 200, Method: "POST", Interaction: "search-type", Type: "Task"}),
 		},
 		{
@@ -72,38 +73,38 @@ func TestAuditRecord(t *testing.T) {
 
 		// Active tokens that are refused all the same say who tried.
 		{
-			"wrong audience", get("/fhir/Patient/p1", bearerTOK), policy(Policy{Audiences: []string{"other"}}),
-			asSeed(AuditRecord{Decision: "invalid_token", Status: 401, Method: "GET", Interaction: "read", Type: "Patient"}),
+			"wrong audience", get("/fhir/Patient/p1", bearerTOK), with(policy.Policy{Audiences: []string{"other"}}),
+			asSeed(AuditRecord{Decision: "invalid_token", Reason: "audience", Status: 401, Method: "GET", Interaction: "read", Type: "Patient"}),
 		},
 		{
-			"wrong issuer", get("/fhir/Patient/p1", bearerTOK), policy(Policy{Issuers: []string{"other"}}),
-			asSeed(AuditRecord{Decision: "invalid_token", Status: 401, Method: "GET", Interaction: "read", Type: "Patient"}),
+			"wrong issuer", get("/fhir/Patient/p1", bearerTOK), with(policy.Policy{Issuers: []string{"other"}}),
+			asSeed(AuditRecord{Decision: "invalid_token", Reason: "issuer", Status: 401, Method: "GET", Interaction: "read", Type: "Patient"}),
 		},
 		{
-			"wrong kind", get("/fhir/Patient/p1", bearerTOK), policy(Policy{TokenTypes: []string{"Bearer"}}),
-			asSeed(AuditRecord{Decision: "invalid_token", Status: 401, Method: "GET", Interaction: "read", Type: "Patient"}),
+			"wrong kind", get("/fhir/Patient/p1", bearerTOK), with(policy.Policy{TokenTypes: []string{"Bearer"}}),
+			asSeed(AuditRecord{Decision: "invalid_token", Reason: "token_type", Status: 401, Method: "GET", Interaction: "read", Type: "Patient"}),
 		},
 		{
-			"scope", request("DELETE", "/fhir/Patient/p1", "", bearerTOK), policy(Policy{Scopes: []string{"other"}}),
-			asSeed(AuditRecord{Decision: "insufficient_scope", Status: 403, Method: "DELETE", Interaction: "delete", Type: "Patient"}),
+			"scope", message("DELETE", "/fhir/Patient/p1", "", bearerTOK), with(policy.Policy{Scopes: []string{"other"}}),
+			asSeed(AuditRecord{Decision: "insufficient_scope", Reason: "required_scope", Status: 403, Method: "DELETE", Interaction: "delete", Type: "Patient"}),
 		},
 
 		// Without a verdict nobody is named.
 		{
 			"inactive", get("/fhir/Patient/p1", "Authorization: Bearer other"), nil,
-			AuditRecord{Decision: "invalid_token", Status: 401, Method: "GET", Interaction: "read", Type: "Patient", TokenRef: "0badcafe", Verdict: "hit"},
+			AuditRecord{Decision: "invalid_token", Reason: "inactive", Status: 401, Method: "GET", Interaction: "read", Type: "Patient", TokenRef: "0badcafe", Verdict: "hit"},
 		},
 		{
 			"no token", get("/fhir/Patient/p1"), nil,
-			AuditRecord{Decision: "no_token", Status: 401, Method: "GET", Interaction: "read", Type: "Patient"},
+			AuditRecord{Decision: "no_token", Reason: "no_token", Status: 401, Method: "GET", Interaction: "read", Type: "Patient"},
 		},
 		{
 			"two tokens", get("/fhir/Patient/p1", bearerTOK, bearerTOK), nil,
-			AuditRecord{Decision: "invalid_request", Status: 400, Method: "GET", Interaction: "read", Type: "Patient"},
+			AuditRecord{Decision: "invalid_request", Reason: "malformed", Status: 400, Method: "GET", Interaction: "read", Type: "Patient"},
 		},
 		{
 			"token too long", get("/fhir/Patient/p1", bearerTOK+strings.Repeat("x", 64)), nil,
-			AuditRecord{Decision: "invalid_token", Status: 401, Method: "GET", Interaction: "read", Type: "Patient"},
+			AuditRecord{Decision: "invalid_token", Reason: "too_long", Status: 401, Method: "GET", Interaction: "read", Type: "Patient"},
 		},
 		{
 			"public", get("/fhir/metadata", bearerTOK), nil,
@@ -118,7 +119,7 @@ func TestAuditRecord(t *testing.T) {
 			AuditRecord{Decision: "bad_path", Status: 400, Method: "GET", Interaction: "unknown"},
 		},
 		{
-			"method", request("BREW", "/fhir/Patient/p1", "", bearerTOK), nil,
+			"method", message("BREW", "/fhir/Patient/p1", "", bearerTOK), nil,
 			AuditRecord{Decision: "method_not_allowed", Status: 405, Method: "other", Interaction: "unknown"},
 		},
 	} {
@@ -218,7 +219,7 @@ func TestAuditBrokenAnswer(t *testing.T) {
 // end. A canary in every place of the request is in none but where a claim says so.
 func TestAuditEveryDecision(t *testing.T) {
 	for i, tt := range scenarios() {
-		t.Run(fmt.Sprintf("%s-%d", decisionLabels[tt.decision], i), func(t *testing.T) {
+		t.Run(fmt.Sprintf("%s-%d", tt.decision.label, i), func(t *testing.T) {
 			s, records := recorded(t)
 			tt.prepare(s)
 			fields := "Cookie: CANARY\r\nUser-Agent: CANARY\r\nX-Launch-Patient: CANARY\r\nX-Forwarded-For: CANARY\r\nX-Request-Id: <CANARY>\r\n"
@@ -229,8 +230,8 @@ func TestAuditEveryDecision(t *testing.T) {
 				s.do(raw)
 			}
 			r := one(t, records)
-			if r.Decision != decisionLabels[tt.decision] || r.Status != tt.status {
-				t.Errorf("%s %d, want %s %d", r.Decision, r.Status, decisionLabels[tt.decision], tt.status)
+			if r.Decision != tt.decision.label || r.Status != tt.status {
+				t.Errorf("%s %d, want %s %d", r.Decision, r.Status, tt.decision.label, tt.status)
 			}
 			if active := s.verdicts.answers[canary] != nil && len(s.verdicts.asked()) > 0; (r.Patient != "") != (active && r.Decision != "insufficient_scope") ||
 				(r.TokenRef != "") != (len(s.verdicts.asked()) > 0) {

@@ -22,7 +22,7 @@ func TestBearerToken(t *testing.T) {
 		values  []string
 		query   string
 		token   string
-		refused *refusal
+		refused *decision
 	}{
 		{values: []string{"Bearer TOK"}, token: "TOK"},
 		{values: []string{"bearer TOK"}, token: "TOK"},
@@ -33,47 +33,47 @@ func TestBearerToken(t *testing.T) {
 		{values: []string{"Bearer 123456789012"}, token: "123456789012"},
 		{values: []string{"Bearer TOK"}, query: "access_tokens=x&Access_Token=y", token: "TOK"},
 
-		{refused: &refuseNoToken},
-		{values: []string{""}, refused: &refuseNoToken},
-		{values: []string{"Basic dTpw"}, refused: &refuseNoToken},
-		{values: []string{"Basic"}, refused: &refuseNoToken},
-		{values: []string{"DPoP TOK"}, refused: &refuseNoToken},
-		{values: []string{"Token TOK"}, refused: &refuseNoToken},
-		{values: []string{"Bearers TOK"}, refused: &refuseNoToken},
-		{values: []string{"TOK"}, refused: &refuseNoToken},
-		{query: "access_token=TOK", refused: &refuseNoToken},
+		{refused: refuseNoToken},
+		{values: []string{""}, refused: refuseNoToken},
+		{values: []string{"Basic dTpw"}, refused: refuseNoToken},
+		{values: []string{"Basic"}, refused: refuseNoToken},
+		{values: []string{"DPoP TOK"}, refused: refuseNoToken},
+		{values: []string{"Token TOK"}, refused: refuseNoToken},
+		{values: []string{"Bearers TOK"}, refused: refuseNoToken},
+		{values: []string{"TOK"}, refused: refuseNoToken},
+		{query: "access_token=TOK", refused: refuseNoToken},
 
-		{values: []string{"Bearer TOK", "Bearer TOK"}, refused: &refuseRequest},
-		{values: []string{"Basic x", "Bearer TOK"}, refused: &refuseRequest},
-		{values: []string{"Bearer TOK"}, query: "access_token=TOK", refused: &refuseRequest},
-		{values: []string{"Bearer TOK"}, query: "a&acc%65ss_token", refused: &refuseRequest},
-		{values: []string{"Bearer a, Bearer b"}, refused: &refuseRequest},
-		{values: []string{"Bearer a b"}, refused: &refuseRequest},
-		{values: []string{"Bearer a\tb"}, refused: &refuseRequest},
-		{values: []string{"Bearer"}, refused: &refuseRequest},
-		{values: []string{"Bearer "}, refused: &refuseRequest},
-		{values: []string{"Bearer    "}, refused: &refuseRequest},
-		{values: []string{"Bearer\tTOK"}, refused: &refuseRequest},
-		{values: []string{"Bearer\xa0TOK"}, refused: &refuseRequest},
-		{values: []string{"Bearer=TOK"}, refused: &refuseRequest},
-		{values: []string{"Bearer:TOK"}, refused: &refuseRequest},
-		{values: []string{" Bearer TOK"}, refused: &refuseRequest},
-		{values: []string{`"Bearer" TOK`}, refused: &refuseRequest},
+		{values: []string{"Bearer TOK", "Bearer TOK"}, refused: refuseRequest},
+		{values: []string{"Basic x", "Bearer TOK"}, refused: refuseRequest},
+		{values: []string{"Bearer TOK"}, query: "access_token=TOK", refused: refuseRequest},
+		{values: []string{"Bearer TOK"}, query: "a&acc%65ss_token", refused: refuseRequest},
+		{values: []string{"Bearer a, Bearer b"}, refused: refuseRequest},
+		{values: []string{"Bearer a b"}, refused: refuseRequest},
+		{values: []string{"Bearer a\tb"}, refused: refuseRequest},
+		{values: []string{"Bearer"}, refused: refuseRequest},
+		{values: []string{"Bearer "}, refused: refuseRequest},
+		{values: []string{"Bearer    "}, refused: refuseRequest},
+		{values: []string{"Bearer\tTOK"}, refused: refuseRequest},
+		{values: []string{"Bearer\xa0TOK"}, refused: refuseRequest},
+		{values: []string{"Bearer=TOK"}, refused: refuseRequest},
+		{values: []string{"Bearer:TOK"}, refused: refuseRequest},
+		{values: []string{" Bearer TOK"}, refused: refuseRequest},
+		{values: []string{`"Bearer" TOK`}, refused: refuseRequest},
 
-		{values: []string{"Bearer 1234567890123"}, refused: &refuseToken},
-		{values: []string{"Bearer a,b"}, refused: &refuseToken},
-		{values: []string{`Bearer "TOK"`}, refused: &refuseToken},
-		{values: []string{"Bearer a;b"}, refused: &refuseToken},
-		{values: []string{"Bearer a%20b"}, refused: &refuseToken},
-		{values: []string{"Bearer a&b"}, refused: &refuseToken},
-		{values: []string{"Bearer a=b"}, refused: &refuseToken},
-		{values: []string{"Bearer ="}, refused: &refuseToken},
-		{values: []string{"Bearer é"}, refused: &refuseToken},
-		{values: []string{"Bearer \xff"}, refused: &refuseToken},
-		{values: []string{"Bearer a\x00b"}, refused: &refuseToken},
+		{values: []string{"Bearer 1234567890123"}, refused: refuseToken},
+		{values: []string{"Bearer a,b"}, refused: refuseToken},
+		{values: []string{`Bearer "TOK"`}, refused: refuseToken},
+		{values: []string{"Bearer a;b"}, refused: refuseToken},
+		{values: []string{"Bearer a%20b"}, refused: refuseToken},
+		{values: []string{"Bearer a&b"}, refused: refuseToken},
+		{values: []string{"Bearer a=b"}, refused: refuseToken},
+		{values: []string{"Bearer ="}, refused: refuseToken},
+		{values: []string{"Bearer é"}, refused: refuseToken},
+		{values: []string{"Bearer \xff"}, refused: refuseToken},
+		{values: []string{"Bearer a\x00b"}, refused: refuseToken},
 	}
 	for _, tt := range tests {
-		token, refused := bearerToken(tt.values, hasQueryToken(tt.query), tokenLimit)
+		token, refused, _ := limited.token(&request{authorization: tt.values, target: target{query: tt.query}})
 		if token != tt.token || refused != tt.refused {
 			t.Errorf("%q ?%s: token %q, refusal %+v; want %q, %+v", tt.values, tt.query, token, refused, tt.token, tt.refused)
 		}
@@ -103,6 +103,9 @@ var oneBearerToken = regexp.MustCompile(`^(?i:bearer) +([A-Za-z0-9._~+/-]+=*)$`)
 // FuzzBearerToken holds that the tokens that are accepted are those of RFC 6750
 // within the limit, that a token is all there was, and that a second value or one
 // in the query spoils it.
+// limited takes tokens of tokenLimit bytes at most.
+var limited = &authenticator{maxBytes: tokenLimit}
+
 func FuzzBearerToken(f *testing.F) {
 	for _, value := range []string{
 		"Bearer TOK", "bearer  TOK", "Bearer TOK ", "Bearer a,b", "Bearer", "Basic x", "Bearer\tx", "Bearer ==", "Bearer a=b", "", " ", "Bearer \xff",
@@ -114,7 +117,7 @@ func FuzzBearerToken(f *testing.F) {
 	f.Add("Bearer TOK", "a;access_token")
 	f.Fuzz(func(t *testing.T, value, query string) {
 		inQuery := hasQueryToken(query)
-		token, refused := bearerToken([]string{value}, inQuery, tokenLimit)
+		token, refused, _ := limited.token(&request{authorization: []string{value}, target: target{query: query}})
 		want := ""
 		if match := oneBearerToken.FindStringSubmatch(value); match != nil && len(match[1]) <= tokenLimit && !inQuery {
 			want = match[1]
@@ -125,13 +128,13 @@ func FuzzBearerToken(f *testing.F) {
 		if values, _ := url.ParseQuery(query); values.Has("access_token") && !inQuery {
 			t.Errorf("token in the query %q isn't seen", query)
 		}
-		if token, _ := bearerToken([]string{value, value}, false, tokenLimit); token != "" {
+		if token, _, _ := limited.token(&request{authorization: []string{value, value}}); token != "" {
 			t.Errorf("token %q of two", token)
 		}
 	})
 }
 
-func TestRefusalFor(t *testing.T) {
+func TestWithoutVerdict(t *testing.T) {
 	live := t.Context()
 	gone, cancel := context.WithCancel(live)
 	cancel()
@@ -139,24 +142,24 @@ func TestRefusalFor(t *testing.T) {
 	tests := []struct {
 		client context.Context
 		err    error
-		want   *refusal
+		want   *decision
 	}{
-		{live, introspection.ErrInactive, &refuseToken},
-		{live, fmt.Errorf("wrapped: %w", introspection.ErrInactive), &refuseToken},
-		{live, failure(introspection.ErrInvalidClient), &refuseCredential},
-		{gone, failure(introspection.ErrInvalidClient), &refuseCredential},
-		{live, failure(introspection.ErrUnavailable), &refuseUnavailable},
-		{live, failure(introspection.ErrMalformed), &refuseUnavailable},
-		{live, failure(introspection.ErrThrottled), &refuseUnavailable},
-		{live, failure(introspection.ErrBusy), &refuseUnavailable},
-		{live, context.DeadlineExceeded, &refuseUnavailable},
-		{live, errors.New("anything"), &refuseUnavailable},
-		{gone, context.Canceled, &refuseGone},
+		{live, introspection.ErrInactive, refuseToken},
+		{live, fmt.Errorf("wrapped: %w", introspection.ErrInactive), refuseToken},
+		{live, failure(introspection.ErrInvalidClient), refuseCredential},
+		{gone, failure(introspection.ErrInvalidClient), refuseCredential},
+		{live, failure(introspection.ErrUnavailable), refuseUnavailable},
+		{live, failure(introspection.ErrMalformed), refuseUnavailable},
+		{live, failure(introspection.ErrThrottled), refuseUnavailable},
+		{live, failure(introspection.ErrBusy), refuseUnavailable},
+		{live, context.DeadlineExceeded, refuseUnavailable},
+		{live, errors.New("anything"), refuseUnavailable},
+		{gone, context.Canceled, clientClosed},
 		// Somebody else's context ended; this client waits for an answer.
-		{live, context.Canceled, &refuseUnavailable},
+		{live, context.Canceled, refuseUnavailable},
 	}
 	for _, tt := range tests {
-		if got := refusalFor(tt.client, tt.err); got != tt.want {
+		if got := withoutVerdict(tt.client, tt.err); got != tt.want {
 			t.Errorf("%v: %+v, want %+v", tt.err, got, tt.want)
 		}
 	}

@@ -75,7 +75,7 @@ func benchProxy(tb testing.TB, verdicts introspection.Introspector, transport ht
 	if err != nil {
 		tb.Fatal(err)
 	}
-	p.reverse.Transport = transport
+	p.forwarder.transport = transport
 	return p
 }
 
@@ -108,7 +108,7 @@ func BenchmarkHit(b *testing.B) {
 			Rewrite: func(pr *httputil.ProxyRequest) {
 				pr.Out.URL.Scheme, pr.Out.URL.Host = upstream.Scheme, upstream.Host
 			},
-			Transport: transport, BufferPool: &bufferPool{},
+			Transport: transport,
 		}},
 		{"proxy", benchProxy(b, known, transport)},
 		{"proxy+cache", benchProxy(b, benchCache(b, known), transport)},

@@ -15,8 +15,8 @@ import (
 )
 
 // The tests of this file send bytes that were made up to a proxy as it is in the
-// program and to one of net/http's parts only: http.Server without a fast path,
-// ReverseProxy instead of relay, http.Transport for everything.
+// program and to one of net/http's parts only: http.Server without a fast path, and
+// the oracle instead of the forwarder.
 
 // twins are these two.
 type twins struct {
@@ -26,8 +26,8 @@ type twins struct {
 
 func newTwins(t *testing.T) *twins {
 	t.Helper()
-	w := &twins{plain: newStack(t), usual: newStackBehind(t, func(l net.Listener, _ *http.Server) net.Listener { return l })}
-	w.usual.proxy.direct, w.usual.direct().host, w.usual.proxy.hop = false, "", w.plain.proxy.hop
+	w := &twins{plain: newStack(t), usual: newStackBehind(t, withOracle)}
+	w.usual.proxy.forwarder.hop, w.usual.proxy.router.hop = w.plain.proxy.forwarder.hop, w.plain.proxy.router.hop
 	for _, s := range []*stack{w.plain, w.usual} {
 		s.discardDone()
 	}
@@ -145,7 +145,7 @@ var oddFields = append(spoofed(), "Host: b", "host: a", "Connection: keep-alive"
 	"X-Request-Id: 1", "Cdn-Loop: x", "X-Forwarded-For: 1.2.3.4", "Authorization: Basic x", bearerTOK, "X-Long: "+strings.Repeat("x", 9000))
 
 // request makes up a request.
-func (c chance) request() string {
+func (c chance) message() string {
 	raw := pick(c, []string{"GET", "GET", "GET", "HEAD", "HEAD", "OPTIONS", "DELETE", "get", "TRACE"}) + " " +
 		pick(c, []string{
 			c.target(), "/fhir/Patient/1", "/fhir/metadata", "/livez", "http://a/fhir/Patient", "/fhir/../x", "//fhir/x", "*", "/fhir/%zz",
@@ -164,7 +164,7 @@ func TestPropertyRequestIsAsUsual(t *testing.T) {
 	for range *properties * 1000 {
 		var raw strings.Builder
 		for range 1 + c.IntN(3) {
-			raw.WriteString(c.request())
+			raw.WriteString(c.message())
 		}
 		w.compare(t, c.damaged(raw.String()), func(client string, requests []*received) string {
 			heads := strings.Split(client, "\r\n\r\n")
@@ -217,7 +217,7 @@ func TestPropertyAnswerIsAsUsual(t *testing.T) {
 	for range *properties * 1000 {
 		w.answerWith(c.damaged(c.answer()))
 		method := pick(c, []string{"GET", "GET", "HEAD"})
-		w.compare(t, request(method, "/fhir/Patient/1", "", bearerTOK), func(client string, _ []*received) string {
+		w.compare(t, message(method, "/fhir/Patient/1", "", bearerTOK), func(client string, _ []*received) string {
 			return read(client, method) // http.Transport may ask again
 		})
 	}

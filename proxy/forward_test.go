@@ -63,7 +63,7 @@ func TestSpoofedHeaders(t *testing.T) {
 		{"token without claims", get("/fhir/Patient", append([]string{"Authorization: Bearer BARE"}, fields...)...), false},
 		{"public", get("/fhir/metadata", fields...), false},
 		{"public with a token", get("/fhir/metadata", append([]string{bearerTOK}, fields...)...), false},
-		{"preflight", request("OPTIONS", "/fhir/Patient", "", append([]string{"Origin: https://app.test", "Access-Control-Request-Method: GET"}, fields...)...), false},
+		{"preflight", message("OPTIONS", "/fhir/Patient", "", append([]string{"Origin: https://app.test", "Access-Control-Request-Method: GET"}, fields...)...), false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if a := s.do(tt.raw); a.StatusCode != http.StatusOK {
@@ -78,7 +78,7 @@ func TestSpoofedHeaders(t *testing.T) {
 		})
 		// What differs in case only is one header to net/http.
 		want += countDistinct(fields)
-		if got := testutil.ToFloat64(s.proxy.metrics.spoofed); got != want {
+		if got := testutil.ToFloat64(s.proxy.observer.metrics.spoofed); got != want {
 			t.Errorf("%v spoofed headers counted, want %v", got, want)
 		}
 	}
@@ -217,10 +217,8 @@ func TestReadPeer(t *testing.T) {
 		{"@", "", false},
 	}
 	for _, tt := range tests {
-		var x exchange
-		x.readPeer(tt.address, trusted)
-		if x.peer != tt.peer || x.peerTrusted != tt.trusted {
-			t.Errorf("%q: %q, %t", tt.address, x.peer, x.peerTrusted)
+		if peer, isTrusted := peerOf(tt.address, trusted); peer != tt.peer || isTrusted != tt.trusted {
+			t.Errorf("%q: got %q, %t, want %q, %t", tt.address, peer, isTrusted, tt.peer, tt.trusted)
 		}
 	}
 }
@@ -264,7 +262,7 @@ func TestUpstreamAuthorization(t *testing.T) {
 		{false, get("/fhir/Patient", bearerTOK), 1},
 		{true, get("/fhir/Patient", bearerTOK), 0},
 		{false, get("/fhir/metadata", bearerTOK), 0},
-		{false, request("OPTIONS", "/fhir/Patient", "", "Origin: https://app.test", "Access-Control-Request-Method: GET", bearerTOK), 0},
+		{false, message("OPTIONS", "/fhir/Patient", "", "Origin: https://app.test", "Access-Control-Request-Method: GET", bearerTOK), 0},
 	} {
 		s := newStack(t, func(c *Config) { c.StripAuthorization = tt.strip })
 		s.do(tt.raw)
@@ -286,7 +284,7 @@ func TestUpgradeIsNotForwarded(t *testing.T) {
 		authorized := append(upgrade, bearerTOK)
 		for _, raw := range []string{
 			get("/fhir/Patient", authorized...), get("/fhir/metadata", upgrade...),
-			request(http.MethodDelete, "/fhir/Patient/1", "", authorized...), // ReverseProxy would pass it on
+			message(http.MethodDelete, "/fhir/Patient/1", "", authorized...), // ReverseProxy would pass it on
 		} {
 			s := newStack(t)
 			if a := s.do(raw); a.StatusCode != http.StatusOK {
@@ -322,7 +320,7 @@ func TestInformationalIsDropped(t *testing.T) {
 	for _, method := range []string{"GET", "POST"} { // by both transports
 		s := newStack(t)
 		s.upstream.writes("HTTP/1.1 103 Early Hints\r\nX-Launch-Patient: evil\r\nLink: </x>\r\n\r\nHTTP/1.1 102 Processing\r\n\r\n" + okAnswer)
-		a := s.do(request(method, "/fhir/Patient", "", bearerTOK))
+		a := s.do(message(method, "/fhir/Patient", "", bearerTOK))
 		if a.StatusCode != http.StatusOK || a.body != "{}" || len(a.Header["Link"]) > 0 || len(a.Header["X-Launch-Patient"]) > 0 {
 			t.Errorf("%s: status %d %v %q", method, a.StatusCode, a.Header, a.body)
 		}
@@ -381,11 +379,11 @@ func TestRequestTrailers(t *testing.T) {
 func TestBodyFraming(t *testing.T) {
 	s := newStack(t)
 	for _, tt := range []struct{ raw, body, length string }{
-		{request("POST", "/fhir/Patient", "{}", bearerTOK), "{}", "2"},
-		{request("PUT", "/fhir/Patient/1", strings.Repeat("x", 200_000), bearerTOK), strings.Repeat("x", 200_000), "200000"},
-		{request("GET", "/fhir/Patient", "abc", bearerTOK), "abc", "3"},
-		{request("DELETE", "/fhir/Patient/1", "", bearerTOK), "", ""},
-		{request("POST", "/fhir/Patient/1/$everything", "", bearerTOK, "Content-Length: 0"), "", "0"},
+		{message("POST", "/fhir/Patient", "{}", bearerTOK), "{}", "2"},
+		{message("PUT", "/fhir/Patient/1", strings.Repeat("x", 200_000), bearerTOK), strings.Repeat("x", 200_000), "200000"},
+		{message("GET", "/fhir/Patient", "abc", bearerTOK), "abc", "3"},
+		{message("DELETE", "/fhir/Patient/1", "", bearerTOK), "", ""},
+		{message("POST", "/fhir/Patient/1/$everything", "", bearerTOK, "Content-Length: 0"), "", "0"},
 		{"POST /fhir/Patient HTTP/1.1\r\nHost: f\r\n" + bearerTOK + "\r\nTransfer-Encoding: chunked\r\n\r\n3;ext=\"x\"\r\nabc\r\n2\r\nde\r\n0\r\n\r\n", "abcde", "chunked"},
 		{"POST /fhir/Patient HTTP/1.1\r\nHost: f\r\n" + bearerTOK + "\r\nContent-Length: 6\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nG\r\n0\r\n\r\n", "G", "chunked"},
 	} {
@@ -426,14 +424,14 @@ func TestExpectation(t *testing.T) {
 	s := newStack(t)
 	for _, value := range []string{"y 100-continue", "100-continue, 200-ok", "100-continue\r\nExpect: 100-continue"} {
 		for _, method := range []string{"GET", "POST"} {
-			if a := s.do(request(method, "/fhir/Patient", "{}", bearerTOK, "Expect: "+value)); a.StatusCode != http.StatusExpectationFailed || !a.Close {
+			if a := s.do(message(method, "/fhir/Patient", "{}", bearerTOK, "Expect: "+value)); a.StatusCode != http.StatusExpectationFailed || !a.Close {
 				t.Errorf("%s %q: status %d, connection ends %t", method, value, a.StatusCode, a.Close)
 			}
 		}
 	}
 	s.upstream.untouched()
 	for _, method := range []string{"GET", "POST"} {
-		s.do(request(method, "/fhir/Patient", "", bearerTOK, "Expect: 100-continue"))
+		s.do(message(method, "/fhir/Patient", "", bearerTOK, "Expect: 100-continue"))
 		if r := s.upstream.got(); len(r.all("Expect")) > 0 {
 			t.Errorf("%s without a body: FHIR server got %q", method, r.fields)
 		}
@@ -497,21 +495,21 @@ func TestNotSentTwice(t *testing.T) {
 		raw   string
 		twice bool
 	}{
-		{request("POST", "/fhir/Patient", "{}", bearerTOK), false},
-		{request("POST", "/fhir/Patient/1/$x", "", bearerTOK, "Content-Length: 0"), false},
-		{request("POST", "/fhir/Patient/1/$x", "", bearerTOK, "Content-Length: 0", "Idempotency-Key: 1"), false},
-		{request("POST", "/fhir/Patient/1/$x", "", bearerTOK, "Content-Length: 0", "x-idempotency-key: 1"), false},
-		{request("DELETE", "/fhir/Patient/1", "", bearerTOK), false},
-		{request("PUT", "/fhir/Patient/1", "{}", bearerTOK), false},
-		{request("PATCH", "/fhir/Patient/1", "{}", bearerTOK), false},
+		{message("POST", "/fhir/Patient", "{}", bearerTOK), false},
+		{message("POST", "/fhir/Patient/1/$x", "", bearerTOK, "Content-Length: 0"), false},
+		{message("POST", "/fhir/Patient/1/$x", "", bearerTOK, "Content-Length: 0", "Idempotency-Key: 1"), false},
+		{message("POST", "/fhir/Patient/1/$x", "", bearerTOK, "Content-Length: 0", "x-idempotency-key: 1"), false},
+		{message("DELETE", "/fhir/Patient/1", "", bearerTOK), false},
+		{message("PUT", "/fhir/Patient/1", "{}", bearerTOK), false},
+		{message("PATCH", "/fhir/Patient/1", "{}", bearerTOK), false},
 		{get("/fhir/Patient/1", bearerTOK), true},
-		{request("HEAD", "/fhir/Patient/1", "", bearerTOK), true},
+		{message("HEAD", "/fhir/Patient/1", "", bearerTOK), true},
 	} {
 		s := newStack(t)
 		if tt.twice {
 			s.do(get("/fhir/Patient", bearerTOK)) // keeps a connection
 		} else {
-			s.do(request("POST", "/fhir/Patient", "{}", bearerTOK)) // of the other pool
+			s.do(message("POST", "/fhir/Patient", "{}", bearerTOK)) // of the other pool
 		}
 		first := s.upstream.got().conn
 		s.upstream.answer = func(conn net.Conn, r *received) bool {
@@ -661,7 +659,7 @@ func (*brokenClient) Write([]byte) (int, error) { return 0, io.ErrClosedPipe }
 // server, even before net/http knows that the client has gone.
 func TestClientTakesNoBody(t *testing.T) {
 	s := newStack(t)
-	s.proxy.reverse.Transport = &benchTransport{}
+	s.proxy.forwarder.transport = &benchTransport{}
 	r := benchRequest(t)
 	r.Header.Set("Authorization", "Bearer TOK")
 	func() {
@@ -690,7 +688,7 @@ func TestUpstreamFaults(t *testing.T) {
 		"two lengths":          {"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab", 502, ""},
 		"bad field":            {"HTTP/1.1 200 OK\r\nno colon\r\n\r\n", 502, ""},
 		"no status":            {"HTTP/1.1 042 x\r\nContent-Length: 0\r\n\r\n", 502, ""},
-		"huge header":          {"HTTP/1.1 200 OK\r\nX: " + strings.Repeat("x", maxUpstreamHeader) + "\r\n\r\n", 502, ""},
+		"huge header":          {"HTTP/1.1 200 OK\r\nX: " + strings.Repeat("x", oracleMaxHead) + "\r\n\r\n", 502, ""},
 		"truncated length":     {"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc", 200, broken},
 		"truncated chunk":      {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabc", 200, broken},
 		"malformed chunk":      {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nxx\r\n", 200, broken},
@@ -715,18 +713,18 @@ func TestUpstreamFaults(t *testing.T) {
 			}
 			d := allowed
 			if tt.status == 502 || tt.failure == broken {
-				d = upstreamError
+				d = refuseUpstream
 			}
 			if got := s.counted(d, tt.status); got != 1 {
-				t.Errorf("%v requests counted as %s", got, decisionLabels[d])
+				t.Errorf("requests counted as %s: got %v, want 1", d.label, got)
 			}
 		})
 	}
 }
 
 // counted returns the counter of a decision with a status.
-func (s *stack) counted(d decision, status int) float64 {
-	return testutil.ToFloat64(s.proxy.metrics.requests[d][status/100-1])
+func (s *stack) counted(d *decision, status int) float64 {
+	return testutil.ToFloat64(s.proxy.observer.metrics.byDecision[d].requests[status/100-1])
 }
 
 func TestUpstreamRefuses(t *testing.T) {
@@ -763,7 +761,7 @@ func TestUpstreamHeaderTimeout(t *testing.T) {
 func TestPool(t *testing.T) {
 	s := newStack(t)
 	// GET and the rest have connections of their own.
-	victims := []string{get("/fhir/victim", bearerTOK), request("PUT", "/fhir/victim", "{}", bearerTOK)}
+	victims := []string{get("/fhir/victim", bearerTOK), message("PUT", "/fhir/victim", "{}", bearerTOK)}
 	for _, victim := range victims {
 		s.do(victim)
 		s.upstream.got()
@@ -771,7 +769,7 @@ func TestPool(t *testing.T) {
 	attacks := []string{
 		"CONNECT /fhir/a HTTP/1.1\r\nHost: f\r\n" + bearerTOK + "\r\nContent-Length: 62\r\n\r\nGET /fhir/poison HTTP/1.1\r\nHost: x\r\nX-Launch-Patient: evil\r\n\r\n",
 		"CONNECT /fhir/a HTTP/1.1\r\nHost: f\r\n\r\nGET /fhir/poison HTTP/1.1\r\nHost: x\r\n\r\n",
-		request("POST", "/fhir/Patient", "GET /fhir/poison HTTP/1.1\r\nHost: x\r\n\r\n"),
+		message("POST", "/fhir/Patient", "GET /fhir/poison HTTP/1.1\r\nHost: x\r\n\r\n"),
 		"POST /fhir/Patient HTTP/1.1\r\nHost: f\r\n" + bearerTOK + "\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nGET /fhir/poison HTTP/1.1\r\nHost: x\r\n\r\n",
 	}
 	for _, attack := range attacks {
@@ -851,7 +849,7 @@ func TestNoMediaTypeIsInvented(t *testing.T) {
 	s := newStack(t)
 	s.upstream.writes("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>")
 	for _, method := range []string{http.MethodGet, http.MethodDelete} { // the fast path, and net/http
-		a := s.do(request(method, "/fhir/Binary/1", "", bearerTOK))
+		a := s.do(message(method, "/fhir/Binary/1", "", bearerTOK))
 		if a.StatusCode != http.StatusOK || a.Header.Get("Content-Type") != "" {
 			t.Errorf("%s: status %d, Content-Type %q", method, a.StatusCode, a.Header.Get("Content-Type"))
 		}

@@ -191,7 +191,7 @@ const deadline = 10 * time.Second
 // that the Proxy was made with.
 type stack struct {
 	*testing.T
-	upstream *upstream
+	upstream *fhirServer
 	verdicts *verdicts
 	registry *prometheus.Registry
 	log      *syncBuffer
@@ -222,7 +222,7 @@ func newStack(t *testing.T, options ...func(*Config)) *stack {
 func newStackBehind(t *testing.T, front func(net.Listener, *http.Server) net.Listener, options ...func(*Config)) *stack {
 	t.Helper()
 	s := &stack{
-		T: t, upstream: newUpstream(t), verdicts: newVerdicts(t),
+		T: t, upstream: newFHIRServer(t), verdicts: newVerdicts(t),
 		registry: prometheus.NewPedanticRegistry(), log: &syncBuffer{},
 	}
 	config := Config{
@@ -268,6 +268,9 @@ func newStackBehind(t *testing.T, front func(net.Listener, *http.Server) net.Lis
 			_ = l.Wait(now)
 		}
 		p.CloseIdleConnections()
+		if o, ok := s.served.Handler.(*oracle); ok {
+			o.transport.rest.CloseIdleConnections()
+		}
 		<-ended
 	})
 	s.proxy = p
@@ -364,11 +367,11 @@ func (s *stack) do(raw string) answer {
 
 // get is a request line and header fields, with Host.
 func get(target string, fields ...string) string {
-	return request("GET", target, "", fields...)
+	return message("GET", target, "", fields...)
 }
 
-// request makes the bytes of a request with a body of known length.
-func request(method, target, body string, fields ...string) string {
+// message makes the bytes of a request with a body of known length.
+func message(method, target, body string, fields ...string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s %s HTTP/1.1\r\nHost: fhir.test\r\n", method, target)
 	for _, field := range fields {
@@ -412,9 +415,9 @@ func (r *received) one(t *testing.T, name string) string {
 	return values[0]
 }
 
-// upstream is a FHIR server that reads bytes, not http.Requests: a Go server
+// fhirServer is a FHIR server that reads bytes, not http.Requests: a Go server
 // would repair or hide what a test looks for.
-type upstream struct {
+type fhirServer struct {
 	net.Listener
 	t *testing.T
 	// answer writes the response; false ends the connection. Nil: 200 {}.
@@ -432,13 +435,13 @@ type upstream struct {
 
 const okAnswer = "HTTP/1.1 200 OK\r\nContent-Type: application/fhir+json\r\nContent-Length: 2\r\n\r\n{}"
 
-func newUpstream(t *testing.T) *upstream {
+func newFHIRServer(t *testing.T) *fhirServer {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	u := &upstream{
+	u := &fhirServer{
 		Listener: listener, t: t, conns: map[net.Conn]bool{},
 		requests: make(chan *received, 1000), gone: make(chan int, 1000),
 	}
@@ -452,7 +455,7 @@ func newUpstream(t *testing.T) *upstream {
 	return u
 }
 
-func (u *upstream) closeConns() {
+func (u *fhirServer) closeConns() {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	for conn := range u.conns {
@@ -461,14 +464,14 @@ func (u *upstream) closeConns() {
 }
 
 // writes makes the upstream answer every request with these bytes.
-func (u *upstream) writes(raw string) {
+func (u *fhirServer) writes(raw string) {
 	u.answer = func(conn net.Conn, _ *received) bool {
 		_, err := io.WriteString(conn, raw)
 		return err == nil
 	}
 }
 
-func (u *upstream) serve() {
+func (u *fhirServer) serve() {
 	defer u.wg.Done()
 	for number := 1; ; number++ {
 		conn, err := u.Accept()
@@ -488,7 +491,7 @@ func (u *upstream) serve() {
 	}
 }
 
-func (u *upstream) serveConn(conn net.Conn, number int) {
+func (u *fhirServer) serveConn(conn net.Conn, number int) {
 	r := bufio.NewReader(conn)
 	for {
 		_ = conn.SetDeadline(time.Now().Add(2 * deadline)) // of one request, not of them all
@@ -520,7 +523,7 @@ func (u *upstream) serveConn(conn net.Conn, number int) {
 }
 
 // readHeader is strict: whatever isn't the one plain form fails the test.
-func (u *upstream) readHeader(r *bufio.Reader) (*received, bool) {
+func (u *fhirServer) readHeader(r *bufio.Reader) (*received, bool) {
 	var request received
 	for first := true; ; first = false {
 		line, err := r.ReadString('\n')
@@ -595,7 +598,7 @@ func readChunks(r *bufio.Reader, request *received) bool {
 }
 
 // got returns the next request that arrived.
-func (u *upstream) got() *received {
+func (u *fhirServer) got() *received {
 	u.t.Helper()
 	select {
 	case r := <-u.requests:
@@ -608,7 +611,7 @@ func (u *upstream) got() *received {
 
 // untouched fails when a request has arrived. It is called after the answer, so
 // that whatever was going to be sent has been sent.
-func (u *upstream) untouched() {
+func (u *fhirServer) untouched() {
 	u.t.Helper()
 	select {
 	case r := <-u.requests:

@@ -12,10 +12,10 @@ func TestLoop(t *testing.T) {
 	s := newStack(t)
 	s.do(get("/fhir/Patient", bearerTOK))
 	own := s.upstream.got().one(t, hopHeader)
-	if own != s.proxy.hop || len(own) < 40 {
+	if own != string(s.proxy.router.hop) || len(own) < 40 {
 		t.Fatalf("forwarded as %q", own)
 	}
-	other := newHop()
+	other := string(newHop())
 	if other == own {
 		t.Error("two processes have one name")
 	}

@@ -22,7 +22,7 @@ const canary = "CANARY"
 
 // scenario is a request that ends with one decision.
 type scenario struct {
-	decision decision
+	decision *decision
 	level    string
 	status   int
 	raw      string
@@ -45,30 +45,30 @@ func scenarios() []scenario {
 	return []scenario{
 		{allowed, "DEBUG", 200, get(target, bearer), active, false},
 		{public, "DEBUG", 200, get("/fhir/metadata?x="+canary, bearer), active, false},
-		{preflight, "DEBUG", 200, request("OPTIONS", target, "", "Origin: https://"+canary, "Access-Control-Request-Method: "+canary), inactive, false},
-		{noToken, "INFO", 401, get(target), inactive, false},
-		{noToken, "INFO", 401, get(target, "Authorization: Basic "+canary), inactive, false},
-		{invalidRequest, "INFO", 400, get(target, bearer, bearer), inactive, false},
-		{invalidToken, "INFO", 401, get(target, bearer), inactive, false},
-		{insufficientScope, "INFO", 403, get(target, bearer), func(s *stack) {
+		{preflight, "DEBUG", 200, message("OPTIONS", target, "", "Origin: https://"+canary, "Access-Control-Request-Method: "+canary), inactive, false},
+		{refuseNoToken, "INFO", 401, get(target), inactive, false},
+		{refuseNoToken, "INFO", 401, get(target, "Authorization: Basic "+canary), inactive, false},
+		{refuseRequest, "INFO", 400, get(target, bearer, bearer), inactive, false},
+		{refuseToken, "INFO", 401, get(target, bearer), inactive, false},
+		{refuseScope, "INFO", 403, get(target, bearer), func(s *stack) {
 			s.verdicts.answers[canary] = decode(s.T, `{"active":true,"patient":"Practitioner/CANARY","scope":"patient/CANARY"}`)
 		}, false},
-		{introspectionUnavailable, "WARN", 503, get(target, bearer), fails(introspection.ErrUnavailable), false},
-		{introspectionUnavailable, "WARN", 503, get(target, bearer), func(s *stack) {
+		{refuseUnavailable, "WARN", 503, get(target, bearer), fails(introspection.ErrUnavailable), false},
+		{refuseUnavailable, "WARN", 503, get(target, bearer), func(s *stack) {
 			s.verdicts.failures[canary] = errors.New("quotes " + canary)
 		}, false},
-		{credentialRejected, "ERROR", 503, get(target, bearer), fails(introspection.ErrInvalidClient), false},
-		{upstreamError, "WARN", 502, get(target, bearer), func(s *stack) {
+		{refuseCredential, "ERROR", 503, get(target, bearer), fails(introspection.ErrInvalidClient), false},
+		{refuseUpstream, "WARN", 502, get(target, bearer), func(s *stack) {
 			active(s)
 			s.upstream.writes("HTTP/1.1 " + canary + "\r\n" + canary + "\r\n\r\n")
 		}, false},
-		{upstreamError, "WARN", 502, get(target, bearer), func(s *stack) {
+		{refuseUpstream, "WARN", 502, get(target, bearer), func(s *stack) {
 			active(s)
 			_ = s.upstream.Close()
 		}, false},
-		{notFound, "INFO", 404, get("/"+canary+"?"+canary, bearer), active, false},
-		{badPath, "INFO", 400, get("/fhir//"+canary+"?"+canary, bearer), active, false},
-		{methodNotAllowed, "INFO", 405, request(canary, target, "", bearer), active, false},
+		{refuseNotFound, "INFO", 404, get("/"+canary+"?"+canary, bearer), active, false},
+		{refusePath, "INFO", 400, get("/fhir//"+canary+"?"+canary, bearer), active, false},
+		{refuseMethod, "INFO", 405, message(canary, target, "", bearer), active, false},
 		{internalError, "ERROR", 500, get(target, bearer), func(s *stack) {
 			s.verdicts.failures[canary] = errPanic
 			s.verdicts.during = panics
@@ -80,10 +80,10 @@ func scenarios() []scenario {
 // TestEveryDecision finds for each decision its log line, its metrics, and that
 // nothing of the request stands in either.
 func TestEveryDecision(t *testing.T) {
-	seen := map[decision]bool{}
+	seen := map[string]bool{}
 	for i, tt := range scenarios() {
-		t.Run(fmt.Sprintf("%s-%d", decisionLabels[tt.decision], i), func(t *testing.T) {
-			seen[tt.decision] = true
+		t.Run(fmt.Sprintf("%s-%d", tt.decision.label, i), func(t *testing.T) {
+			seen[tt.decision.label] = true
 			s := newStack(t)
 			tt.prepare(s)
 			fields := "X-Request-Id: req-1\r\nX-Correlation-Id: cor-1\r\nX-Trace-Id: tra-1\r\nX-Launch-Patient: CANARY\r\nCookie: CANARY\r\n"
@@ -100,9 +100,9 @@ func TestEveryDecision(t *testing.T) {
 			s.checkMetrics(tt)
 		})
 	}
-	for d := range decisionCount {
-		if !seen[d] {
-			t.Errorf("no scenario ends with %s", decisionLabels[d])
+	for _, d := range decisions {
+		if !seen[d.label] {
+			t.Errorf("no scenario ends with %s, want one for each label", d.label)
 		}
 	}
 }
@@ -135,28 +135,36 @@ func (s *stack) checkLog(tt scenario) {
 		s.Errorf("%d lines: %s", len(lines), text)
 	}
 	method, _, _ := strings.Cut(tt.raw, " ")
-	if tt.decision == methodNotAllowed {
+	if tt.decision == refuseMethod {
 		method = "other"
 	}
 	want := map[string]any{
-		"msg": "request", "level": tt.level, "decision": decisionLabels[tt.decision], "method": method, "status": float64(tt.status),
+		"msg": "request", "level": tt.level, "decision": tt.decision.label, "method": method, "status": float64(tt.status),
 		"request_id": "req-1", "correlation_id": "cor-1", "trace_id": "tra-1",
 	}
 	if len(s.verdicts.asked()) > 0 {
 		want["token_ref"] = "0badcafe"
+	}
+	if len(s.verdicts.asked()) > 0 && tt.decision != internalError && tt.decision != clientClosed {
+		want["cache"] = "hit"
 	}
 	for key, value := range want {
 		if line[key] != value {
 			s.Errorf("%s: %v, want %v", key, line[key], value)
 		}
 	}
-	for _, key := range []string{"time", "interaction", "duration_ms", "cache"} {
+	for key, value := range line {
+		if value == "" {
+			s.Errorf("got field %s without a value, want it left out", key)
+		}
+	}
+	for _, key := range []string{"time", "interaction", "duration_ms", "peer"} {
 		if _, ok := line[key]; !ok {
 			s.Errorf("no %s: %s", key, text)
 		}
 	}
 	for key := range line {
-		if !strings.Contains(" time level msg decision method interaction status duration_ms request_id correlation_id trace_id cache token_ref error ", " "+key+" ") {
+		if !strings.Contains(" time level msg decision reason method interaction status duration_ms request_id correlation_id trace_id cache token_ref peer error ", " "+key+" ") {
 			s.Errorf("%s isn't a field of the log", key)
 		}
 	}
@@ -181,7 +189,7 @@ func (s *stack) checkMetrics(tt scenario) {
 			case "introspection_sidecar_requests_total":
 				requests += metric.GetCounter().GetValue()
 			case "introspection_sidecar_request_duration_seconds":
-				if metric.GetLabel()[0].GetValue() == decisionLabels[tt.decision] {
+				if metric.GetLabel()[0].GetValue() == tt.decision.label {
 					durations += metric.GetHistogram().GetSampleCount()
 				}
 			}
@@ -201,7 +209,7 @@ func TestMetricsGolden(t *testing.T) {
 	for _, problem := range problems {
 		t.Errorf("%s: %s", problem.Metric, problem.Text)
 	}
-	s.proxy.metrics.omit(0, omittedInvalid)
+	s.proxy.context.omit(s.proxy.context.names[0], omittedInvalid)
 	families, err := s.registry.Gather()
 	if err != nil {
 		t.Fatal(err)
@@ -241,23 +249,23 @@ func TestLogLevels(t *testing.T) {
 func TestFailureText(t *testing.T) {
 	dial := &net.OpError{Op: "dial", Err: errors.New(canary)}
 	for _, tt := range []struct {
-		decision decision
+		decision *decision
 		err      error
 		want     string
 	}{
-		{introspectionUnavailable, &introspection.Failure{Kind: introspection.ErrBusy, Reason: "r"}, introspection.ErrBusy.Error() + ": r"},
-		{introspectionUnavailable, errors.New(canary), "no verdict"},
-		{introspectionUnavailable, io.EOF, "no verdict"},
-		{credentialRejected, introspection.ErrInvalidClient, "no verdict"},
-		{upstreamError, errSwitch, "FHIR server switched protocols"},
-		{upstreamError, errBroken, "FHIR server broke off its answer"},
-		{upstreamError, errLoop, "request came back: SIDECAR_UPSTREAM_URL leads to this sidecar"},
-		{upstreamError, &net.OpError{Op: "dial", Err: syscall.ETIMEDOUT}, "FHIR server timed out"},
-		{upstreamError, &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}, "FHIR server: dial: connection refused"},
-		{upstreamError, fmt.Errorf("%s %w", canary, &net.OpError{Op: "read", Err: syscall.ECONNRESET}), "FHIR server: read: connection reset by peer"},
-		{upstreamError, dial, "FHIR server: dial failed"},
-		{upstreamError, fmt.Errorf("%s %w", canary, io.ErrUnexpectedEOF), "FHIR server closed the connection"},
-		{upstreamError, errors.New("malformed HTTP response " + canary), "FHIR server's answer can't be understood"},
+		{refuseUnavailable, &introspection.Failure{Kind: introspection.ErrBusy, Reason: "r"}, introspection.ErrBusy.Error() + ": r"},
+		{refuseUnavailable, errors.New(canary), "no verdict"},
+		{refuseUnavailable, io.EOF, "no verdict"},
+		{refuseCredential, introspection.ErrInvalidClient, "no verdict"},
+		{refuseUpstream, errSwitch, "FHIR server switched protocols"},
+		{refuseUpstream, errBroken, "FHIR server broke off its response"},
+		{refuseUpstream, errLoop, "request came back: the FHIR server's URL leads to this sidecar"},
+		{refuseUpstream, &net.OpError{Op: "dial", Err: syscall.ETIMEDOUT}, "FHIR server timed out"},
+		{refuseUpstream, &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}, "FHIR server: dial: connection refused"},
+		{refuseUpstream, fmt.Errorf("%s %w", canary, &net.OpError{Op: "read", Err: syscall.ECONNRESET}), "FHIR server: read: connection reset by peer"},
+		{refuseUpstream, dial, "FHIR server: dial failed"},
+		{refuseUpstream, fmt.Errorf("%s %w", canary, io.ErrUnexpectedEOF), "FHIR server closed the connection"},
+		{refuseUpstream, errors.New("malformed HTTP response " + canary), "malformed response from the FHIR server"},
 	} {
 		if got := failureText(tt.decision, tt.err); got != tt.want {
 			t.Errorf("%v: %q, want %q", tt.err, got, tt.want)

@@ -268,7 +268,7 @@ func TestPropertyBytes(t *testing.T) {
 		method, target, body := pick(c, bodyMethods), c.target(), c.bytes(c.bodySize())
 		want := c.bytes(c.bodySize())
 		answers <- c.framed(want)
-		raw := request(method, target, body, bearerTOK)
+		raw := message(method, target, body, bearerTOK)
 		if c.IntN(2) == 0 {
 			raw = fmt.Sprintf("%s %s HTTP/1.1\r\nHost: fhir.test\r\n%s\r\nTransfer-Encoding: chunked\r\n\r\n%s", method, target, bearerTOK, c.chunks(body))
 		}
@@ -457,7 +457,7 @@ func TestPropertyPatients(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.reverse.Transport = roundTrip(func(r *http.Request) (*http.Response, error) {
+	p.forwarder.transport = roundTrip(func(r *http.Request) (*http.Response, error) {
 		body := answerFor(t, func(name string) string {
 			if len(r.Header[name]) != 1 {
 				t.Errorf("%s has values %q", name, r.Header[name])
@@ -568,7 +568,7 @@ func (s *sharingClient) ask(c chance, number int) bool {
 		ids = append(ids, id)
 		fields := []string{fmt.Sprint("Authorization: Bearer T", number), "X-Request-Id: " + id, "X-Launch-Patient: P0"}
 		if posts {
-			raw.WriteString(request("POST", "/fhir/Observation/_search", "code=x", fields...))
+			raw.WriteString(message("POST", "/fhir/Observation/_search", "code=x", fields...))
 		} else {
 			raw.WriteString(get("/fhir/Observation", fields...))
 		}

@@ -68,18 +68,18 @@ func TestRoutes(t *testing.T) {
 		status int
 	}{
 		{get("/fhir/metadata"), 200},
-		{request("HEAD", "/fhir/metadata", ""), 200},
+		{message("HEAD", "/fhir/metadata", ""), 200},
 		{get("/fhir/metadata?_format=json&x=../Patient"), 200},
 		{get("/fhir/.well-known/smart-configuration"), 200},
 		{get("http://evil.test/fhir/metadata"), 200},
 		{get("/fhir/metadata", "Authorization: Basic x"), 200},
-		{request("OPTIONS", "/fhir/Patient", "", preflightFields...), 200},
-		{request("OPTIONS", "/fhir", "", preflightFields...), 200},
+		{message("OPTIONS", "/fhir/Patient", "", preflightFields...), 200},
+		{message("OPTIONS", "/fhir", "", preflightFields...), 200},
 
-		{request("POST", "/fhir/metadata", "{}"), 401},
-		{request("PUT", "/fhir/metadata", "{}"), 401},
-		{request("PATCH", "/fhir/metadata", "{}"), 401},
-		{request("DELETE", "/fhir/metadata", ""), 401},
+		{message("POST", "/fhir/metadata", "{}"), 401},
+		{message("PUT", "/fhir/metadata", "{}"), 401},
+		{message("PATCH", "/fhir/metadata", "{}"), 401},
+		{message("DELETE", "/fhir/metadata", ""), 401},
 		{get("/fhir/metadata/"), 401},
 		{get("/fhir/metadataX"), 401},
 		{get("/fhir/metadata-x"), 401},
@@ -97,10 +97,10 @@ func TestRoutes(t *testing.T) {
 		{get("/fhir"), 401},
 		{get("/fhir/"), 401},
 		{get("/fhir/metrics"), 401},
-		{request("OPTIONS", "/fhir/Patient", ""), 401},
-		{request("OPTIONS", "/fhir/Patient", "", preflightFields[0]), 401},
-		{request("OPTIONS", "/fhir/Patient", "", preflightFields[1]), 401},
-		{request("POST", "/fhir/Patient", "{}", preflightFields...), 401},
+		{message("OPTIONS", "/fhir/Patient", ""), 401},
+		{message("OPTIONS", "/fhir/Patient", "", preflightFields[0]), 401},
+		{message("OPTIONS", "/fhir/Patient", "", preflightFields[1]), 401},
+		{message("POST", "/fhir/Patient", "{}", preflightFields...), 401},
 
 		{get("/fhir/metadata/../Patient", bearerTOK), 400},
 		{get("/fhir/metadata/%2e%2e/Patient", bearerTOK), 400},
@@ -114,7 +114,7 @@ func TestRoutes(t *testing.T) {
 		{get(`/fhir/metadata\..\Patient`, bearerTOK), 400},
 		{get("/fhir/Patient#/metadata", bearerTOK), 400},
 		{get("/fhir/metadata#"), 400},
-		{request("OPTIONS", "/fhir/a//b", "", preflightFields...), 400},
+		{message("OPTIONS", "/fhir/a//b", "", preflightFields...), 400},
 		{get("/fhir" + strings.Repeat("/..", 20000)), 400},
 
 		{get("/"), 404},
@@ -125,7 +125,7 @@ func TestRoutes(t *testing.T) {
 		{get("http://evil.test"), 404},
 		{get("http://evil.test?x=/fhir/metadata"), 404},
 		{get("http:/fhir/metadata"), 404},
-		{request("OPTIONS", "/metadata", "", preflightFields...), 404},
+		{message("OPTIONS", "/metadata", "", preflightFields...), 404},
 	} {
 		a := s.do(tt.raw)
 		line, _, _ := strings.Cut(tt.raw, "\r\n")
@@ -145,18 +145,18 @@ func TestRoutes(t *testing.T) {
 func TestMethods(t *testing.T) {
 	s := newStack(t)
 	for _, raw := range []string{
-		request("CONNECT", "/fhir/Patient", "", bearerTOK),
-		request("CONNECT", "fhir.test:443", "", bearerTOK),
-		request("TRACE", "/fhir/Patient", "", bearerTOK),
-		request("TRACE", "/fhir/metadata", ""),
-		request("TRACK", "/fhir/Patient", "", bearerTOK),
-		request("OPTIONS", "*", "", bearerTOK),
-		request("GET", "*", "", bearerTOK),
-		request("get", "/fhir/Patient", "", bearerTOK),
-		request("Get", "/fhir/metadata", ""),
-		request("PROPFIND", "/fhir/Patient", "", bearerTOK),
-		request("PRI", "/fhir/Patient", "", bearerTOK),
-		request("GETX", "/fhir/a//b", "", bearerTOK),
+		message("CONNECT", "/fhir/Patient", "", bearerTOK),
+		message("CONNECT", "fhir.test:443", "", bearerTOK),
+		message("TRACE", "/fhir/Patient", "", bearerTOK),
+		message("TRACE", "/fhir/metadata", ""),
+		message("TRACK", "/fhir/Patient", "", bearerTOK),
+		message("OPTIONS", "*", "", bearerTOK),
+		message("GET", "*", "", bearerTOK),
+		message("get", "/fhir/Patient", "", bearerTOK),
+		message("Get", "/fhir/metadata", ""),
+		message("PROPFIND", "/fhir/Patient", "", bearerTOK),
+		message("PRI", "/fhir/Patient", "", bearerTOK),
+		message("GETX", "/fhir/a//b", "", bearerTOK),
 	} {
 		c := s.dial()
 		c.send(raw + get("/fhir/poison", bearerTOK))
@@ -169,7 +169,7 @@ func TestMethods(t *testing.T) {
 		s.upstream.untouched()
 	}
 	for _, method := range []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"} {
-		if a := s.do(request(method, "/fhir/Patient/1", "", bearerTOK)); a.StatusCode != 200 {
+		if a := s.do(message(method, "/fhir/Patient/1", "", bearerTOK)); a.StatusCode != 200 {
 			t.Errorf("%s: status %d", method, a.StatusCode)
 		}
 		if line := s.upstream.got().line; !strings.HasPrefix(line, method+" ") {
@@ -180,7 +180,10 @@ func TestMethods(t *testing.T) {
 
 // TestRootBase finds that the admin listener's paths aren't FHIR paths here.
 func TestRootBase(t *testing.T) {
-	s := newStack(t, func(c *Config) { c.Upstream.Path = "" })
+	s := newStack(t, func(c *Config) {
+		c.Upstream.Path = ""
+		c.ReservedPaths = []string{"/livez", "/readyz", "/metrics", "/cache", "/jwks.json"}
+	})
 	for path, status := range map[string]int{
 		"/livez": 404, "/readyz": 404, "/metrics": 404, "/cache": 404, "/jwks.json": 404,
 		"/metadata": 200, "/Patient": 200, "/": 200, "/metrics/x": 200,
@@ -214,7 +217,7 @@ func TestCORS(t *testing.T) {
 	if got := a.Header["Access-Control-Allow-Origin"]; len(got) != 1 || got[0] != "https://app.test" {
 		t.Errorf("answer: %v", a.Header)
 	}
-	a = s.do(request("OPTIONS", "/fhir/Patient", "", "Origin: https://app.test", "Access-Control-Request-Method: PUT", "Access-Control-Request-Headers: authorization"))
+	a = s.do(message("OPTIONS", "/fhir/Patient", "", "Origin: https://app.test", "Access-Control-Request-Method: PUT", "Access-Control-Request-Headers: authorization"))
 	if a.StatusCode != 200 || len(s.verdicts.asked()) != 1 {
 		t.Errorf("preflight: status %d, asked %q", a.StatusCode, s.verdicts.asked())
 	}
@@ -248,8 +251,10 @@ func TestPanic(t *testing.T) {
 // J05: so it is in Rewrite, where the claims become headers.
 func TestPanicInRewrite(t *testing.T) {
 	s := newStack(t)
-	headers := s.proxy.config.Headers
-	s.proxy.config.Headers = append(headers[:len(headers):len(headers)], ContextHeader{Suffix: "X", Claim: 200}) // no such claim
+	context := s.proxy.context
+	broken := *context
+	broken.headers, broken.names = []ContextHeader{{Suffix: "X", Claim: 200}}, []string{"X-Launch-X"} // no such claim
+	s.proxy.forwarder.context = &broken
 	if a := s.do(get("/fhir/Patient", bearerTOK)); a.StatusCode != 500 || s.counted(internalError, 500) != 1 {
 		t.Errorf("status %d", a.StatusCode)
 	}
@@ -257,7 +262,7 @@ func TestPanicInRewrite(t *testing.T) {
 	if text := s.log.String(); !strings.Contains(text, `"msg":"panic"`) || strings.Contains(text, "TOK") || strings.Contains(text, "Practitioner/123") {
 		t.Errorf("log: %s", text)
 	}
-	s.proxy.config.Headers = headers
+	s.proxy.forwarder.context = context
 	if a := s.do(get("/fhir/Patient", bearerTOK)); a.StatusCode != 200 {
 		t.Errorf("next request: status %d", a.StatusCode)
 	}
@@ -284,7 +289,7 @@ func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f
 // complete one.
 func TestPanicAfterAnswerBegan(t *testing.T) {
 	s := newStack(t)
-	s.proxy.reverse.Transport = roundTrip(func(r *http.Request) (*http.Response, error) {
+	s.proxy.forwarder.transport = roundTrip(func(r *http.Request) (*http.Response, error) {
 		return &http.Response{StatusCode: 200, Header: http.Header{}, Body: &panickingBody{}, ContentLength: -1, Request: r}, nil
 	})
 	a := s.do(get("/fhir/Patient", bearerTOK))
@@ -355,12 +360,10 @@ func TestCloseIdleConnections(t *testing.T) {
 
 // TestDecisionLabels finds that dashboards can tell the decisions apart.
 func TestDecisionLabels(t *testing.T) {
-	seen := map[string]bool{}
-	for d, label := range decisionLabels {
-		if label == "" || seen[label] {
-			t.Errorf("decision %d has label %q", d, label)
+	for _, d := range decisions {
+		if d.label == "" || d.status != 0 && (d.text == "" || d.issue == "") {
+			t.Errorf("got decision %+v, want a label, and a text and an issue code for every status", d)
 		}
-		seen[label] = true
 	}
 }
 

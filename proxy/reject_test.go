@@ -14,13 +14,13 @@ import (
 )
 
 // refused writes one refusal and returns it as it would stand on the wire.
-func refused(t *testing.T, why *refusal, failure error, method, target string, fields ...string) (*exchange, string) {
+func refused(t *testing.T, why *decision, failure error, method, target string, fields ...string) (*exchange, string) {
 	t.Helper()
 	p, err := New(unitConfig(introspectorFunc(nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.config.Policy.Scopes = []string{"system/*.rs", "launch"}
+	p.refuser.requiredScopes = []string{"system/*.rs", "launch"}
 	r := httptest.NewRequest(method, target, nil)
 	r.Header.Set("X-Request-Id", "id-1")
 	for _, field := range fields {
@@ -28,10 +28,11 @@ func refused(t *testing.T, why *refusal, failure error, method, target string, f
 		r.Header.Set(name, value)
 	}
 	w := httptest.NewRecorder()
-	x := p.newExchange(w, r)
+	x := newExchange(w, r, nil, &p.draining)
+	x.ctx = r.Context()
 	x.failure = failure
 	w.Header().Set("X-Left-Over", "of an answer that failed")
-	p.reject(x, r.WithContext(x), why)
+	p.refuser.refuse(x, why)
 	var b strings.Builder
 	fmt.Fprintf(&b, "%d\n", w.Code)
 	if err := w.Result().Header.Write(&b); err != nil {
@@ -44,36 +45,36 @@ func TestRefusals(t *testing.T) {
 	throttled := &introspection.Failure{Kind: introspection.ErrThrottled, RetryAfter: 29*time.Second + 1}
 	tests := []struct {
 		name    string
-		why     *refusal
+		why     *decision
 		failure error
 		method  string
 		target  string
 		fields  []string
 	}{
-		{name: "no_token", why: &refuseNoToken},
-		{name: "invalid_request", why: &refuseRequest},
-		{name: "invalid_token", why: &refuseToken, failure: introspection.ErrInactive},
-		{name: "insufficient_scope", why: &refuseScope},
-		{name: "introspection_unavailable", why: &refuseUnavailable, failure: errors.New("canary")},
-		{name: "throttled", why: &refuseUnavailable, failure: throttled},
-		{name: "credential_rejected", why: &refuseCredential, failure: introspection.ErrInvalidClient},
-		{name: "upstream_error", why: &refuseUpstream, failure: errors.New("canary")},
-		{name: "loop", why: &refuseLoop, failure: errLoop},
-		{name: "upstream_timeout", why: &refuseTimeout},
-		{name: "body", why: &refuseBody},
-		{name: "not_found", why: &refuseNotFound},
-		{name: "bad_path", why: &refusePath},
-		{name: "method_not_allowed", why: &refuseMethod, method: "TRACE"},
-		{name: "internal_error", why: &refusePanic},
-		{name: "client_closed", why: &refuseGone},
-		{name: "xml", why: &refuseNoToken, fields: []string{"Accept: application/fhir+xml"}},
-		{name: "xml_parameter", why: &refuseNoToken, target: "/fhir/canary?_format=xml&q=canary"},
-		{name: "head", why: &refuseToken, method: "HEAD"},
+		{name: "no_token", why: refuseNoToken},
+		{name: "invalid_request", why: refuseRequest},
+		{name: "invalid_token", why: refuseToken, failure: introspection.ErrInactive},
+		{name: "insufficient_scope", why: refuseScope},
+		{name: "introspection_unavailable", why: refuseUnavailable, failure: errors.New("canary")},
+		{name: "throttled", why: refuseUnavailable, failure: throttled},
+		{name: "credential_rejected", why: refuseCredential, failure: introspection.ErrInvalidClient},
+		{name: "upstream_error", why: refuseUpstream, failure: errors.New("canary")},
+		{name: "loop", why: refuseLoop, failure: errLoop},
+		{name: "upstream_timeout", why: refuseTimeout},
+		{name: "body", why: refuseBody},
+		{name: "not_found", why: refuseNotFound},
+		{name: "bad_path", why: refusePath},
+		{name: "method_not_allowed", why: refuseMethod, method: "TRACE"},
+		{name: "internal_error", why: internalError},
+		{name: "client_closed", why: clientClosed},
+		{name: "xml", why: refuseNoToken, fields: []string{"Accept: application/fhir+xml"}},
+		{name: "xml_parameter", why: refuseNoToken, target: "/fhir/canary?_format=xml&q=canary"},
+		{name: "head", why: refuseToken, method: "HEAD"},
 		{
-			name: "origin", why: &refuseNoToken, target: "/fhir/canary",
+			name: "origin", why: refuseNoToken, target: "/fhir/canary",
 			fields: []string{"Origin: https://canary.test", "X-Correlation-Id: c-1", "X-Trace-Id: t-1", "Authorization: Basic canary", "X-Canary: canary"},
 		},
-		{name: "unsafe_ids", why: &refuseNoToken, fields: []string{`X-Correlation-Id: "canary"`, "X-Trace-Id: a canary"}},
+		{name: "unsafe_ids", why: refuseNoToken, fields: []string{`X-Correlation-Id: "canary"`, "X-Trace-Id: a canary"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -88,8 +89,8 @@ func TestRefusals(t *testing.T) {
 			if strings.Contains(got, "canary") {
 				t.Error("tells what the request or the failure said")
 			}
-			if x.decision != tt.why.decision || x.status != tt.why.status {
-				t.Errorf("decision %d, status %d", x.decision, x.status)
+			if x.decision != tt.why || x.status != tt.why.status {
+				t.Errorf("got decision %s, status %d, want %s, %d", x.decision.label, x.status, tt.why.label, tt.why.status)
 			}
 		})
 	}
@@ -101,8 +102,8 @@ func TestChallengeWithoutScopes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, want := p.challenge(&exchange{}, &refuseScope), `Bearer realm="fhir", error="insufficient_scope"`; got != want {
-		t.Errorf("%q, want %q", got, want)
+	if got, want := p.refuser.challenge(&exchange{}, refuseScope), `Bearer realm="fhir", error="insufficient_scope"`; got != want {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
 
@@ -128,7 +129,7 @@ func TestRetryAfter(t *testing.T) {
 func TestRefusalWire(t *testing.T) {
 	s := newStack(t)
 	c := s.dial()
-	c.send(request("HEAD", "/fhir/Patient", ""))
+	c.send(message("HEAD", "/fhir/Patient", ""))
 	if a := c.receive("HEAD"); a.StatusCode != 401 || a.ContentLength <= 0 {
 		t.Errorf("HEAD: status %d, length %d", a.StatusCode, a.ContentLength)
 	}
@@ -163,7 +164,7 @@ func TestRefusalWire(t *testing.T) {
 func TestRefusedUpload(t *testing.T) {
 	s := newStack(t)
 	c := s.dial()
-	raw := request("POST", "/fhir/Patient", strings.Repeat("x", 200_000))
+	raw := message("POST", "/fhir/Patient", strings.Repeat("x", 200_000))
 	c.send(raw[:100_000])
 	if a := c.receive("POST"); a.StatusCode != http.StatusUnauthorized || a.err != nil {
 		t.Errorf("status %d, %v", a.StatusCode, a.err)
@@ -181,14 +182,14 @@ func TestRefusedOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	r, w := httptest.NewRequest("GET", "/fhir/Patient", nil), httptest.NewRecorder()
-	x := p.newExchange(w, r)
-	p.reject(x, r, &refuseNoToken)
+	x := newExchange(w, r, nil, &p.draining)
+	p.refuser.refuse(x, refuseNoToken)
 	first := w.Body.String()
-	p.reject(x, r, &refusePanic)
+	p.refuser.refuse(x, internalError)
 	if w.Code != 401 || w.Body.String() != first || w.Header().Get("WWW-Authenticate") == "" {
 		t.Errorf("%d %v %s", w.Code, w.Header(), w.Body)
 	}
 	if x.decision != internalError {
-		t.Errorf("decision %s", decisionLabels[x.decision])
+		t.Errorf("decision %s", x.decision.label)
 	}
 }

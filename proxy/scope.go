@@ -1,24 +1,26 @@
 package proxy
 
 import (
-	"net/http"
 	"net/url"
 	"strings"
 
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/fhir"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/policy"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/smart"
 )
 
-// checkInteraction refuses what the token's scopes don't permit.
-func checkInteraction(x *exchange, r *http.Request) *refusal {
-	conditionalCreate := r.Header["If-None-Exist"] != nil
-	n, ok := needs(r.Method, x.path, x.target.query, conditionalCreate)
-	if ok && n.allowedBy(x.verdict) {
-		return nil
+// checkInteraction returns why the token's scopes don't permit the request, or "",
+// and the scopes that would.
+func checkInteraction(q *request, path string, r *introspection.Response) (reason policy.Reason, scopes string) {
+	n, ok := needs(q.method, path, q.target.query, q.conditional)
+	if ok && n.allowedBy(r) {
+		return "", ""
 	}
-	x.needed = n.scopes(x.verdict)
-	return &refuseScope
+	if what, _ := fhir.ParseInteraction(q.method, path); what == fhir.Operation && !ok {
+		return operation, "" // no scope permits one that isn't listed
+	}
+	return interaction, n.scopes(r)
 }
 
 // need is what the scopes of a token must permit for one request.
@@ -42,12 +44,12 @@ var anything = need{permission: smart.All, types: smart.EveryType}
 // A condition needs search as well, since its outcome tells whether something
 // matches.
 func needs(method, path, query string, conditionalCreate bool) (n need, ok bool) {
-	interaction, resourceType := fhir.ParseInteraction(method, path)
+	what, resourceType := fhir.ParseInteraction(method, path)
 	n = need{types: resourceType, patient: patientOf(path)}
 	if resourceType == "" {
 		n.types = smart.EveryType
 	}
-	switch interaction {
+	switch what {
 	case fhir.Read, fhir.Vread, fhir.HistoryInstance:
 		n.permission = smart.Read
 	case fhir.Create:
@@ -135,7 +137,7 @@ func systemTypes(query string) string {
 
 func areTypes(list string) bool {
 	for name := range strings.SplitSeq(list, ",") {
-		if interaction, resourceType := fhir.ParseInteraction("GET", name); interaction != fhir.SearchType || resourceType != name {
+		if what, resourceType := fhir.ParseInteraction("GET", name); what != fhir.SearchType || resourceType != name {
 			return false
 		}
 	}

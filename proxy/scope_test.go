@@ -157,18 +157,18 @@ func TestAllowedBy(t *testing.T) {
 func TestInteractions(t *testing.T) {
 	for _, tt := range []struct {
 		name, raw string
-		needed    string // "" when the scopes permit it
+		needed    string // "" when the scopes permit it, "-" when none would
 	}{
 		{"search", get("/fhir/Observation?code=x", bearerTOK), ""},
 		{"read own patient", get("/fhir/Patient/123", bearerTOK), ""},
 		{"read other patient", get("/fhir/Patient/124", bearerTOK), "patient/Patient.r"},
-		{"create", request("POST", "/fhir/Task", "{}", bearerTOK), "patient/Task.c"},
-		{"bundle", request("POST", "/fhir", "{}", bearerTOK), "patient/*.cruds"},
-		{"condition", request("PUT", "/fhir/Task?x=secret", "{}", bearerTOK), "patient/Task.us"},
-		{"unknown operation", request("POST", "/fhir/$secret", "{}", bearerTOK), "patient/*.cruds"},
+		{"create", message("POST", "/fhir/Task", "{}", bearerTOK), "patient/Task.c"},
+		{"bundle", message("POST", "/fhir", "{}", bearerTOK), "patient/*.cruds"},
+		{"condition", message("PUT", "/fhir/Task?x=secret", "{}", bearerTOK), "patient/Task.us"},
+		{"unknown operation", message("POST", "/fhir/$secret", "{}", bearerTOK), "-"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			s := newStack(t, func(c *Config) { c.Policy.Interactions = true })
+			s := newStack(t, func(c *Config) { c.Interactions = true })
 			a := s.do(tt.raw)
 			if tt.needed == "" {
 				if a.StatusCode != 200 {
@@ -177,6 +177,12 @@ func TestInteractions(t *testing.T) {
 				return
 			}
 			want := `Bearer realm="fhir", error="insufficient_scope", scope="` + tt.needed + `"`
+			if tt.needed == "-" {
+				want = `Bearer realm="fhir", error="insufficient_scope"`
+				if !strings.Contains(a.body, `"not-supported"`) {
+					t.Errorf("body: got %s, want issue code not-supported", a.body)
+				}
+			}
 			if got := a.Header.Get("WWW-Authenticate"); a.StatusCode != 403 || got != want {
 				t.Errorf("status %d, challenge %s, want 403, %s", a.StatusCode, got, want)
 			}

@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"errors"
-	"net/netip"
 	"net/url"
 	"strings"
 	"unicode"
@@ -34,7 +33,7 @@ func parseTarget(raw string) target {
 // on dot segments, empty segments, path parameters and encoded separators, so
 // that a path with one of them may name a public resource here and a protected
 // one there. Such a path is refused, never cleaned. IDs with dots are fine, as
-// long as the dots aren't encoded. A blank, which HTTP/2 can carry, would end the
+// long as the dots aren't encoded. A space, which HTTP/2 can carry, would end the
 // target in the request line that goes upstream.
 func (t target) unambiguous() bool {
 	path := t.path
@@ -66,45 +65,6 @@ func unambiguousEncoding(path string) bool {
 			case "2e", "2E", "2f", "2F", "5c", "5C":
 				return false
 			}
-		}
-	}
-	return true
-}
-
-// maxHost is the length of the longest domain name (RFC 1035 §2.3.4), or less
-// than that of an address.
-const maxHost = 255
-
-// isHost reports whether host, with or without a port, is a domain name or an
-// address (RFC 9110 §7.2). What else RFC 3986 allows in a reg-name, such as
-// commas and percent signs, is in no name and would break a list or a quotation.
-// HTTP/1.0 has no Host.
-func isHost(host string) bool {
-	name, port := host, ""
-	if i := strings.LastIndexByte(host, ':'); i >= 0 && !strings.HasSuffix(host, "]") {
-		name, port = host[:i], host[i+1:]
-	}
-	if len(port) > 5 || len(name) > maxHost || strings.ContainsFunc(port, notDigit) {
-		return false
-	}
-	if literal, ok := strings.CutPrefix(name, "["); ok {
-		literal, ok = strings.CutSuffix(literal, "]")
-		address, err := netip.ParseAddr(literal)
-		return ok && err == nil && address.Is6() && address.Zone() == ""
-	}
-	return !strings.ContainsFunc(name, notInName) && (name != "" || host == "")
-}
-
-func notInName(c rune) bool {
-	return c >= utf8.RuneSelf || !isAlphanumeric(byte(c)) && c != '.' && c != '-' && c != '_'
-}
-
-func notDigit(c rune) bool { return c < '0' || c > '9' }
-
-func isASCII(s string) bool {
-	for i := range len(s) {
-		if s[i] >= utf8.RuneSelf {
-			return false
 		}
 	}
 	return true
@@ -166,8 +126,9 @@ func CheckBase(path string) error {
 
 // CheckPublicPath reports why path can't be a public path below the base.
 func CheckPublicPath(path string) error {
-	if path == "" || strings.HasPrefix(path, "/") || strings.HasSuffix(path, "/") || strings.Contains(path, "?") {
-		return errors.New("must be paths below the base, without a slash at either end and without a query")
+	path, _ = strings.CutSuffix(path, "/*")
+	if path == "" || strings.Contains(path, "*") || strings.HasPrefix(path, "/") || strings.HasSuffix(path, "/") || strings.Contains(path, "?") {
+		return errors.New("must be paths below the base, without a slash at either end and without a query; a * stands only in /* at the end")
 	}
 	if t := (target{path: "/" + path}); !t.unambiguous() {
 		return errors.New("must not have dot segments, empty segments, parameters or encoded separators")

@@ -269,7 +269,7 @@ func TestTargetBytes(t *testing.T) {
 		"/fhir/Patient?" + strings.Repeat("a=%20&", 2000),
 	} {
 		for _, method := range []string{http.MethodGet, http.MethodDelete} { // relay, and ReverseProxy
-			a := s.do(request(method, target, "", bearerTOK))
+			a := s.do(message(method, target, "", bearerTOK))
 			if a.StatusCode != http.StatusOK {
 				t.Errorf("%s %q: status %d", method, target, a.StatusCode)
 				continue

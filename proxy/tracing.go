@@ -15,14 +15,16 @@ import (
 // status code; nothing of the request, because paths and queries name patients.
 const spanName = "fhir request"
 
-// startSpan begins the request's span, if tracing is on. The span goes with the
-// call, so that an introspection finds its parent.
-func (p *Proxy) startSpan(x *exchange, h http.Header) {
-	if p.config.Tracer == nil {
-		return
+// tracer makes spans; the zero value makes none.
+type tracer struct{ trace.Tracer }
+
+// start begins a request's span, if tracing is on, and returns a context in which
+// an introspection finds its parent.
+func (t tracer) start(ctx context.Context, h http.Header) (context.Context, trace.Span) {
+	if t.Tracer == nil {
+		return ctx, nil
 	}
-	x.Context, x.asked.Span = p.config.Tracer.Start(remoteParent(x.Context, h), spanName,
-		trace.WithSpanKind(trace.SpanKindServer))
+	return t.Start(remoteParent(ctx, h), spanName, trace.WithSpanKind(trace.SpanKindServer))
 }
 
 // remoteParent adds the client's span, if its traceparent is valid. Of two
@@ -34,40 +36,39 @@ func remoteParent(ctx context.Context, h http.Header) context.Context {
 	return propagation.TraceContext{}.Extract(ctx, propagation.HeaderCarrier(h))
 }
 
-// setTrace makes the FHIR server's spans children of ours. The client's
+// inject makes the FHIR server's spans children of ours. The client's
 // tracestate stays only with a valid traceparent (W3C Trace Context).
-func (p *Proxy) setTrace(h http.Header, x *exchange) {
-	if p.config.Tracer == nil {
+func (t tracer) inject(ctx context.Context, h http.Header) {
+	if t.Tracer == nil {
 		return
 	}
 	delete(h, "Traceparent")
 	delete(h, "Tracestate")
-	propagation.TraceContext{}.Inject(x, propagation.HeaderCarrier(h))
+	propagation.TraceContext{}.Inject(ctx, propagation.HeaderCarrier(h))
 }
 
-// endSpan says what became of the request.
-func (p *Proxy) endSpan(x *exchange, r *http.Request) {
-	span := x.asked.Span
-	if span == nil {
+// end says what became of the request.
+func (t tracer) end(x *exchange) {
+	if x.span == nil {
 		return
 	}
-	if span.IsRecording() {
-		method, interaction, _ := x.describe(r)
-		if method == "other" {
-			method = "_OTHER" // OpenTelemetry's word for it
+	if x.span.IsRecording() {
+		d := describe(x)
+		if d.method == otherMethod {
+			d.method = "_OTHER" // OpenTelemetry's word for it
 		}
-		span.SetAttributes(
-			attribute.String("http.request.method", method),
+		x.span.SetAttributes(
+			attribute.String("http.request.method", d.method),
 			attribute.Int("http.response.status_code", x.status),
-			attribute.String("introspection_sidecar.decision", decisionLabels[x.decision]),
-			attribute.String("introspection_sidecar.interaction", string(interaction)),
+			attribute.String("introspection_sidecar.decision", x.decision.label),
+			attribute.String("introspection_sidecar.interaction", string(d.interaction)),
 		)
-		if x.found.Lookup != "" {
-			span.SetAttributes(attribute.String("introspection_sidecar.cache", x.found.Lookup))
+		if x.verdict.Lookup != "" {
+			x.span.SetAttributes(attribute.String("introspection_sidecar.cache", x.verdict.Lookup))
 		}
-		if x.status >= http.StatusInternalServerError || x.decision.level() >= slog.LevelWarn {
-			span.SetStatus(codes.Error, decisionLabels[x.decision])
+		if x.status >= http.StatusInternalServerError || x.decision.level >= slog.LevelWarn {
+			x.span.SetStatus(codes.Error, x.decision.label)
 		}
 	}
-	span.End()
+	x.span.End()
 }

@@ -176,7 +176,7 @@ func TestSpans(t *testing.T) {
 		{get("/fhir/Patient", "Authorization: Bearer BUSY"), "GET 503 introspection_unavailable search-type hit", codes.Error},
 		{get("/CANARY"), "GET 404 not_found unknown ", codes.Unset},
 		{get("/fhir/../CANARY"), "GET 400 bad_path unknown ", codes.Unset},
-		{request("CANARY", "/fhir/Patient", ""), "_OTHER 405 method_not_allowed unknown ", codes.Unset},
+		{message("CANARY", "/fhir/Patient", ""), "_OTHER 405 method_not_allowed unknown ", codes.Unset},
 		{get("/fhir/Patient/CANARY", bearerTOK, "traceparent: "+canary, "baggage: t="+canary), "GET 200 allowed read hit", codes.Unset},
 	} {
 		s.do(tt.raw)
@@ -245,14 +245,14 @@ func TestTraceOffAllocates(t *testing.T) {
 	response := decode(t, fmt.Sprintf(seedAnswer, time.Now().Add(24*time.Hour).Unix()))
 	p := benchProxy(t, introspectorFunc(func(context.Context, string) (*introspection.Response, error) { return response, nil }), &benchTransport{})
 	r := benchRequest(t)
-	x := p.newExchange(&benchWriter{header: http.Header{}}, r)
+	x := newExchange(&benchWriter{header: http.Header{}}, r, nil, &p.draining)
 	h := http.Header{"Traceparent": {clientParent}}
 	if n := testing.AllocsPerRun(100, func() {
-		p.startSpan(x, h)
-		p.setTrace(h, x)
-		p.endSpan(x, r)
-	}); n != 0 || x.asked.Span != nil || h.Get("Traceparent") != clientParent {
-		t.Errorf("%v allocations", n)
+		x.ctx, x.span = p.tracer.start(r.Context(), h)
+		p.tracer.inject(x.ctx, h)
+		p.tracer.end(x)
+	}); n != 0 || x.span != nil || h.Get("Traceparent") != clientParent {
+		t.Errorf("got %v allocations, want 0", n)
 	}
 }
 
@@ -272,7 +272,8 @@ func BenchmarkTraced(b *testing.B) {
 	}{{"off", nil}, {"unsampled", discarded(sdktrace.NeverSample())}, {"sampled", discarded(sdktrace.AlwaysSample())}} {
 		b.Run(tt.name, func(b *testing.B) {
 			p := benchProxy(b, benchCache(b, known), &benchTransport{})
-			p.config.Tracer = tt.tracer
+			p.tracer = tracer{tt.tracer}
+			p.forwarder.tracer, p.observer.tracer = p.tracer, p.tracer
 			r, w := benchRequest(b), &benchWriter{header: make(http.Header)}
 			b.ReportAllocs()
 			for b.Loop() {

@@ -170,7 +170,7 @@ func TestBlackboxLogs(t *testing.T) {
 // members. Only what is nobody's refusal says why.
 func TestBlackboxLogFields(t *testing.T) {
 	t.Parallel()
-	want := strings.Fields("cache correlation_id decision duration_ms interaction level method msg request_id status time token_ref trace_id")
+	want := strings.Fields("decision duration_ms interaction level method msg peer request_id status time")
 	for level, decisions := range map[string][]string{
 		"debug": {"allowed", "public", "no_token", "introspection_unavailable", "credential_rejected"},
 		"info":  {"no_token", "introspection_unavailable", "credential_rejected"},
@@ -210,6 +210,14 @@ func TestBlackboxLogFields(t *testing.T) {
 				t.Errorf("says why: %t, in %v", told, line)
 			}
 			delete(line, "error")
+			// A field without a value is left out.
+			withToken := line["decision"] != "public" && line["decision"] != "no_token"
+			for key, want := range map[string]bool{"cache": withToken, "token_ref": withToken, "reason": line["decision"] == "no_token"} {
+				if _, ok := line[key]; ok != want {
+					t.Errorf("%s: field %s: got %t, want %t", line["decision"], key, ok, want)
+				}
+				delete(line, key)
+			}
 			if keys := slices.Sorted(maps.Keys(line)); !slices.Equal(keys, want) {
 				t.Errorf("members %q, want %q", keys, want)
 			}

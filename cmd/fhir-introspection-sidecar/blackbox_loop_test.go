@@ -68,9 +68,9 @@ func TestBlackboxLoop(t *testing.T) {
 			back.target.Store(&last.data)
 			for _, line := range []string{"GET /fhir/metadata", "GET /fhir/Patient", "POST /fhir/Patient"} {
 				a := w.ask(t, line, good, "Content-Length: 0")
-				a.refused(t, http.StatusLoopDetected, "exception", "")
+				a.refused(t, http.StatusLoopDetected, "processing", "")
 			}
-			eventually(t, "it is logged", func() bool { return strings.Count(w.stdout.String(), "request came back: SIDECAR_UPSTREAM_URL") == 3 })
+			eventually(t, "it is logged", func() bool { return strings.Count(w.stdout.String(), "request came back: ") == 3 })
 			eventually(t, "six requests: three, and each once more", func() bool { return w.metric(t, "introspection_sidecar_requests_total") == 6 })
 			if w.up.count()+last.up.count() > 0 {
 				t.Error("a FHIR server got something")

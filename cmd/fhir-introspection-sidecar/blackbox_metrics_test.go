@@ -74,6 +74,7 @@ func TestBlackboxMetricValues(t *testing.T) {
 		}
 		return m
 	}
+	refused := func(reason string) string { return `refusals_total reason="` + reason + `"` }
 	const kept, keptInactive = `cache_entries verdict="active"`, `cache_entries verdict="inactive"`
 	w.as.AddToken("odd", map[string]any{"exp": 4102444800, "patient": "no id", "intent": strings.Repeat("x", 7000), "scope": strings.Repeat("user/Patient.rs ", 300)})
 	for i := range 4 {
@@ -88,15 +89,15 @@ func TestBlackboxMetricValues(t *testing.T) {
 		{"nothing", none, map[string]float64{}},
 		{"miss", get("good", 200), and(asked(request("allowed", 2), "active"), kept)},
 		{"hit", get("good", 200), and(request("allowed", 2), `cache_lookups_total result="hit"`, "cache_hit_age_seconds_count")},
-		{"inactive", get("junk", 401), and(asked(request("invalid_token", 4), "inactive"), keptInactive)},
-		{"inactive hit", get("junk", 401), and(request("invalid_token", 4), `cache_lookups_total result="inactive_hit"`)},
-		{"no call", get("NOOP", 401), and(request("invalid_token", 4), `cache_lookups_total result="miss"`, keptInactive)},
+		{"inactive", get("junk", 401), and(asked(request("invalid_token", 4), "inactive"), keptInactive, refused("inactive"))},
+		{"inactive hit", get("junk", 401), and(request("invalid_token", 4), `cache_lookups_total result="inactive_hit"`, refused("inactive"))},
+		{"no call", get("NOOP", 401), and(request("invalid_token", 4), `cache_lookups_total result="miss"`, keptInactive, refused("inactive"))},
 		{"malformed", answering("m", introspectiontest.Respond(200, nil, "x"), 503), asked(request("introspection_unavailable", 5), "malformed")},
 		{"unavailable", answering("u", status(500), 503), asked(request("introspection_unavailable", 5), "unavailable")},
 		{"redirect", answering("r", status(302), 503), asked(request("introspection_unavailable", 5), "unavailable")},
 		{"reset", answering("b", introspectiontest.Reset(), 503), asked(request("introspection_unavailable", 5), "unavailable")},
 		{"throttled", answering("t", status(429), 503), asked(request("introspection_unavailable", 5), "throttled")},
-		{"no token", func(t *testing.T) { w.ask(t, "GET /fhir/Patient").is(t, 401) }, request("no_token", 4)},
+		{"no token", func(t *testing.T) { w.ask(t, "GET /fhir/Patient").is(t, 401) }, and(request("no_token", 4), refused("no_token"))},
 		{"public", func(t *testing.T) { w.ask(t, "GET /fhir/metadata").is(t, 200) }, request("public", 2)},
 		{"the FHIR server's own 404", func(t *testing.T) {
 			w.up.bytesOn("/fhir/none", "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", true)

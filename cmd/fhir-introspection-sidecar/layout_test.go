@@ -22,7 +22,7 @@ const module = "github.com/fhir-introspection-sidecar/fhir-introspection-sidecar
 var arrows = map[string][]string{
 	"cmd/fhir-introspection-sidecar": {module + "/cmd/internal/app"},
 	"cmd/internal/app": {
-		module + "/introspection", module + "/cache", module + "/proxy", module + "/proxy/fastpath",
+		module + "/introspection", module + "/cache", module + "/proxy", module + "/proxy/fastpath", module + "/proxy/policy",
 		module + "/introspection/client", module + "/introspection/credential", module + "/introspection/discovery",
 		module + "/introspection/transport",
 		module + "/cmd/internal/admin", module + "/cmd/internal/config", module + "/cmd/internal/doctor",
@@ -38,7 +38,7 @@ var arrows = map[string][]string{
 		module + "/proxy", "github.com/kelseyhightower/envconfig",
 	},
 	"cmd/internal/doctor": {
-		module + "/cmd/internal/config", module + "/introspection", module + "/proxy",
+		module + "/cmd/internal/config", module + "/introspection", module + "/proxy", module + "/proxy/policy",
 		module + "/introspection/client", module + "/introspection/credential", module + "/introspection/discovery",
 		module + "/introspection/transport",
 	},
@@ -51,8 +51,8 @@ var arrows = map[string][]string{
 	},
 	"cmd/demo": {module + "/introspection/introspectiontest"},
 	"proxy": {
-		module + "/introspection", module + "/proxy/fhir", module + "/proxy/smart",
-		"github.com/gorilla/mux", "github.com/prometheus/client_golang/...",
+		module + "/introspection", module + "/proxy/fhir", module + "/proxy/policy", module + "/proxy/smart", module + "/proxy/upstream",
+		"github.com/prometheus/client_golang/...",
 		"go.opentelemetry.io/otel/attribute", "go.opentelemetry.io/otel/codes",
 		"go.opentelemetry.io/otel/propagation", "go.opentelemetry.io/otel/trace",
 	},
@@ -91,7 +91,9 @@ var arrows = map[string][]string{
 	"proxy/fastpath":                  {},
 	"proxy/fhir/auditevent":           {module + "/proxy/fhir"},
 	"proxy/guard":                     {module + "/proxy/fhir"},
+	"proxy/policy":                    {module + "/introspection"},
 	"proxy/smart":                     {module + "/proxy/fhir"},
+	"proxy/upstream":                  {},
 }
 
 // outsideCmd lists what no library package uses: the environment and the exit
@@ -104,8 +106,8 @@ var outsideCmd = map[string][]string{
 }
 
 const (
-	maxPackages   = 24
-	maxInterfaces = 3 // Introspector, the shared cache's Store, and what fastpath wants of a connection
+	maxPackages   = 26 // 24 that ship, the test kit and the demo
+	maxInterfaces = 3  // Introspector, the shared cache's Store, and what fastpath wants of a connection
 )
 
 // layout collects what the whole tree is counted for.

@@ -21,6 +21,7 @@ const (
 	IssueTimeout      IssueType = "timeout"       // something behind the proxy was too slow
 	IssueNotFound     IssueType = "not-found"     // nothing lives at this path
 	IssueNotSupported IssueType = "not-supported" // the method is not served
+	IssueProcessing   IssueType = "processing"    // what stands behind the proxy is set up wrongly
 	IssueException    IssueType = "exception"     // a bug of the proxy itself
 )
 

@@ -17,7 +17,7 @@ var update = flag.Bool("update", false, "rewrite the golden files")
 
 var issueTypes = []fhir.IssueType{
 	fhir.IssueLogin, fhir.IssueInvalid, fhir.IssueForbidden, fhir.IssueTransient,
-	fhir.IssueTimeout, fhir.IssueNotFound, fhir.IssueNotSupported, fhir.IssueException,
+	fhir.IssueTimeout, fhir.IssueNotFound, fhir.IssueNotSupported, fhir.IssueProcessing, fhir.IssueException,
 }
 
 func TestOutcomeGolden(t *testing.T) {

@@ -16,10 +16,21 @@ import (
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy"
 )
 
+// The paths of the admin listener.
 const (
+	jwksPath    = "/jwks.json"
+	livePath    = "/livez"
+	readyPath   = "/readyz"
+	metricsPath = "/metrics"
 	// purgePath is there with an admin token only.
 	purgePath = "/cache"
+)
 
+// Paths are all paths that the admin listener serves, for whoever must not serve
+// them too.
+func Paths() []string { return []string{jwksPath, livePath, readyPath, metricsPath, purgePath} }
+
+const (
 	// maxScrapes is the number of scrapes at the same time. Beyond it they get 503:
 	// each one takes memory for the whole page.
 	maxScrapes = 10
@@ -62,10 +73,10 @@ func New(cfg Config) http.Handler {
 		router.HandleFunc(purgePath, methodNotAllowed)
 	}
 	get := router.Methods(http.MethodGet, http.MethodHead).Subrouter()
-	get.Handle("/jwks.json", keys(cfg.JWKS))
-	get.HandleFunc("/livez", livez)
-	get.Handle("/readyz", readyz(cfg.Unready))
-	get.Handle("/metrics", promhttp.HandlerFor(cfg.Gatherer, promhttp.HandlerOpts{MaxRequestsInFlight: maxScrapes}))
+	get.Handle(jwksPath, keys(cfg.JWKS))
+	get.HandleFunc(livePath, livez)
+	get.Handle(readyPath, readyz(cfg.Unready))
+	get.Handle(metricsPath, promhttp.HandlerFor(cfg.Gatherer, promhttp.HandlerOpts{MaxRequestsInFlight: maxScrapes}))
 	return router
 }
 

@@ -19,6 +19,7 @@ import (
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/discovery"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/transport"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/policy"
 )
 
 // options are what build needs beside the settings.
@@ -255,10 +256,15 @@ func (sc *sidecar) buildPath() error {
 		UpstreamHeaderTimeout: s.UpstreamHeaderTimeout,
 		Introspector:          sc.cache,
 		TokenRef:              sc.cache.TokenRef,
-		Policy: proxy.Policy{
+		Policy: policy.Policy{
 			Audiences: s.RequiredAudiences, Issuers: s.RequiredIssuers, Scopes: s.RequiredScopes,
 			TokenTypes: s.RequiredTokenTypes, ClockSkew: s.ClockSkew,
-			Interactions: s.EnforcesScopes(),
+		},
+		Interactions:  s.EnforcesScopes(),
+		ReservedPaths: admin.Paths(),
+		UntrustedHTTPS: func(peer string) {
+			sc.logger.Warn("a peer outside SIDECAR_TRUSTED_PROXIES sends X-Forwarded-Proto: https: "+
+				"the FHIR server writes links with http unless that peer is trusted", "peer", peer)
 		},
 		MaxTokenBytes:      s.MaxTokenBytes,
 		PublicPaths:        s.PublicPaths,

@@ -313,7 +313,7 @@ const (
 	wantNone      = "is set and names nothing; write none if that is meant, or leave it out for the default"
 	wantAlone     = "must be none alone, or a list without it"
 	wantUnit      = "must be a duration with a unit, such as 2s or 500ms: the unit is missing"
-	wantPaths     = "must be paths below the base, without a slash at either end and without a query"
+	wantPaths     = "must be paths below the base, without a slash at either end and without a query; a * stands only in /* at the end"
 )
 
 // grantWith is the client credentials grant in place of a token file.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cmd/internal/config"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/policy"
 )
 
 // bearerPattern is what a token may look like (RFC 6750 §2.1).
@@ -61,14 +62,29 @@ func (d *Doctor) checkToken(ctx context.Context) {
 	}
 }
 
+// policyRules say what the report calls the rules of the policy, and what they are
+// configured with, if anything.
+var policyRules = map[policy.Reason]struct{ name, setting string }{
+	policy.Kind:           {"kind", ""},
+	policy.Bound:          {"binding", ""},
+	policy.TokenType:      {"type", "SIDECAR_REQUIRED_TOKEN_TYPES"},
+	policy.Expired:        {"expiry", ""},
+	policy.NotYet:         {"time", "SIDECAR_CLOCK_SKEW"},
+	policy.Audience:       {"audience", "SIDECAR_REQUIRED_AUDIENCES"},
+	policy.Issuer:         {"issuer", "SIDECAR_REQUIRED_ISSUERS"},
+	policy.RequiredScope:  {"scope", "SIDECAR_REQUIRED_SCOPES"},
+	policy.PatientContext: {"patient", ""},
+}
+
 // explain shows how an active token fares.
 func (d *Doctor) explain(response *introspection.Response) {
-	for _, v := range d.cfg.Proxy.Explain(response) {
-		if v.Passed {
-			d.ok("token "+v.Check, shown(v.Detail))
+	for _, result := range d.cfg.Proxy.PolicyResults(response) {
+		rule := policyRules[result.Reason]
+		if result.Passed {
+			d.ok("token "+rule.name, shown(result.Detail))
 			continue
 		}
-		d.fail("token "+v.Check, shown(v.Detail), diagnosis{"the token is active, but not what is required: requests with it are refused", v.Setting})
+		d.fail("token "+rule.name, shown(result.Detail), diagnosis{"the token is active, but not what is required: requests with it are refused", rule.setting})
 	}
 	header := d.cfg.Proxy.ContextFor(response)
 	for _, name := range slices.Sorted(maps.Keys(header)) {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
-	"net/http/httputil"
 	"net/url"
 	"reflect"
 	"strings"
@@ -43,7 +42,7 @@ func TestCheckHeaderPrefix(t *testing.T) {
 }
 
 func TestFamilyHas(t *testing.T) {
-	f, err := newFamily("x-launch-")
+	f, err := newNamespace("x-launch-")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -102,7 +101,7 @@ func FuzzFold(f *testing.F) {
 			first: {"evil"}, http.CanonicalHeaderKey(first): {"evil"}, second: {"evil"}, "Accept-Language": {"nl"},
 		}}
 		before := maps.Clone(r.Header)
-		p.strip(&exchange{peerTrusted: trusted}, r)
+		p.stripper.strip(&request{peerTrusted: trusted}, r.Header)
 		for name := range before {
 			folded := foldReference(name)
 			forwarding := strings.HasPrefix(folded, "x-forwarded-") || folded == "forwarded" || folded == "via" || folded == "x-real-ip"
@@ -142,12 +141,10 @@ func unitConfig(verdicts introspection.Introspector) Config {
 // injected runs Rewrite alone and returns the context headers it sets.
 func injected(t *testing.T, p *Proxy, response *introspection.Response) map[string]string {
 	t.Helper()
-	x := &exchange{Context: t.Context(), response: response}
-	in := (&http.Request{Host: "fhir.test", Header: http.Header{}, URL: &url.URL{}}).WithContext(x)
-	pr := &httputil.ProxyRequest{In: in, Out: in.Clone(x)}
-	p.rewrite(pr)
+	x := &exchange{ctx: t.Context(), verdict: introspection.Verdict{Response: response}, authorized: true}
+	out := p.forwarder.outgoing(x, &http.Request{Host: "fhir.test", Header: http.Header{}, URL: &url.URL{}}, http.Header{})
 	headers := map[string]string{}
-	for name, values := range pr.Out.Header {
+	for name, values := range out.Header {
 		if suffix, ok := strings.CutPrefix(name, "X-Launch-"); ok {
 			if len(values) != 1 || values[0] == "" {
 				t.Errorf("%s has values %q", name, values)
@@ -219,21 +216,21 @@ func TestContextHeaders(t *testing.T) {
 				t.Errorf("got %q\nwant %q", got, tt.want)
 			}
 			// Every series is there from the start; only the named ones are above zero.
-			before := testutil.CollectAndCount(p.metrics.omitted)
-			for i, header := range p.config.Headers {
+			before := testutil.CollectAndCount(p.context.omitted)
+			for i, header := range p.context.headers {
 				for _, reason := range header.omittedFor() {
-					name := p.metrics.headerNames[i]
-					if got := testutil.ToFloat64(p.metrics.omitted.WithLabelValues(name, reason)); int(got) != tt.omitted[name+" "+reason] {
-						t.Errorf("omitted %s %s: %v, want %d", name, reason, got, tt.omitted[name+" "+reason])
+					name := p.context.names[i]
+					if got := testutil.ToFloat64(p.context.omitted.WithLabelValues(name, reason)); int(got) != tt.omitted[name+" "+reason] {
+						t.Errorf("omitted %s %s: got %v, want %d", name, reason, got, tt.omitted[name+" "+reason])
 					}
 				}
 			}
 			for label := range tt.omitted {
 				header, reason, _ := strings.Cut(label, " ")
-				p.metrics.omitted.WithLabelValues(header, reason)
+				p.context.omitted.WithLabelValues(header, reason)
 			}
-			if after := testutil.CollectAndCount(p.metrics.omitted); after != before {
-				t.Errorf("%d series of omitted headers, want %d", after, before)
+			if after := testutil.CollectAndCount(p.context.omitted); after != before {
+				t.Errorf("series of omitted headers: got %d, want %d", after, before)
 			}
 		})
 	}
@@ -250,7 +247,7 @@ func TestContextRoom(t *testing.T) {
 	for _, n := range []int{maxContextBytes - overhead - 1, maxContextBytes - overhead} {
 		got := injected(t, p, decode(t, `{"active":true,"sub":"`+strings.Repeat("s", n)+`"}`))
 		if set, want := got["Subject"] != "", n+overhead < maxContextBytes; set != want {
-			t.Errorf("%d bytes: set %t, want %t", n+overhead, set, want)
+			t.Errorf("%d bytes: got set %t, want %t", n+overhead, set, want)
 		}
 	}
 }

@@ -9,11 +9,135 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptrace"
+	"net/http/httputil"
+	"strings"
 	"sync"
 	"time"
 )
 
+// This file has what the forwarder is compared with: httputil.ReverseProxy over
+// http.Transport, whose connections are held to the same rules as ours.
+
+// oracle is a Proxy whose requests are forwarded by them.
+type oracle struct {
+	*Proxy
+	reverse   *httputil.ReverseProxy
+	transport *oracleTransport
+}
+
+// withOracle makes a stack forward by the oracle, without the fast path.
+func withOracle(l net.Listener, s *http.Server) net.Listener {
+	served, _ := s.Handler.(*observed)
+	p, _ := served.Handler.(*Proxy)
+	served.Handler = newOracle(p)
+	return l
+}
+
+func newOracle(p *Proxy) *oracle {
+	o := &oracle{Proxy: p, transport: newOracleTransport()}
+	o.reverse = &httputil.ReverseProxy{
+		Transport: o.transport, FlushInterval: -1,
+		Rewrite: func(pr *httputil.ProxyRequest) {
+			pr.Out.Trailer = nil
+			p.forwarder.rewrite(oracleExchange(pr.In.Context()), pr.In.Header, pr.Out)
+		},
+		ModifyResponse: func(res *http.Response) error {
+			p.forwarder.namespace.remove(res.Header)
+			for name := range res.Trailer {
+				if p.forwarder.namespace.mustNotTrail(name, nil) {
+					delete(res.Trailer, name)
+				}
+			}
+			return acceptable(res)
+		},
+		ErrorHandler: func(_ http.ResponseWriter, r *http.Request, err error) {
+			x := oracleExchange(r.Context())
+			x.failure = err
+			p.refuser.refuse(x, noResponse(x, err))
+		},
+	}
+	return o
+}
+
+type oracleKey struct{}
+
+func oracleExchange(ctx context.Context) *exchange {
+	x, _ := ctx.Value(oracleKey{}).(*exchange)
+	return x
+}
+
+// ServeHTTP is that of Proxy, but for forward.
+func (o *oracle) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	x := newExchange(w, r, o.trusted, &o.draining)
+	x.ctx, x.span = o.tracer.start(r.Context(), r.Header)
+	defer o.finish(x)
+	o.stripper.strip(&x.request, r.Header)
+	if refused := o.decide(x); refused != nil {
+		o.refuser.refuse(x, refused)
+		return
+	}
+	r = r.WithContext(context.WithValue(x.ctx, oracleKey{}, x))
+	if x.length != 0 {
+		o.forwarder.streamBody(x, r)
+		r.Body = &x.body
+		if !x.streams {
+			defer x.body.stop(x.w)
+		}
+	}
+	func() {
+		defer func() {
+			if p := recover(); isAbort(p) {
+				x.cut(nil)
+			} else if p != nil {
+				panic(p)
+			}
+		}()
+		o.reverse.ServeHTTP(oracleWriter{x}, r)
+	}()
+	for name := range x.Header() {
+		if rest, ok := strings.CutPrefix(name, http.TrailerPrefix); ok && o.forwarder.namespace.mustNotTrail(rest, nil) {
+			delete(x.Header(), name)
+		}
+	}
+}
+
+// oracleWriter drops informational responses, as the forwarder does.
+type oracleWriter struct{ *exchange }
+
+func (w oracleWriter) WriteHeader(status int) {
+	if status >= http.StatusOK {
+		w.exchange.WriteHeader(status)
+	}
+}
+
+func (w oracleWriter) Write(b []byte) (int, error) {
+	w.WriteHeader(http.StatusOK)
+	return w.exchange.Write(b)
+}
+
+func (w oracleWriter) FlushError() error { return w.flush() }
+
+const oracleMaxHead = 256 << 10
+
+type oracleTransport struct{ rest *http.Transport }
+
+func newOracleTransport() *oracleTransport {
+	dialer := &net.Dialer{Timeout: deadline}
+	rest := &http.Transport{
+		DialContext: dialer.DialContext, DisableCompression: true, IdleConnTimeout: 4 * time.Second,
+		ResponseHeaderTimeout: deadline, ExpectContinueTimeout: time.Second, MaxResponseHeaderBytes: oracleMaxHead,
+	}
+	watch(rest)
+	return &oracleTransport{rest}
+}
+
+// RoundTrip implements http.RoundTripper.
+func (t *oracleTransport) RoundTrip(r *http.Request) (*http.Response, error) {
+	return t.roundTripWatched(r)
+}
+
 var (
+	errHead      = errors.New("too large a head")
 	errAmbiguous = errors.New("FHIR server's answer can be read in more than one way")
 	errUnasked   = errors.New("FHIR server answered before it was asked")
 )
@@ -117,7 +241,7 @@ func (c *watchedConn) take(p []byte) error {
 			return nil
 		}
 		head, rest := c.head[:end], c.head[end:]
-		res, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(head)), c.request) //nolint:bodyclose // it has none here
+		res, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(head)), c.request)
 		if err != nil {
 			return err
 		}
@@ -126,7 +250,7 @@ func (c *watchedConn) take(p []byte) error {
 		}
 		if isInformational(res.StatusCode) {
 			c.head = rest
-			if c.interim += end; c.interim > maxUpstreamHeader {
+			if c.interim += end; c.interim > oracleMaxHead {
 				return errHead
 			}
 			continue
@@ -172,7 +296,7 @@ func watch(t *http.Transport) {
 		if err != nil {
 			return nil, errors.Join(err, conn.Close())
 		}
-		ctx, cancel := context.WithTimeout(ctx, upstreamDialTimeout)
+		ctx, cancel := context.WithTimeout(ctx, deadline)
 		defer cancel()
 		secured := tls.Client(conn, &tls.Config{MinVersion: tls.VersionTLS12, ServerName: host})
 		if err := secured.HandshakeContext(ctx); err != nil {
@@ -183,7 +307,7 @@ func watch(t *http.Transport) {
 }
 
 // roundTripWatched sends a request through http.Transport.
-func (t *directTransport) roundTripWatched(r *http.Request) (*http.Response, error) {
+func (t *oracleTransport) roundTripWatched(r *http.Request) (*http.Response, error) {
 	var conn *watchedConn // of the last attempt
 	ctx := httptrace.WithClientTrace(r.Context(), &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) {
 		if c, ok := info.Conn.(*watchedConn); ok {
@@ -203,4 +327,22 @@ func (t *directTransport) roundTripWatched(r *http.Request) (*http.Response, err
 		return nil, errUnasked
 	}
 	return res, nil
+}
+
+// hasSurplus reports whether the read bytes that came with the head are more than
+// the answer has. They are either the body of an answer that has none, or nobody's.
+func hasSurplus(res *http.Response, read int) bool {
+	if res.StatusCode == http.StatusSwitchingProtocols {
+		return false
+	}
+	length := bodyLength(res)
+	return length >= 0 && int64(read) > length
+}
+
+// bodyLength returns the bytes of an answer's body, or -1 if only its end tells.
+func bodyLength(res *http.Response) int64 {
+	if res.Body == http.NoBody {
+		return 0
+	}
+	return res.ContentLength
 }

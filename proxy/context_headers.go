@@ -1,0 +1,180 @@
+package proxy
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
+)
+
+// maxContextBytes bounds all context headers together. Tomcat reads 8 KiB of
+// request headers by default, and the client's own come on top.
+const maxContextBytes = 6 << 10
+
+// maxScopeBytes bounds the scope header. A cut scope would be another scope.
+const maxScopeBytes = 4 << 10
+
+// form is how a claim stands in its header.
+type form uint8
+
+const (
+	formText  form = iota // printable ASCII, the rest percent-encoded UTF-8
+	formJSON              // ASCII JSON, made by package introspection
+	formArray             // JSON array of strings
+)
+
+// ContextHeader is one claim of the introspection response as a header for the
+// FHIR server.
+type ContextHeader struct {
+	// Suffix follows the configured prefix: "Patient" in X-Launch-Patient.
+	Suffix string
+	// Names are what the claim is called in configuration, the usual one first.
+	Names []string
+	// Claim is what the header carries.
+	Claim introspection.Claim
+	// Default tells whether the header is set unless configured otherwise.
+	Default bool
+
+	form form
+}
+
+// contextTable lists what can be injected. What identifies comes before what
+// can be long, because room is given in this order.
+var contextTable = [...]ContextHeader{
+	{Suffix: "Patient", Names: []string{"patient"}, Claim: introspection.Patient, Default: true},
+	{Suffix: "Encounter", Names: []string{"encounter"}, Claim: introspection.Encounter, Default: true},
+	{Suffix: "User", Names: []string{"user", "fhirUser"}, Claim: introspection.User, Default: true},
+	{Suffix: "Subject", Names: []string{"sub"}, Claim: introspection.Subject, Default: true},
+	{Suffix: "Issuer", Names: []string{"iss"}, Claim: introspection.Issuer, Default: true},
+	{Suffix: "Client-Id", Names: []string{"client_id", "azp"}, Claim: introspection.ClientID, Default: true},
+	{Suffix: "Expires", Names: []string{"exp"}, Claim: introspection.Expires, Default: true},
+	{Suffix: "Intent", Names: []string{"intent"}, Claim: introspection.Intent, Default: true},
+	{Suffix: "Tenant", Names: []string{"tenant"}, Claim: introspection.Tenant, Default: true},
+	{Suffix: "Username", Names: []string{"username"}, Claim: introspection.Username},
+	{Suffix: "Token-Id", Names: []string{"jti"}, Claim: introspection.TokenID},
+	{Suffix: "Resource", Names: []string{"resource"}, Claim: introspection.Resource},
+	{Suffix: "Definition", Names: []string{"definition"}, Claim: introspection.Definition},
+	{Suffix: "Audience", Names: []string{"aud"}, Claim: introspection.Audience, form: formArray},
+	{Suffix: "Fhir-Context", Names: []string{"fhirContext"}, Claim: introspection.FHIRContext, Default: true, form: formJSON},
+	{Suffix: "Scope", Names: []string{"scope"}, Claim: introspection.Scope, Default: true},
+}
+
+// ContextHeaders returns all headers that can be configured.
+func ContextHeaders() []ContextHeader { return slices.Clone(contextTable[:]) }
+
+// Reasons for which a context header is left out.
+const (
+	omittedInvalid  = "invalid"
+	omittedTooLarge = "too_large"
+	omittedNoRoom   = "no_room"
+)
+
+// contextHeaders sets the configured context headers.
+type contextHeaders struct {
+	headers []ContextHeader
+	names   []string // of headers, with the prefix
+	omitted *prometheus.CounterVec
+}
+
+func newContextHeaders(headers []ContextHeader, n namespace, registerer prometheus.Registerer) *contextHeaders {
+	c := &contextHeaders{headers: headers, omitted: prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "introspection_sidecar_omitted_headers_total",
+		Help: "Context headers left out although the token has the claim, by header and reason.",
+	}, []string{"header", "reason"})}
+	for _, header := range headers {
+		name := http.CanonicalHeaderKey(n.prefix + header.Suffix)
+		c.names = append(c.names, name)
+		for _, reason := range header.omittedFor() {
+			c.omitted.WithLabelValues(name, reason)
+		}
+	}
+	if registerer != nil {
+		registerer.MustRegister(c.omitted)
+	}
+	return c
+}
+
+// omittedFor lists the reasons for which a header can be left out, so that its
+// series exist before the first time.
+func (c ContextHeader) omittedFor() []string {
+	switch c.Claim {
+	case introspection.Patient, introspection.Encounter, introspection.FHIRContext:
+		return []string{omittedNoRoom, omittedInvalid}
+	case introspection.Scope:
+		return []string{omittedNoRoom, omittedTooLarge}
+	}
+	return []string{omittedNoRoom}
+}
+
+// set sets the headers for an active token on h, the header of the outgoing
+// request.
+func (c *contextHeaders) set(h http.Header, r *introspection.Response, values *valueList) {
+	room := maxContextBytes - 1
+	for i := range c.headers {
+		header, name := &c.headers[i], c.names[i]
+		value := r.Text(header.Claim)
+		if r.Unusable(header.Claim) {
+			c.omit(name, omittedInvalid) // all of it, or a part
+		}
+		if value == "" {
+			continue
+		}
+		switch header.form {
+		case formText:
+			value = percentEncode(value)
+		case formArray:
+			value = jsonArray(r)
+		}
+		// A field line is name, colon, space, value, CR, LF.
+		size := len(name) + len(value) + 4
+		switch {
+		case header.Claim == introspection.Scope && len(value) > maxScopeBytes:
+			c.omit(name, omittedTooLarge)
+		case size > room:
+			c.omit(name, omittedNoRoom)
+		default:
+			room -= size
+			h[name] = values.single(value)
+		}
+	}
+}
+
+func (c *contextHeaders) omit(name, reason string) { c.omitted.WithLabelValues(name, reason).Inc() }
+
+// percentEncode makes a claim safe and exact in a header: what isn't printable
+// ASCII, the percent sign, and a space at either end, which HTTP would trim
+// (RFC 9110 §5.5), become %XX of their UTF-8 bytes. Percent-decoding gives the
+// claim back.
+func percentEncode(s string) string {
+	plain := s[0] != ' ' && s[len(s)-1] != ' '
+	for i := 0; plain && i < len(s); i++ {
+		plain = s[i] >= ' ' && s[i] <= '~' && s[i] != '%'
+	}
+	if plain {
+		return s
+	}
+	const digits = "0123456789ABCDEF"
+	var b strings.Builder
+	for i := range len(s) {
+		c := s[i]
+		if c < ' ' || c > '~' || c == '%' || c == ' ' && (i == 0 || i == len(s)-1) {
+			b.WriteByte('%')
+			b.WriteByte(digits[c>>4])
+			b.WriteByte(digits[c&15])
+		} else {
+			b.WriteByte(c)
+		}
+	}
+	return b.String()
+}
+
+func jsonArray(r *introspection.Response) string {
+	var quoted []string
+	for value := range r.Audiences() {
+		quoted = append(quoted, introspection.QuoteASCII(value))
+	}
+	return "[" + strings.Join(quoted, ",") + "]"
+}

@@ -1,0 +1,164 @@
+package proxy
+
+import (
+	"log/slog"
+	"net/http"
+
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/fhir"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/policy"
+)
+
+// decision is what becomes of a request. Those with a status are refusals, which
+// reject writes; the others are forwarded.
+type decision struct {
+	// label stands in metrics, logs and traces; several decisions may share one.
+	label string
+	// level is where the request's line stands in the log.
+	level  slog.Level
+	status int
+	issue  fhir.IssueType
+	// text is all that a client is told: nothing of its request, nothing of the cause.
+	text string
+	// challenge asks for a token (RFC 6750 §3); oauthError says what was wrong
+	// with the one that came, and is empty when none came.
+	challenge  bool
+	oauthError string
+	scopes     bool // the challenge names the scopes that would do
+	retry      bool // later
+	closes     bool // the connection
+}
+
+// statusClientClosed is nginx's status for a client that left before the response.
+const statusClientClosed = 499
+
+const (
+	needsToken = "A bearer token is required."
+	noVerdict  = "The bearer token can't be checked at the moment."
+	noScope    = "The bearer token does not allow this request."
+)
+
+// The table of decisions.
+var (
+	allowed   = &decision{label: "allowed", level: slog.LevelDebug}
+	public    = &decision{label: "public", level: slog.LevelDebug}
+	preflight = &decision{label: "preflight", level: slog.LevelDebug}
+
+	refuseNoToken = &decision{
+		label: "no_token", status: http.StatusUnauthorized, challenge: true,
+		issue: fhir.IssueLogin, text: needsToken,
+	}
+	refuseRequest = &decision{
+		label: "invalid_request", status: http.StatusBadRequest, challenge: true, oauthError: "invalid_request",
+		issue: fhir.IssueInvalid, text: "The request must carry exactly one bearer token, in the Authorization header.",
+	}
+	refuseToken = &decision{
+		label: "invalid_token", status: http.StatusUnauthorized, challenge: true, oauthError: "invalid_token",
+		issue: fhir.IssueLogin, text: "The bearer token is not accepted.",
+	}
+	refuseScope = &decision{
+		label: "insufficient_scope", status: http.StatusForbidden, challenge: true, oauthError: "insufficient_scope", scopes: true,
+		issue: fhir.IssueForbidden, text: noScope,
+	}
+	// refuseOperation is for what no scope permits.
+	refuseOperation = &decision{
+		label: "insufficient_scope", status: http.StatusForbidden, challenge: true, oauthError: "insufficient_scope",
+		issue: fhir.IssueNotSupported, text: noScope,
+	}
+	refuseUnavailable = &decision{
+		label: "introspection_unavailable", level: slog.LevelWarn, status: http.StatusServiceUnavailable, retry: true,
+		issue: fhir.IssueTransient, text: noVerdict,
+	}
+	refuseCredential = &decision{
+		label: "credential_rejected", level: slog.LevelError, status: http.StatusServiceUnavailable, retry: true,
+		issue: fhir.IssueTransient, text: noVerdict,
+	}
+	refuseUpstream = &decision{
+		label: "upstream_error", level: slog.LevelWarn, status: http.StatusBadGateway,
+		issue: fhir.IssueTransient, text: "The FHIR server can't be reached.",
+	}
+	refuseTimeout = &decision{
+		label: "upstream_error", level: slog.LevelWarn, status: http.StatusGatewayTimeout,
+		issue: fhir.IssueTimeout, text: "The FHIR server did not respond in time.",
+	}
+	refuseLoop = &decision{
+		label: "upstream_error", level: slog.LevelWarn, status: http.StatusLoopDetected,
+		issue: fhir.IssueProcessing, text: "Upstream loop detected.",
+	}
+	refuseBody = &decision{
+		label: "invalid_request", status: http.StatusBadRequest, closes: true,
+		issue: fhir.IssueInvalid, text: "The request body can't be read.",
+	}
+	refuseUnexpectedBody = &decision{
+		label: "invalid_request", status: http.StatusBadRequest, closes: true,
+		issue: fhir.IssueInvalid, text: "This request must not have a body.",
+	}
+	refuseHost = &decision{
+		label: "invalid_request", status: http.StatusBadRequest,
+		issue: fhir.IssueInvalid, text: "Invalid Host header.",
+	}
+	refuseField = &decision{
+		label: "invalid_request", status: http.StatusBadRequest,
+		issue: fhir.IssueInvalid, text: "Invalid header field.",
+	}
+	refuseExpectation = &decision{
+		label: "invalid_request", status: http.StatusExpectationFailed, closes: true,
+		issue: fhir.IssueNotSupported, text: "Unsupported Expect header.",
+	}
+	refuseNotFound = &decision{
+		label: "not_found", status: http.StatusNotFound,
+		issue: fhir.IssueNotFound, text: "Not found.",
+	}
+	refusePath = &decision{
+		label: "bad_path", status: http.StatusBadRequest,
+		issue: fhir.IssueInvalid, text: "Ambiguous request path.",
+	}
+	refuseMethod = &decision{
+		label: "method_not_allowed", status: http.StatusMethodNotAllowed, closes: true,
+		issue: fhir.IssueNotSupported, text: "Method not allowed.",
+	}
+	internalError = &decision{
+		label: "internal_error", level: slog.LevelError, status: http.StatusInternalServerError, closes: true,
+		issue: fhir.IssueException, text: "Internal error.",
+	}
+	clientClosed = &decision{
+		label: "client_closed", level: slog.LevelDebug, status: statusClientClosed, closes: true,
+		issue: fhir.IssueTransient, text: "The client closed the request.",
+	}
+)
+
+// decisions are all rows of the table.
+var decisions = [...]*decision{
+	allowed, public, preflight, refuseNoToken, refuseRequest, refuseToken, refuseScope, refuseOperation, refuseUnavailable,
+	refuseCredential, refuseUpstream, refuseTimeout, refuseLoop, refuseBody, refuseUnexpectedBody, refuseHost, refuseField, refuseExpectation,
+	refuseNotFound, refusePath, refuseMethod, internalError, clientClosed,
+}
+
+// Reasons of refusals, besides those of package policy: what was wrong with the
+// token.
+const (
+	noTokenSent policy.Reason = "no_token"
+	malformed   policy.Reason = "malformed"
+	tooLong     policy.Reason = "too_long"
+	inactive    policy.Reason = "inactive"
+	interaction policy.Reason = "interaction"
+	operation   policy.Reason = "operation"
+)
+
+// refusalReasons are the label values of refusals_total. Those at the end are
+// given by what is only there when it is configured.
+var refusalReasons = [...]policy.Reason{
+	noTokenSent, malformed, tooLong, inactive, policy.Expired, policy.NotYet, policy.Kind, policy.Bound, policy.TokenType,
+	policy.Audience, policy.Issuer, policy.RequiredScope, interaction, operation, policy.PatientContext,
+	"patient", "tenant", "assertion", "forged",
+}
+
+// refusalFor returns the decision about a token that policy denies.
+func refusalFor(reason policy.Reason) *decision {
+	switch reason {
+	case policy.RequiredScope, policy.PatientContext, interaction:
+		return refuseScope
+	case operation:
+		return refuseOperation
+	}
+	return refuseToken
+}

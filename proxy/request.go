@@ -1,0 +1,188 @@
+package proxy
+
+import (
+	"net"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
+)
+
+// request is all of a client's request that takes part in a decision about it, or
+// in what it is told. Who has parsed its bytes makes no difference.
+type request struct {
+	method string
+	target target
+	host   string
+	length int64 // of the body; 0: there is none, -1: chunked
+
+	peer        string // IP address at the other end of the connection
+	peerTrusted bool
+	secure      bool // came over TLS
+	streams     bool // shares its connection with other requests (HTTP/2)
+
+	authorization []string
+	accept        []string
+	hops          []string // who has forwarded it (RFC 8586)
+	origin        bool     // comes from a page in a browser
+	asksForMethod bool     // has Access-Control-Request-Method
+	conditional   bool     // has If-None-Exist
+
+	// fault is what makes the request one that its protocol doesn't allow; nil: nothing.
+	fault *decision
+
+	requestID     string
+	correlationID string
+	traceID       string
+}
+
+// readRequest takes what decides out of r.
+func readRequest(q *request, r *http.Request, trusted []netip.Prefix) {
+	h := r.Header
+	*q = request{
+		method: r.Method, target: parseTarget(r.RequestURI), host: r.Host, length: r.ContentLength,
+		secure: r.TLS != nil, streams: r.ProtoMajor > 1,
+		authorization: h["Authorization"], accept: h["Accept"], hops: h[hopHeader],
+		origin: first(h["Origin"]) != "", asksForMethod: first(h["Access-Control-Request-Method"]) != "",
+		conditional: h["If-None-Exist"] != nil,
+		fault:       protocolFault(r),
+	}
+	q.peer, q.peerTrusted = peerOf(r.RemoteAddr, trusted)
+	q.readIDs(h)
+}
+
+func first(values []string) string {
+	if len(values) == 0 {
+		return ""
+	}
+	return values[0]
+}
+
+// peerOf returns who is at the other end of a connection, and whether its
+// forwarding headers are believed.
+func peerOf(address string, trusted []netip.Prefix) (peer string, isTrusted bool) {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return "", false
+	}
+	if len(trusted) == 0 {
+		return host, false
+	}
+	ip, err := netip.ParseAddr(host)
+	if err != nil {
+		return host, false
+	}
+	for _, prefix := range trusted {
+		isTrusted = isTrusted || prefix.Contains(ip.Unmap().WithZone(""))
+	}
+	return host, isTrusted
+}
+
+// readIDs takes the trace headers (Koppeltaal TOP-KT-011): X-Request-Id is made
+// when it is missing or could forge a log line, the others are never invented.
+func (q *request) readIDs(h http.Header) {
+	q.requestID = traceID(h["X-Request-Id"])
+	if q.requestID == "" {
+		q.requestID = introspection.NewRequestID()
+	}
+	q.correlationID = traceID(h["X-Correlation-Id"])
+	q.traceID = traceID(h["X-Trace-Id"])
+}
+
+// maxTraceID is longer than any id in use; a UUID has 36 characters.
+const maxTraceID = 128
+
+// traceID returns a header's only value if it is harmless in a log line.
+func traceID(values []string) string {
+	if len(values) != 1 || len(values[0]) > maxTraceID {
+		return ""
+	}
+	for i := range len(values[0]) {
+		if c := values[0][i]; !isAlphanumeric(c) && c != '-' && c != '_' && c != '.' && c != ':' {
+			return ""
+		}
+	}
+	return values[0]
+}
+
+// protocolFault returns the refusal of what net/http lets pass, because HTTP/2
+// can carry what HTTP/1.1 has no room for, or because servers read it differently.
+func protocolFault(r *http.Request) *decision {
+	switch {
+	case r.ProtoMajor > 1 && !strings.HasPrefix(r.RequestURI, "/") && r.RequestURI != "*":
+		return refusePath // the authority has a place of its own (RFC 9113 §8.3.1)
+	case invalidHost(r):
+		return refuseHost
+	case paddedFieldValue(r):
+		return refuseField
+	case unframedBody(r):
+		return refuseBody
+	case unknownExpectation(r.Header):
+		return refuseExpectation
+	}
+	return nil
+}
+
+// invalidHost holds for a Host that would read as more than a host in the headers
+// and links that are made from it; net/http lets most characters pass. HTTP/2 may
+// have it in two places, of which net/http believes one, or in none (RFC 9113
+// §8.3.1): the FHIR server would get its own address.
+func invalidHost(r *http.Request) bool {
+	if r.ProtoMajor > 1 {
+		hosts := r.Header["Host"]
+		if r.Host == "" || len(hosts) > 1 || len(hosts) == 1 && !strings.EqualFold(hosts[0], r.Host) {
+			return true
+		}
+	}
+	return !isHost(r.Host)
+}
+
+// paddedFieldValue holds for a field whose value begins or ends with a space, which
+// makes an HTTP/2 request malformed (RFC 9113 §8.2.1). HTTP/1.1 has no such value:
+// it would be decided on here and trimmed on its way.
+func paddedFieldValue(r *http.Request) bool {
+	if r.ProtoMajor == 1 {
+		return false
+	}
+	for _, values := range r.Header {
+		for _, value := range values {
+			if value != strings.Trim(value, " \t") {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// unframedBody holds for an HTTP/1.0 request whose method has a body and whose
+// header doesn't say how long it is: what follows would be lost, or worse. It also
+// holds for two lengths, one that is no number, and one of a body that doesn't
+// come, all of which net/http refuses in HTTP/1 only (RFC 9113 §8.1.1).
+func unframedBody(r *http.Request) bool {
+	lengths := r.Header["Content-Length"]
+	if r.ProtoMajor > 1 && lengths != nil {
+		return len(lengths) > 1 || lengths[0] != strconv.FormatInt(r.ContentLength, 10)
+	}
+	if r.ProtoMajor != 1 || r.ProtoMinor != 0 || lengths != nil {
+		return false
+	}
+	return r.Method == http.MethodPost || r.Method == http.MethodPut || r.Method == http.MethodPatch
+}
+
+// unknownExpectation holds for an Expect that is more than 100-continue. net/http
+// looks for that word only, and a server that does otherwise would disagree on
+// when the body comes.
+func unknownExpectation(h http.Header) bool {
+	values, ok := h["Expect"]
+	return ok && (len(values) != 1 || !strings.EqualFold(values[0], "100-continue"))
+}
+
+// ambiguousFraming holds for requests that another server may have framed in
+// another way. net/http hides a Content-Length beside Transfer-Encoding, after
+// which RFC 9112 §6.1 wants the connection closed, and a Transfer-Encoding in
+// HTTP/1.0, which it ignores.
+func ambiguousFraming(r *http.Request) bool {
+	return r.ProtoMajor == 1 && (len(r.TransferEncoding) > 0 || r.ProtoMinor == 0)
+}

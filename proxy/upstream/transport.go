@@ -1,0 +1,245 @@
+// Package upstream sends requests to the FHIR server.
+//
+// It speaks HTTP/1.1 in the goroutine of the request: http.Transport has two
+// goroutines per connection, and handing each request and its response from one to
+// the other costs more than the rest of the proxy does. Only a request body gets a
+// goroutine of its own, so that the response, or the end of the connection, is seen
+// while the client still sends.
+//
+// A connection is used again only if nobody can have written to it or closed it
+// meanwhile, and a response is believed only if it can be read in one way.
+package upstream
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"sync"
+	"time"
+)
+
+const (
+	// idleTimeout is below the keep-alive of every common server (node: 5 s), so
+	// that a request isn't written into a connection that is closing.
+	idleTimeout = 4 * time.Second
+
+	// dialTimeout bounds a connection's beginning, the TLS handshake included.
+	dialTimeout = 5 * time.Second
+
+	// maxIdle is how many unused connections are kept.
+	maxIdle = 256
+
+	// maxHead bounds the head of a response with all informational ones before it,
+	// in bytes.
+	maxHead = 256 << 10
+
+	// continueTimeout is how long a request body waits for 100 Continue (RFC 9110
+	// §10.1.1: a client must not wait indefinitely).
+	continueTimeout = time.Second
+)
+
+// Transport is an http.RoundTripper for one FHIR server. It is done with a
+// request, but for its body, when RoundTrip returns.
+type Transport struct {
+	address       string
+	tls           *tls.Config // nil: plain HTTP
+	dialContext   func(ctx context.Context, network, address string) (net.Conn, error)
+	headerTimeout time.Duration
+	requests      sync.Pool // of *bytes.Buffer
+	idle          pool
+}
+
+// New returns a Transport for the server that base leads to. headerTimeout bounds
+// the wait for a response's head once the request is written, and each write of
+// it; 0 means no bound.
+func New(base *url.URL, headerTimeout time.Duration) *Transport {
+	dialer := &net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}
+	t := &Transport{dialContext: dialer.DialContext, headerTimeout: headerTimeout}
+	t.idle.timeout = idleTimeout
+	port := base.Port()
+	switch {
+	case base.Scheme == "https":
+		t.tls = &tls.Config{MinVersion: tls.VersionTLS12, ServerName: base.Hostname()}
+		port = orDefault(port, "443")
+	default:
+		port = orDefault(port, "80")
+	}
+	t.address = net.JoinHostPort(base.Hostname(), port)
+	return t
+}
+
+func orDefault(s, other string) string {
+	if s == "" {
+		return other
+	}
+	return s
+}
+
+// CloseIdleConnections closes the connections that nobody uses.
+func (t *Transport) CloseIdleConnections() { t.idle.close() }
+
+// RoundTrip implements http.RoundTripper. It reads the request's body, but leaves
+// it to the caller to close it: the caller knows how to end a read from a client.
+func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
+	head, ok := t.requests.Get().(*bytes.Buffer)
+	if !ok {
+		head = new(bytes.Buffer)
+	}
+	head.Reset()
+	defer func() {
+		clear(head.Bytes()) // the pool must not keep tokens
+		t.requests.Put(head)
+	}()
+	if err := writeHead(head, r); err != nil {
+		return nil, err
+	}
+	for {
+		c := t.idle.take(t.limit)
+		reused := c != nil
+		if !reused {
+			var err error
+			if c, err = t.dial(r.Context()); err != nil {
+				return nil, causeOf(r.Context(), err)
+			}
+		}
+		res, err := c.roundTrip(r, head.Bytes())
+		if err == nil {
+			return res, nil
+		}
+		_ = c.Close()
+		if !reused || !c.mayRepeat(r, err) {
+			return nil, causeOf(r.Context(), err)
+		}
+	}
+}
+
+// limit sets the time for the next response on an idle connection.
+func (t *Transport) limit(c *conn, now time.Time) bool { return c.limit(now) == nil }
+
+func (t *Transport) dial(ctx context.Context) (*conn, error) {
+	socket, err := t.dialContext(ctx, "tcp", t.address)
+	if err != nil {
+		return nil, err
+	}
+	c := newConn(socket, t.headerTimeout, t.idle.put)
+	if t.tls != nil {
+		if err := c.secure(ctx, t.tls); err != nil {
+			return nil, errors.Join(err, socket.Close())
+		}
+	}
+	if err := c.limit(time.Now()); err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	return c, nil
+}
+
+// mayRepeat reports whether a request that failed on a connection that had been
+// idle may be sent on another one. A server may close an unused connection at any
+// time. What was not written at all is safe; so are methods without effect (RFC
+// 9110 §9.2.2) if nothing was answered, but a server that is slow would only be
+// asked twice. Whatever else was written may have been carried out.
+func (c *conn) mayRepeat(r *http.Request, err error) bool {
+	if r.Context().Err() != nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		return false
+	}
+	switch r.Method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions:
+		if r.ContentLength == 0 {
+			return len(c.head) == 0
+		}
+	}
+	return !c.wrote
+}
+
+// pool holds the connections that nobody uses.
+type pool struct {
+	timeout time.Duration
+
+	mu      sync.Mutex
+	conns   []*conn     // the one used last is last
+	sweeper *time.Timer // runs while there are idle connections
+}
+
+// take returns the connection that was used last and is still good, or nil. usable
+// prepares one.
+func (p *pool) take(usable func(*conn, time.Time) bool) *conn {
+	for {
+		p.mu.Lock()
+		last := len(p.conns) - 1
+		if last < 0 {
+			p.mu.Unlock()
+			return nil
+		}
+		c := p.conns[last]
+		p.conns[last] = nil
+		p.conns = p.conns[:last]
+		p.mu.Unlock()
+		// A byte that nobody asked for would become the beginning of the next
+		// client's response (RFC 9112 §9.2).
+		now := time.Now()
+		if now.Sub(c.idleSince) < p.timeout && c.isIdle() && usable(c, now) {
+			return c
+		}
+		_ = c.Close()
+	}
+}
+
+// put keeps a connection for the next request.
+func (p *pool) put(c *conn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if c.raw == nil || !canPeek || len(p.conns) >= maxIdle {
+		_ = c.Close()
+		return
+	}
+	if cap(c.head) > keptHead {
+		c.head = nil
+	}
+	c.idleSince = time.Now()
+	p.conns = append(p.conns, c)
+	if p.sweeper == nil {
+		p.sweeper = time.AfterFunc(p.timeout, p.sweep)
+	}
+}
+
+// sweep closes connections that have been idle for too long, so that none stays
+// open because no more requests come.
+func (p *pool) sweep() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := 0
+	for n < len(p.conns) && time.Since(p.conns[n].idleSince) >= p.timeout {
+		n++
+	}
+	p.closeOldest(n)
+	p.sweeper = nil
+	if len(p.conns) > 0 {
+		p.sweeper = time.AfterFunc(p.timeout-time.Since(p.conns[0].idleSince), p.sweep)
+	}
+}
+
+func (p *pool) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.closeOldest(len(p.conns))
+}
+
+func (p *pool) closeOldest(n int) {
+	for _, c := range p.conns[:n] {
+		_ = c.Close()
+	}
+	p.conns = append(p.conns[:0], p.conns[n:]...)
+}
+
+// causeOf prefers the end of ctx to what came of it.
+func causeOf(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); cause != nil {
+		return cause
+	}
+	return err
+}
