@@ -19,14 +19,14 @@ ARGS      ?=
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help build test properties check bench bench-go bench-nginx fuzz demo docs docs-check lint fmt vet cover clean
+.PHONY: help build quick test properties check bench bench-go bench-nginx fuzz demo docs docs-check lint fmt vet cover clean
 .PHONY: image image-test release-test sbom protocols upstreams definitions manifests chart-test dashboards dashboards-pictures e2e-kubernetes guards guards-check suites list-suites
 .PHONY: faults soak soak-short vulncheck
 
 # Show this list.
 help:
 	@awk '/^# /      { text = substr($$0, 3); next } \
-	      /^[a-z-]+:/ { if (text != "") printf "%-12s %s\n", substr($$1, 1, index($$1, ":") - 1), text } \
+	      /^[a-z0-9-]+:/ { if (text != "") printf "%-19s %s\n", substr($$1, 1, index($$1, ":") - 1), text } \
 	                  { text = "" }' Makefile
 
 # Build the static binary into bin/.
@@ -122,13 +122,17 @@ soak: build
 soak-short: SOAK_TIME = 2m
 soak-short: soak
 
+# Run the tests that take less than two seconds each, without the race detector.
+quick: guards-check
+	$(GO) test -short $(TESTFLAGS) ./...
+
 # Run all tests with the race detector; TESTFLAGS adds flags.
 test:
 	CGO_ENABLED=1 $(GO) test -race $(TESTFLAGS) ./...
 
-# Hold what must be true of every request against ten times as many made-up ones.
+# Hold what must be true of every request against forty times as many made-up ones.
 properties:
-	$(GO) test -count=1 -timeout 60m -v -run '^TestProperty' ./proxy $(MAIN) -properties 10
+	$(GO) test -count=1 -timeout 60m -v -run '^TestProperty' ./proxy $(MAIN) -properties 40
 
 # Run what CI runs: build, vet, lint, guards found, tests, docs drift, short fuzz, demo.
 check: build vet lint guards-check test docs-check fuzz demo

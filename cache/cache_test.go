@@ -556,6 +556,9 @@ func TestCapacity(t *testing.T) {
 // TestJunk is F30: however many junk tokens come, the good ones stay, and the
 // junk is bounded.
 func TestJunk(t *testing.T) {
+	if testing.Short() {
+		t.Skip("looks up 100,000 tokens")
+	}
 	const good, junk = 100, 100_000
 	f := newFixture(t, func(_ context.Context, token string) (*introspection.Response, error) {
 		if strings.HasPrefix(token, "good") {

@@ -285,6 +285,9 @@ func (w *world) check(t *testing.T, m *model, token string) {
 // configured ages, clocks that are set back and forth, failures, revocations,
 // authorities that change, purges and a store that is too small.
 func TestOracle(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 120,000 steps")
+	}
 	const steps = 5000
 	for seed := range uint64(24) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {

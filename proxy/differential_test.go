@@ -161,7 +161,7 @@ func (c chance) message() string {
 func TestPropertyRequestIsAsUsual(t *testing.T) {
 	c, w := newChance(6), newTwins(t)
 	w.answerWith(emptyAnswer)
-	for range *properties * 1000 {
+	for range inputs(t, 250) {
 		var raw strings.Builder
 		for range 1 + c.IntN(3) {
 			raw.WriteString(c.message())
@@ -214,7 +214,7 @@ func (c chance) answer() string {
 func TestPropertyAnswerIsAsUsual(t *testing.T) {
 	quietLog(t)
 	c, w := newChance(7), newTwins(t)
-	for range *properties * 1000 {
+	for range inputs(t, 250) {
 		w.answerWith(c.damaged(c.answer()))
 		method := pick(c, []string{"GET", "GET", "HEAD"})
 		w.compare(t, message(method, "/fhir/Patient/1", "", bearerTOK), func(client string, _ []*received) string {

@@ -28,6 +28,15 @@ import (
 // is time for.
 var properties = flag.Int("properties", 1, "how many times as many inputs the property tests make up")
 
+// inputs returns how many inputs a property test makes up when its usual number is n.
+func inputs(t *testing.T, n int) int {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("making up many inputs takes more than two seconds")
+	}
+	return *properties * n
+}
+
 // chance makes up inputs, the same ones on every run.
 type chance struct{ *rand.Rand }
 
@@ -111,7 +120,7 @@ func TestPropertyContext(t *testing.T) {
 	c, s := newChance(1), newStack(t)
 	s.verdicts.answers["BARE"] = decode(t, `{"active":true}`)
 	k := &keptClient{stack: s}
-	for range *properties * 2000 {
+	for range inputs(t, 500) {
 		var fields, trailers, nominated strings.Builder
 		for range forgedFields {
 			name := c.forgedName()
@@ -170,7 +179,7 @@ func (r *received) checkContext(t *testing.T, token string) {
 func TestPropertyContextHTTP2(t *testing.T) {
 	c, s := newChance(2), newStack(t)
 	client, address := s.startHTTP2()
-	for range *properties * 200 {
+	for range inputs(t, 50) {
 		r, err := http.NewRequestWithContext(t.Context(), "POST", address+"/fhir/Patient", io.MultiReader(strings.NewReader("{}")))
 		if err != nil {
 			t.Fatal(err)
@@ -264,7 +273,7 @@ func TestPropertyBytes(t *testing.T) {
 	c, s := newChance(3), newStack(t)
 	answers := newAnswers(s)
 	k := &keptClient{stack: s}
-	for range *properties * 1500 {
+	for range inputs(t, 375) {
 		method, target, body := pick(c, bodyMethods), c.target(), c.bytes(c.bodySize())
 		want := c.bytes(c.bodySize())
 		answers <- c.framed(want)
@@ -325,7 +334,7 @@ func TestPropertyBytesHTTP2(t *testing.T) {
 	answers := newAnswers(s)
 	client, address := s.startHTTP2()
 	host := strings.TrimPrefix(address, "https://")
-	for range *properties * 500 {
+	for range inputs(t, 125) {
 		method, target, body := pick(c, bodyMethods), c.target(), c.bytes(c.bodySize())
 		want := c.bytes(c.bodySize())
 		answers <- c.framed(want)
@@ -470,7 +479,7 @@ func TestPropertyPatients(t *testing.T) {
 		}, nil
 	})
 	var ids atomic.Int64
-	world.load(t, *properties*100_000, func(c chance, _, number int) bool {
+	world.load(t, inputs(t, 25_000), func(c chance, _, number int) bool {
 		id := fmt.Sprint("id-", ids.Add(1))
 		r := httptest.NewRequestWithContext(t.Context(), pick(c, []string{"GET", "DELETE"}), "/fhir/Observation/1", nil)
 		r.Header = http.Header{
@@ -523,7 +532,7 @@ func TestPropertyAnswers(t *testing.T) {
 	defer drain.Wait()
 	defer close(stop)
 	var clients [patientClients]sharingClient
-	world.load(t, *properties*10_000, func(c chance, client, number int) bool {
+	world.load(t, inputs(t, 2_500), func(c chance, client, number int) bool {
 		clients[client].stack = s
 		return clients[client].ask(c, number)
 	})

@@ -44,6 +44,9 @@ func stalled(t *testing.T, e env) (*child, *bufio.Reader, io.Closer) {
 // J13: nobody reads stdout. Every request gets its answer all the same, the lines
 // that were lost are counted when somebody reads again, and the program ends.
 func TestBlackboxLogStalled(t *testing.T) {
+	if testing.Short() {
+		t.Skip("fills a pipe")
+	}
 	t.Parallel()
 	e := leastEnv(t)
 	e["AUDIT_LOG"], e["LOG_LEVEL"] = "stdout", "debug"

@@ -37,6 +37,9 @@ func (c *child) counts(t *testing.T) map[string]float64 {
 // Section 8: each thing that happens is counted where the contract says, and
 // nowhere else.
 func TestBlackboxMetricValues(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits for timeouts")
+	}
 	t.Parallel()
 	const secret = "admin-secret-0123456789"
 	w := start(t, env{"CACHE_MAX_ENTRIES": "4", "CACHE_INACTIVE_AGE": "1h", "ADMIN_TOKEN_FILE": writeFile(t, "a", secret), "UPSTREAM_HEADER_TIMEOUT": "2s"})

@@ -99,6 +99,9 @@ func TestBlackboxOneCallShared(t *testing.T) {
 
 // F22: a call that runs out of time does so for all who wait, and for nobody else.
 func TestBlackboxOneCallTimeout(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits for timeouts")
+	}
 	t.Parallel()
 	const clients = 20
 	w := start(t, env{"INTROSPECTION_TIMEOUT": "2s"})

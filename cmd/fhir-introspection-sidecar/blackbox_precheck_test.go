@@ -71,6 +71,9 @@ func TestBlackboxPrecheck(t *testing.T) {
 // TestBlackboxPrecheckFlood: tokens with unknown keys don't become requests for
 // keys. Between two reads lie ten seconds at least.
 func TestBlackboxPrecheckFlood(t *testing.T) {
+	if testing.Short() {
+		t.Skip("floods")
+	}
 	t.Parallel()
 	i := newIssuer(t)
 	began := time.Now()

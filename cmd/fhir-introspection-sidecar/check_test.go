@@ -616,6 +616,9 @@ func TestDoctorToken(t *testing.T) {
 
 // TestDoctorTellsWhatTakesLong: silence would look like a hang.
 func TestDoctorTellsWhatTakesLong(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits for a server that hangs")
+	}
 	t.Parallel()
 	p := newPatient(t, introspectiontest.Config{})
 	p.as.SetAnswer(introspectiontest.Hang())

@@ -193,6 +193,9 @@ func serveAt(t *testing.T, handler http.Handler, address string) (port string) {
 // TestNameResolution is G28: whatever the DNS does, a call ends in time, and when
 // the DNS is right again, so are calls, without a restart.
 func TestNameResolution(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits for timeouts of name servers")
+	}
 	noLeaks(t)
 	dns := newNameServer(t)
 	as := introspectiontest.New(introspectiontest.Config{})

@@ -380,6 +380,9 @@ func body(s uint32, flags byte) frame {
 // and the call ends in time. Left alone, net/http sends it again hundreds of times
 // before the deadline.
 func TestTokenIsSentOnceOverHTTP2(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits seconds")
+	}
 	settings := func(id, value byte) []frame {
 		return []frame{{kind: frameSettings, payload: []byte{0, id, 0, 0, 0, value}}}
 	}

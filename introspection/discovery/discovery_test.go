@@ -251,6 +251,9 @@ func TestDiscoveryCapabilityStatementSizes(t *testing.T) {
 
 // The FHIR server being down at start is no end: the next round finds it.
 func TestDiscoveryRunRetries(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits for retries")
+	}
 	as := newSite(t, nil)
 	ready := make(chan struct{})
 	var asked atomic.Int64

@@ -570,6 +570,9 @@ func TestClientGone(t *testing.T) {
 // TestTimeouts finds that connections on which nothing happens end, and that a
 // slow head is net/http's.
 func TestTimeouts(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits for timeouts")
+	}
 	const short = 200 * time.Millisecond
 	t.Run("no request", func(t *testing.T) {
 		f := newFront(t, true, describe, func(s *http.Server) { s.ReadHeaderTimeout = short })

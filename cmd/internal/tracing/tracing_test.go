@@ -110,6 +110,9 @@ func TestTracingFaultsAreFew(t *testing.T) {
 
 // TestTracingCloses: nothing is left behind, even if the collector never answers.
 func TestTracingCloses(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits three seconds for a collector")
+	}
 	ignore := goleak.IgnoreCurrent()
 	received := make(chan struct{})
 	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
