@@ -77,8 +77,8 @@ var arrows = map[string][]string{
 		"go.opentelemetry.io/otel/propagation", "go.opentelemetry.io/otel/trace",
 	},
 	"introspection/credential": {
-		module + "/introspection/transport",
-		"github.com/go-jose/go-jose/v4/...", "github.com/prometheus/client_golang/...", "golang.org/x/oauth2/...",
+		module + "/introspection/transport", module + "/introspection/strictjson",
+		"github.com/go-jose/go-jose/v4/...", "github.com/prometheus/client_golang/...",
 	},
 	"introspection/discovery": {
 		module + "/introspection/transport", module + "/introspection/strictjson",
@@ -107,7 +107,7 @@ var outsideCmd = map[string][]string{
 
 const (
 	maxPackages   = 26 // 24 that ship, the test kit and the demo
-	maxInterfaces = 3  // Introspector, the shared cache's Store, and what fastpath wants of a connection
+	maxInterfaces = 4  // Introspector, a way of authenticating, and what fastpath and shared want of others
 )
 
 // layout collects what the whole tree is counted for.

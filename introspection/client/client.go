@@ -66,7 +66,7 @@ type Client struct {
 	slots     chan struct{}
 	waiting   atomic.Int64
 	authority atomic.Pointer[knownAuthority]
-	refused   atomic.Bool // the endpoint's last word on our credential was 401
+	standing  *standing
 }
 
 // New returns a Client. The caller runs Run beside it.
@@ -84,9 +84,10 @@ func New(config Config) (*Client, error) {
 		config.Logger = slog.New(slog.DiscardHandler)
 	}
 	return &Client{
-		config:  config,
-		metrics: newMetrics(config.Registerer),
-		slots:   make(chan struct{}, config.MaxConcurrent),
+		config:   config,
+		metrics:  newMetrics(config.Registerer),
+		slots:    make(chan struct{}, config.MaxConcurrent),
+		standing: newStanding(),
 	}, nil
 }
 
@@ -111,7 +112,7 @@ func (c *Client) Ready() error {
 	if c.config.Endpoint() == "" {
 		return errors.New("introspection endpoint is not known yet")
 	}
-	if c.refused.Load() {
+	if c.standing.refused.Load() {
 		return introspection.ErrInvalidClient
 	}
 	return c.config.Credential.Ready()
@@ -122,15 +123,18 @@ func (c *Client) Ready() error {
 // no more requests, and so never learn that its credential is accepted again.
 func (c *Client) Run(ctx context.Context) error {
 	for {
-		timer := time.NewTimer(probeInterval + rand.N(probeInterval/4))
 		select {
 		case <-ctx.Done():
-			timer.Stop()
 			return nil
-		case <-timer.C:
+		case <-c.standing.fell:
 		}
-		if c.refused.Load() {
-			// The outcome is in c.refused, in the metrics and in Ready.
+		for c.standing.refused.Load() {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-time.After(probeInterval + rand.N(probeInterval/4)):
+			}
+			// The outcome is in c.standing, in the metrics and in Ready.
 			_, _ = c.Introspect(ctx, introspection.Request{Token: "probe." + introspection.NewRequestID()})
 		}
 	}
@@ -230,7 +234,7 @@ func (c *Client) send(ctx context.Context, r introspection.Request) (introspecti
 		}
 		if !renewed {
 			// Without a token Ready says so by itself, and the grant tries on.
-			c.refused.Store(c.config.Credential.Ready() == nil)
+			c.standing.set(c.config.Credential.Ready() == nil)
 			return introspection.Answer{}, nil, err
 		}
 	}

@@ -2,6 +2,7 @@
 //
 //	client.go      one request, the limit on concurrent calls
 //	response.go    its response: status, media type, size
+//	standing.go    whether our credential is refused
 //	refuse.go      tokens that are refused without a call
 //	precheck.go    JWTs that are refused without a call
 //	issuerkeys.go  the keys that JWTs are verified with

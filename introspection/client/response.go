@@ -27,7 +27,7 @@ func (c *Client) roundTrip(req *http.Request) (answer introspection.Answer, err 
 	defer res.Body.Close()
 	noteStatus(req.Context(), res.StatusCode)
 	if res.StatusCode != http.StatusUnauthorized {
-		c.refused.Store(false)
+		c.standing.set(false)
 	}
 	if res.StatusCode != http.StatusOK {
 		// A little of the body is read so that the connection can be used again.
@@ -91,7 +91,7 @@ func credentialFailure(err error) *introspection.Failure {
 	failure := introspection.Failf(introspection.ErrUnavailable, "own credential: %v", transport.Redact(err))
 	if answer := (*credential.TokenError)(nil); errors.As(err, &answer) {
 		failure.RetryAfter = answer.RetryAfter
-		if answer.Refused {
+		if answer.Refused() {
 			failure.Kind, failure.Reason = introspection.ErrInvalidClient, answer.Error()
 		}
 	}

@@ -1,7 +1,9 @@
 package credential
 
 import (
+	"context"
 	"crypto/rand"
+	"net/http"
 	"net/url"
 	"slices"
 	"time"
@@ -32,42 +34,46 @@ const (
 // assertions makes the JWTs by which a client proves to hold its key.
 type assertions struct {
 	cfg       Config
+	clientID  string
 	key       *transport.Watched[*signingKey]
 	published keySet
 }
 
-func newAssertions(cfg Config, m *metrics) *assertions {
-	a := &assertions{cfg: cfg}
-	parse := func(content []byte) (*signingKey, error) {
-		key, err := parseSigningKey(content, cfg.KeyID, jose.SignatureAlgorithm(cfg.Algorithm))
-		if err == nil {
-			// Before anything is signed with it.
-			a.published.use(key.public, cfg.Now())
-		}
-		return key, err
-	}
+func newAssertion(p *parts) authenticator {
+	a := &assertions{cfg: p.cfg, clientID: p.clientID()}
 	a.key = &transport.Watched[*signingKey]{
-		Field: "ClientKey", Read: cfg.ClientKey, Parse: parse, Logger: cfg.Logger, Replaced: m.count,
+		Field: "ClientKey", Read: p.cfg.ClientKey, Parse: a.parse, Logger: p.cfg.Logger, Replaced: p.metrics.count,
 	}
+	p.keys = a
+	a.check(p)
 	return a
 }
 
-// check reads the key and returns the faults of the configuration.
-func (a *assertions) check() (faults []error) {
+func (a *assertions) parse(content []byte) (*signingKey, error) {
+	key, err := parseSigningKey(content, a.cfg.KeyID, jose.SignatureAlgorithm(a.cfg.Algorithm))
+	if err == nil {
+		// Before anything is signed with it.
+		a.published.use(key.public, a.cfg.Now())
+	}
+	return key, err
+}
+
+// check reads the key and notes the faults of the configuration.
+func (a *assertions) check(p *parts) {
 	if a.cfg.Algorithm != "" && !slices.Contains(algorithms(), jose.SignatureAlgorithm(a.cfg.Algorithm)) {
-		faults = append(faults, &transport.FieldError{Field: "Algorithm", Err: transport.SafeText("is not one of RS256, RS384, RS512, PS256, PS384, ES256, ES384, EdDSA")})
-	} else if _, _, err := a.key.Load(true); err != nil {
-		faults = append(faults, err)
+		p.fault(&transport.FieldError{Field: "Algorithm", Err: transport.SafeText("is not one of RS256, RS384, RS512, PS256, PS384, ES256, ES384, EdDSA")})
+	} else {
+		_, _, err := a.key.Load(true)
+		p.fault(err)
 	}
 	switch {
 	case a.cfg.Audience == "issuer" && a.cfg.Issuer == "":
-		faults = append(faults, &transport.FieldError{Field: "Audience", Err: transport.SafeText("issuer needs an Issuer")})
+		p.fault(&transport.FieldError{Field: "Audience", Err: transport.SafeText("issuer needs an Issuer")})
 	case a.cfg.Audience == "token" && a.cfg.TokenEndpoint == nil:
-		faults = append(faults, &transport.FieldError{Field: "Audience", Err: transport.SafeText("token needs a TokenEndpoint")})
+		p.fault(&transport.FieldError{Field: "Audience", Err: transport.SafeText("token needs a TokenEndpoint")})
 	case a.cfg.Audience == "introspection" && a.cfg.Auth == AuthBearer:
-		faults = append(faults, &transport.FieldError{Field: "Audience", Err: transport.SafeText("introspection is not where the grant's assertion goes")})
+		p.fault(&transport.FieldError{Field: "Audience", Err: transport.SafeText("introspection is not where the grant's assertion goes")})
 	}
-	return faults
 }
 
 // audience resolves the setting: Koppeltaal's text and its reference server
@@ -82,9 +88,19 @@ func (a *assertions) audience(postedTo string) (string, error) {
 		if endpoint := a.cfg.TokenEndpoint(); endpoint != "" {
 			return endpoint, nil
 		}
-		return "", errNoTokenEndpoint
+		return "", ErrNoTokenEndpoint
 	}
 	return a.cfg.Audience, nil
+}
+
+func (a *assertions) ready() error {
+	_, err := a.audience("")
+	return err
+}
+
+func (a *assertions) renew(context.Context, transport.Generation) (bool, error) {
+	_, _, err := a.key.Load(true)
+	return true, transport.Redact(err) // the next assertion has a new jti and time, whatever the file holds
 }
 
 // assertionClaims are those of RFC 7523 §3. There is no nbf: it would only add
@@ -98,9 +114,9 @@ type assertionClaims struct {
 	ID       string `json:"jti"`
 }
 
-// add puts a new assertion into a form that is posted to the given URL. Nothing
-// else authenticates such a request: no header, no client_id (RFC 7521 §4.2).
-func (a *assertions) add(form url.Values, postedTo string) (transport.Generation, error) {
+// attach puts a new assertion into the form. Nothing else authenticates such a
+// request: no header, no client_id (RFC 7521 §4.2).
+func (a *assertions) attach(_ context.Context, postedTo string, _ http.Header, form url.Values) (transport.Generation, error) {
 	key, gen, _ := a.key.Load(false) // logged there; the last good one stays
 	audience, err := a.audience(postedTo)
 	if err != nil {
@@ -108,8 +124,8 @@ func (a *assertions) add(form url.Values, postedTo string) (transport.Generation
 	}
 	now := a.cfg.Now()
 	assertion, err := jwt.Signed(key.signer).Claims(assertionClaims{
-		Issuer:   a.cfg.ClientID,
-		Subject:  a.cfg.ClientID,
+		Issuer:   a.clientID,
+		Subject:  a.clientID,
 		Audience: audience,
 		IssuedAt: now.Add(-assertionAge).Unix(),
 		Expires:  now.Add(assertionLife).Unix(),

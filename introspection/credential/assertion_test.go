@@ -289,8 +289,8 @@ func TestKeyIsReplaced(t *testing.T) {
 	cfg := assertionConfig("")
 	cfg.ClientKey, cfg.Logger, cfg.Registerer = file.read, log.logger(), registry
 	c := mustCredential(t, cfg)
-	parsed, parse := 0, c.assertions.key.Parse
-	c.assertions.key.Parse = func(content []byte) (*signingKey, error) { parsed++; return parse(content) }
+	parsed, parse := 0, c.keys.key.Parse
+	c.keys.key.Parse = func(content []byte) (*signingKey, error) { parsed++; return parse(content) }
 	expect := func(key crypto.Signer, algorithm jose.SignatureAlgorithm, parses int) {
 		t.Helper()
 		for range 3 {

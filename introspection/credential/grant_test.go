@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -160,6 +161,58 @@ func TestGrantRequest(t *testing.T) {
 	})
 }
 
+// TestTokenAuth: the grant authenticates as it is told, and by what there is.
+func TestTokenAuth(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		auth   TokenAuth
+		secret bool
+		key    bool
+		want   []string // members of the form beside grant_type
+		basic  bool
+	}{
+		{"by the secret", "", true, false, nil, true},
+		{"by the key", "", true, true, []string{"client_assertion", "client_assertion_type"}, false},
+		{"basic beside a key", TokenAuthSecretBasic, true, true, nil, true},
+		{"post", TokenAuthSecretPost, true, true, []string{"client_id", "client_secret"}, false},
+		{"assertion", TokenAuthPrivateKeyJWT, true, true, []string{"client_assertion", "client_assertion_type"}, false},
+		{"certificate", TokenAuthTLSClient, false, false, []string{"client_id"}, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var form url.Values
+			var basic bool
+			cfg := grantConfig(answers(func(req *http.Request) string {
+				_ = req.ParseForm()
+				_, _, basic = req.BasicAuth()
+				form = req.PostForm
+				return tokenAnswer("t", 300)
+			}))
+			cfg.TokenAuth = tt.auth
+			if !tt.secret {
+				cfg.ClientSecret = nil
+			}
+			if tt.key {
+				cfg.ClientKey = fixed(keyPEM(t, p384()))
+			}
+			mustAttach(t, mustCredential(t, cfg))
+			want := append([]string{"grant_type"}, tt.want...)
+			if got := slices.Sorted(maps.Keys(form)); !slices.Equal(got, slices.Sorted(slices.Values(want))) || basic != tt.basic {
+				t.Errorf("got form %q, basic %t, want %q, %t", got, basic, want, tt.basic)
+			}
+		})
+	}
+}
+
+// TestModesHaveOneName: each way of authenticating is a row, and each row builds.
+func TestModesHaveOneName(t *testing.T) {
+	if got, want := Auths(), []string{"bearer", "client_assertion", "client_secret_basic", "client_secret_post", "tls_client_auth", "none"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if got, want := TokenAuths(), []string{"private_key_jwt", "client_secret_basic", "client_secret_post", "tls_client_auth"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
 func TestGrantAnswers(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
@@ -174,21 +227,24 @@ func TestGrantAnswers(t *testing.T) {
 		{"no expiry", 200, `{"access_token":"t","token_type":"bearer"}`, "", 0},
 		{"null expiry", 200, `{"access_token":"t","token_type":"bearer","expires_in":null}`, "", 0},
 		{"for ever", 200, `{"access_token":"t","token_type":"bearer","expires_in":9223372036854775807}`, "", maxTokenLife * time.Second},
-		{"expired", 200, `{"access_token":"t","token_type":"bearer","expires_in":0}`, string(errTokenAnswer), 0},
-		{"long expired", 200, `{"access_token":"t","token_type":"bearer","expires_in":-5}`, string(errTokenAnswer), 0},
-		{"half seconds", 200, `{"access_token":"t","token_type":"bearer","expires_in":1.5}`, string(errTokenAnswer), 0},
-		{"odd expiry", 200, `{"access_token":"t","token_type":"bearer","expires_in":"` + canary + `"}`, string(errTokenAnswer), 0},
-		{"array expiry", 200, `{"access_token":"t","token_type":"bearer","expires_in":[1]}`, string(errTokenAnswer), 0},
-		{"no type", 200, `{"access_token":"t"}`, string(errTokenAnswer), 0},
-		{"other type", 200, `{"access_token":"t","token_type":"DPoP"}`, string(errTokenAnswer), 0},
-		{"no token", 200, `{"token_type":"bearer"}`, string(errTokenAnswer), 0},
-		{"line break", 200, `{"access_token":"` + canary + `\r\nX-Evil: 1","token_type":"bearer"}`, string(errTokenAnswer), 0},
-		{"space", 200, `{"access_token":"a b","token_type":"bearer"}`, string(errTokenAnswer), 0},
-		{"not ASCII", 200, `{"access_token":"é","token_type":"bearer"}`, string(errTokenAnswer), 0},
-		{"HTML", 200, "<html>" + canary + "</html>", string(errTokenAnswer), 0},
-		{"two values", 200, tokenAnswer("t", 300) + tokenAnswer("t", 300), string(errTokenAnswer), 0},
-		{"form", 200, "access_token=t&token_type=bearer", string(errTokenAnswer), 0},
-		{"too large", 200, `{"access_token":"t","token_type":"bearer","x":"` + strings.Repeat("x", maxTokenAnswer) + `"}`, string(errTokenAnswer), 0},
+		{"expired", 200, `{"access_token":"t","token_type":"bearer","expires_in":0}`, "token endpoint's response can't be used: expires_in is not above zero: the token has expired as it came", 0},
+		{"long expired", 200, `{"access_token":"t","token_type":"bearer","expires_in":-5}`, "token endpoint's response can't be used: expires_in is not above zero: the token has expired as it came", 0},
+		{"half seconds", 200, `{"access_token":"t","token_type":"bearer","expires_in":1.5}`, "token endpoint's response can't be used: expires_in is not a whole number of seconds", 0},
+		{"odd expiry", 200, `{"access_token":"t","token_type":"bearer","expires_in":"` + canary + `"}`, "token endpoint's response can't be used: expires_in is not a whole number of seconds", 0},
+		{"array expiry", 200, `{"access_token":"t","token_type":"bearer","expires_in":[1]}`, "token endpoint's response can't be used: expires_in is not a whole number of seconds", 0},
+		{"no type", 200, `{"access_token":"t"}`, "token endpoint's response can't be used: token_type is missing", 0},
+		{"other type", 200, `{"access_token":"t","token_type":"DPoP"}`, "token endpoint's response can't be used: token_type is not Bearer", 0},
+		{"no token", 200, `{"token_type":"bearer"}`, "token endpoint's response can't be used: access_token is missing", 0},
+		{"twice", 200, `{"access_token":"t","access_token":"t","token_type":"bearer"}`, "token endpoint's response can't be used: access_token stands twice, or in another case", 0},
+		{"in another case", 200, `{"access_token":"t","Token_Type":"bearer"}`, "token endpoint's response can't be used: token_type stands twice, or in another case", 0},
+		{"unused members", 200, `{"access_token":"t","token_type":"bearer","scope":1,"Scope":[2],"scope":{}}`, "", 0},
+		{"line break", 200, `{"access_token":"` + canary + `\r\nX-Evil: 1","token_type":"bearer"}`, "token endpoint's response can't be used: access_token is not a string of visible ASCII characters", 0},
+		{"space", 200, `{"access_token":"a b","token_type":"bearer"}`, "token endpoint's response can't be used: access_token is not a string of visible ASCII characters", 0},
+		{"not ASCII", 200, `{"access_token":"é","token_type":"bearer"}`, "token endpoint's response can't be used: access_token is not a string of visible ASCII characters", 0},
+		{"HTML", 200, "<html>" + canary + "</html>", "token endpoint's response can't be used: it is not one JSON object", 0},
+		{"two values", 200, tokenAnswer("t", 300) + tokenAnswer("t", 300), "token endpoint's response can't be used: it is not one JSON object", 0},
+		{"form", 200, "access_token=t&token_type=bearer", "token endpoint's response can't be used: it is not one JSON object", 0},
+		{"too large", 200, `{"access_token":"t","token_type":"bearer","x":"` + strings.Repeat("x", maxTokenBody) + `"}`, "token endpoint's response can't be used: it is larger than 64 KiB", 0},
 		{"error with 200", 200, `{"error":"invalid_client"}`, "token endpoint answered 200 invalid_client", 0},
 		{"invalid_client", 400, `{"error":"invalid_client","error_description":"` + canary + `"}`, "token endpoint answered 400 invalid_client", 0},
 		{"other error", 400, `{"error":"` + canary + `"}`, "token endpoint answered 400", 0},
@@ -199,7 +255,7 @@ func TestGrantAnswers(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			cfg := grantConfig(roundTrip(func(*http.Request) (*http.Response, error) {
 				res := answer(tt.status, tt.body)
-				res.Header.Set("Content-Type", "text/plain") // which x/oauth2 would take for a form
+				res.Header.Set("Content-Type", "text/plain") // as some servers do
 				return res, nil
 			}))
 			cfg.HTTPClient.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
@@ -215,7 +271,10 @@ func TestGrantAnswers(t *testing.T) {
 				t.Fatalf("error %v, want %s", err, tt.want)
 			}
 			if ready := c.Ready(); ready == nil || ready.Error() != tt.want {
-				t.Errorf("Ready = %v", ready)
+				t.Errorf("Ready = %v, want %s", ready, tt.want)
+			}
+			if said, ok := errors.AsType[*TokenError](err); !ok || said.Status != tt.status {
+				t.Errorf("error %#v, want a *TokenError of status %d", err, tt.status)
 			}
 			noCanary(t, "error", fmt.Sprintf("%+v", err))
 		})
@@ -390,6 +449,21 @@ func TestRunRenewsInTime(t *testing.T) {
 				t.Errorf("token request %d at %v, want %v", i, at, want)
 			}
 		}
+	})
+}
+
+// TestRunSleeps: thousands of idle sidecars wake up when there is something to do.
+func TestRunSleeps(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var looks atomic.Int64
+		cfg := grantConfig(newTokenEndpoint(3600))
+		cfg.Now = func() time.Time { looks.Add(1); return time.Now() }
+		stop := running(t, mustCredential(t, cfg))
+		time.Sleep(12 * time.Hour) // fifteen tokens
+		if n := looks.Load(); n > 15*20 {
+			t.Errorf("looked at the clock %d times in 12 hours, want a few times for each of 15 tokens", n)
+		}
+		stop()
 	})
 }
 

@@ -2,135 +2,179 @@ package credential
 
 import (
 	"context"
-	"errors"
+	"encoding/json"
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
-	"golang.org/x/oauth2"
-	"golang.org/x/oauth2/clientcredentials"
-
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/strictjson"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/transport"
 )
 
 const (
-	maxTokenAnswer = 64 << 10
-	maxTokenLife   = 1<<31 - 1 // seconds; far more would overflow a Duration
-
-	errTokenAnswer = transport.SafeText("token endpoint gave no usable token")
+	maxTokenBody = 64 << 10
+	maxTokenLife = 1<<31 - 1 // seconds; far more would overflow a Duration
 )
 
-// request makes one token request.
-func (g *grant) request(ctx context.Context) (accessToken, error) {
-	endpoint := g.cfg.TokenEndpoint()
-	conf := clientcredentials.Config{TokenURL: endpoint, Scopes: strings.Fields(g.cfg.Scope)}
-	if g.assertions != nil {
-		// Without an id and a secret this style adds nothing of its own: the
-		// assertion alone says who asks (SMART Backend Services).
-		conf.AuthStyle, conf.EndpointParams = oauth2.AuthStyleInParams, url.Values{}
-		_, _, _ = g.assertions.key.Load(true) // as with the secret below
-		if _, err := g.assertions.add(conf.EndpointParams, endpoint); err != nil {
-			return accessToken{}, err
-		}
-	} else {
-		conf.AuthStyle, conf.ClientID = oauth2.AuthStyleInHeader, g.cfg.ClientID
-		conf.ClientSecret, _, _ = g.secret.Load(true) // logged there; the last good one stays
-	}
-	began := g.cfg.Now() // not when the answer came: its seconds are counted from before
-	token, err := conf.Token(context.WithValue(ctx, oauth2.HTTPClient, g.client))
+// tokenRequest makes requests of the client credentials grant (RFC 6749 §4.4.2).
+type tokenRequest struct {
+	client authenticator
+	scope  string
+	http   *http.Client
+	now    func() time.Time
+}
+
+// send makes one request. The error is a *TokenError when the endpoint responded.
+func (r *tokenRequest) send(ctx context.Context, endpoint string) (accessToken, error) {
+	req, err := r.build(ctx, endpoint)
 	if err != nil {
-		return accessToken{}, redactGrant(err, g.cfg.Now())
+		return accessToken{}, err
 	}
-	if !strings.EqualFold(token.TokenType, "bearer") || !visibleASCII(token.AccessToken) {
-		return accessToken{}, errTokenAnswer
+	began := r.now() // not when the response came: its seconds are counted from before
+	res, err := r.http.Do(req)
+	if err != nil {
+		return accessToken{}, transport.SafeText("token endpoint: " + transport.Redact(err).Error())
 	}
-	life, err := tokenLife(token.Extra("expires_in"))
-	return accessToken{value: token.AccessToken, obtained: began, life: life}, err
+	defer res.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(res.Body, maxTokenBody+1))
+	if err != nil {
+		return accessToken{}, transport.SafeText("token endpoint: " + transport.Redact(err).Error())
+	}
+	if fault := tokenFault(res, body, r.now()); fault != nil {
+		return accessToken{}, fault
+	}
+	token, fault := parseToken(body)
+	if fault != nil {
+		fault.Status = res.StatusCode
+		return accessToken{}, fault
+	}
+	token.obtained = began
+	return token, nil
+}
+
+func (r *tokenRequest) build(ctx context.Context, endpoint string) (*http.Request, error) {
+	header := http.Header{"Accept": {"application/json"}, "Content-Type": {"application/x-www-form-urlencoded"}}
+	form := url.Values{"grant_type": {"client_credentials"}}
+	if scope := strings.Fields(r.scope); len(scope) > 0 {
+		form.Set("scope", strings.Join(scope, " "))
+	}
+	_, _ = r.client.renew(ctx, 0) // takes what the disk holds now; the last good one stays
+	if _, err := r.client.attach(ctx, endpoint, header, form); err != nil {
+		return nil, err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint, strings.NewReader(form.Encode()))
+	if err != nil {
+		return nil, transport.SafeText("token endpoint: " + transport.Redact(err).Error())
+	}
+	req.Header = header
+	return req, nil
+}
+
+// TokenError is what the token endpoint said instead of giving a usable token.
+// It holds nothing that came from outside but a status and a registered code.
+type TokenError struct {
+	// Status is the response's.
+	Status int
+	// Code is the error code if it is one of RFC 6749 §5.2, else "".
+	Code string
+	// Member is what makes a response of 2xx unusable: the name of a member, or ""
+	// when the response is no JSON object.
+	Member string
+	// RetryAfter is how long the endpoint asked us to wait; zero: not told.
+	RetryAfter time.Duration
+
+	problem string // of a response of 2xx
+}
+
+// Refused reports whether the sidecar was refused as a client.
+func (e *TokenError) Refused() bool {
+	return e.Status == http.StatusUnauthorized || e.Code == "invalid_client" || e.Code == "unauthorized_client"
+}
+
+// Error returns a short line for logs and operators.
+func (e *TokenError) Error() string {
+	switch {
+	case e.Member != "":
+		return "token endpoint's response can't be used: " + e.Member + " " + e.problem
+	case e.problem != "":
+		return "token endpoint's response can't be used: it " + e.problem
+	}
+	return strings.TrimSuffix("token endpoint answered "+strconv.Itoa(e.Status)+" "+e.Code, " ")
+}
+
+// Unwrap gives the same as text that may be shown.
+func (e *TokenError) Unwrap() error { return transport.SafeText(e.Error()) }
+
+// tokenFault reads what the endpoint says instead of giving a token: a status that
+// isn't 2xx, or an error although it is.
+func tokenFault(res *http.Response, body []byte, now time.Time) error {
+	var said struct {
+		Error string `json:"error"`
+	}
+	_ = json.Unmarshal(body, &said) // pages of gateways hold no code
+	if res.StatusCode/100 == 2 && said.Error == "" {
+		return nil
+	}
+	fault := &TokenError{Status: res.StatusCode, RetryAfter: transport.RetryAfter(res.Header.Get("Retry-After"), now)}
+	if slices.Contains([]string{ // RFC 6749 §5.2
+		"invalid_request", "invalid_client", "invalid_grant", "unauthorized_client", "unsupported_grant_type", "invalid_scope",
+	}, said.Error) {
+		fault.Code = said.Error
+	}
+	return fault
+}
+
+// parseToken reads a successful response (RFC 6749 §5.1).
+func parseToken(body []byte) (token accessToken, fault *TokenError) {
+	unusable := func(member, problem string) (accessToken, *TokenError) {
+		return accessToken{}, &TokenError{Member: member, problem: problem}
+	}
+	if len(body) > maxTokenBody {
+		return unusable("", "is larger than 64 KiB")
+	}
+	names := []string{"access_token", "token_type", "expires_in"}
+	members, doubtful, err := strictjson.Members(body, names)
+	if err != nil {
+		return unusable("", "is not one JSON object")
+	}
+	for _, name := range names {
+		if doubtful[name] != nil {
+			return unusable(name, "stands twice, or in another case")
+		}
+	}
+	for _, name := range names[:2] {
+		if strictjson.IsNull(members[name]) {
+			return unusable(name, "is missing")
+		}
+	}
+	if token.value, err = strictjson.Text(members["access_token"]); err != nil || token.value == "" || !visibleASCII(token.value) {
+		return unusable("access_token", "is not a string of visible ASCII characters")
+	}
+	if kind, err := strictjson.Text(members["token_type"]); err != nil || !strings.EqualFold(kind, "bearer") {
+		return unusable("token_type", "is not Bearer")
+	}
+	if token.life, err = tokenLife(members["expires_in"]); err != nil {
+		return unusable("expires_in", err.Error())
+	}
+	return token, nil
 }
 
 // tokenLife reads expires_in (RFC 6749 §5.1): a number, or as some servers send
 // it, its digits in a string. Without one the token is used until refused.
-func tokenLife(expiresIn any) (time.Duration, error) {
-	var seconds float64
-	switch v := expiresIn.(type) {
-	case nil:
+func tokenLife(raw json.RawMessage) (time.Duration, error) {
+	if strictjson.IsNull(raw) {
 		return 0, nil
-	case float64:
-		seconds = v
-	case string:
-		n, err := strconv.ParseInt(v, 10, 64)
-		if err != nil {
-			return 0, errTokenAnswer
-		}
-		seconds = float64(n)
-	default:
-		return 0, errTokenAnswer
 	}
-	if seconds < 1 {
-		return 0, errTokenAnswer // expired as it came
+	seconds, err := strconv.ParseInt(strings.Trim(string(raw), `"`), 10, 64)
+	switch {
+	case err != nil:
+		return 0, transport.SafeText("is not a whole number of seconds")
+	case seconds < 1:
+		return 0, transport.SafeText("is not above zero: the token has expired as it came")
 	}
 	return time.Duration(min(seconds, maxTokenLife)) * time.Second, nil
-}
-
-// TokenError is what the token endpoint answered instead of a token.
-type TokenError struct {
-	text transport.SafeText
-	// Refused says that the sidecar was refused as a client.
-	Refused bool
-	// RetryAfter is how long the endpoint asked us to wait; zero: not told.
-	RetryAfter time.Duration
-}
-
-// Error implements error.
-func (e *TokenError) Error() string { return e.text.Error() }
-
-// Unwrap gives the text, which may be shown.
-func (e *TokenError) Unwrap() error { return e.text }
-
-// redactGrant keeps the status, a registered error code and how long to wait.
-// x/oauth2 would print the body, which may repeat the assertion or hold a token.
-func redactGrant(err error, now time.Time) error {
-	var answer *oauth2.RetrieveError
-	var failed *url.Error
-	switch {
-	case errors.As(err, &answer):
-		status := answer.Response.StatusCode
-		text := "token endpoint answered " + strconv.Itoa(status)
-		switch answer.ErrorCode {
-		case "invalid_request", "invalid_client", "invalid_grant",
-			"unauthorized_client", "unsupported_grant_type", "invalid_scope": // RFC 6749 §5.2
-			text += " " + answer.ErrorCode
-		}
-		return &TokenError{
-			text:       transport.SafeText(text),
-			Refused:    status == http.StatusUnauthorized || answer.ErrorCode == "invalid_client" || answer.ErrorCode == "unauthorized_client",
-			RetryAfter: transport.RetryAfter(answer.Response.Header.Get("Retry-After"), now),
-		}
-	case errors.As(err, &failed):
-		return transport.SafeText("token endpoint: " + transport.Redact(err).Error())
-	}
-	return errTokenAnswer
-}
-
-// tokenTransport makes x/oauth2 read what RFC 6749 §5.1 describes, and no more.
-type tokenTransport struct{ base http.RoundTripper }
-
-// RoundTrip asks for JSON, bounds the answer after decompression and has it read
-// as JSON: x/oauth2 takes a form from a text/plain page, and a MiB of anything.
-func (t *tokenTransport) RoundTrip(req *http.Request) (*http.Response, error) {
-	req = req.Clone(req.Context())
-	req.Header.Set("Accept", "application/json")
-	res, err := t.base.RoundTrip(req)
-	if err != nil {
-		return nil, err
-	}
-	res.Body = struct {
-		io.Reader
-		io.Closer
-	}{io.LimitReader(res.Body, maxTokenAnswer), res.Body}
-	res.Header.Set("Content-Type", "application/json")
-	return res, nil
 }

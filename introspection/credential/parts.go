@@ -1,0 +1,58 @@
+package credential
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/transport"
+)
+
+// authenticator is one way of authenticating: a file of this package, and a row of
+// modes.
+type authenticator interface {
+	// attach adds the credential to a request that posts form to endpoint. The
+	// generation is for renew.
+	attach(ctx context.Context, endpoint string, h http.Header, form url.Values) (transport.Generation, error)
+	// renew is called after the credential gen was refused. It reports whether
+	// another one is at hand now.
+	renew(ctx context.Context, gen transport.Generation) (bool, error)
+	// ready returns nil when there is something to authenticate with.
+	ready() error
+}
+
+// parts is what the modes are built from, and those of their parts that the
+// Credential knows.
+type parts struct {
+	cfg     Config
+	metrics *metrics
+	faults  []error
+	// tokenClient builds what authenticates the grant.
+	tokenClient func() authenticator
+
+	grant *grant      // of bearer without a file
+	keys  *assertions // of whatever signs
+}
+
+// fault notes what is wrong. Nil is nothing.
+func (p *parts) fault(err error) {
+	if err != nil {
+		p.faults = append(p.faults, err)
+	}
+}
+
+// clientID returns the id of the sidecar's registration.
+func (p *parts) clientID() string {
+	p.fault(checkClientID(p.cfg.ClientID))
+	return p.cfg.ClientID
+}
+
+func checkClientID(id string) error {
+	switch {
+	case id == "":
+		return &transport.FieldError{Field: "ClientID", Err: transport.ErrRequired}
+	case !vschar(id):
+		return &transport.FieldError{Field: "ClientID", Err: errNotVSCHAR}
+	}
+	return nil
+}
