@@ -145,7 +145,7 @@ func (c *Cache) TokenRef(token string) string {
 
 // Introspect returns what is known about a token, or asks once on behalf of all
 // who wait for it. When ctx ends first, it returns the context's error and the
-// call goes on for the others.
+// call goes on for the others; without others, only if it has begun.
 func (c *Cache) Introspect(ctx context.Context, r introspection.Request) (v introspection.Verdict, err error) {
 	k := c.keys.key(c.config.Authority(), r.Token)
 	v = c.lookup(k)
@@ -154,7 +154,7 @@ func (c *Cache) Introspect(ctx context.Context, r introspection.Request) (v intr
 		f, v = c.join(k, v, r)
 		if f != nil {
 			c.count(v)
-			v.Response, v.Age, err = f.wait(ctx)
+			v.Response, v.Age, err = c.flights.wait(ctx, f)
 			return v, err
 		}
 	}

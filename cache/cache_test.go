@@ -43,6 +43,9 @@ func (c *clocks) pass(d time.Duration) {
 type sourceFunc func(ctx context.Context, token string) (*introspection.Response, error)
 
 func (f sourceFunc) Introspect(ctx context.Context, r introspection.Request) (introspection.Verdict, error) {
+	if r.Begin != nil {
+		r.Begin()
+	}
 	response, err := f(ctx, r.Token)
 	return introspection.Verdict{Response: response}, err
 }

@@ -12,19 +12,53 @@ import (
 
 // flight is one call to the source, shared by all who ask about its token.
 type flight struct {
+	key      key
 	done     chan struct{}
 	response *introspection.Response // nil beside an error
 	age      time.Duration           // of the response, when it came
 	err      error
+
+	waiting   int           // guarded by flights.mu
+	begun     bool          // the token may be on its way; guarded by flights.mu
+	abandoned chan struct{} // closed when nobody waits and it hasn't begun
 }
 
 // wait returns the flight's result, or the error of a ctx that ends first.
-func (f *flight) wait(ctx context.Context) (*introspection.Response, time.Duration, error) {
+func (fs *flights) wait(ctx context.Context, f *flight) (*introspection.Response, time.Duration, error) {
 	select {
 	case <-f.done:
 		return f.response, f.age, f.err
 	case <-ctx.Done():
+		fs.leave(f)
 		return nil, 0, ctx.Err()
+	}
+}
+
+// leave takes one of those who wait from a flight. A call that hasn't begun when
+// the last one goes is dropped: clients that ask and leave must not keep others
+// from their turn. One that has begun goes on, for its token may be gone.
+func (fs *flights) leave(f *flight) {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	if f.waiting--; f.waiting > 0 || f.begun {
+		return
+	}
+	fs.remove(f)
+	close(f.abandoned)
+}
+
+// begin reports whether somebody waits for a flight, which then isn't dropped.
+func (fs *flights) begin(f *flight) bool {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	f.begun = f.waiting > 0
+	return f.begun
+}
+
+// remove makes room for another flight of the same token. fs.mu is held.
+func (fs *flights) remove(f *flight) {
+	if fs.byKey[f.key] == f {
+		delete(fs.byKey, f.key)
 	}
 }
 
@@ -64,12 +98,13 @@ func (c *Cache) join(k key, first introspection.Verdict, r introspection.Request
 	c.flights.mu.Lock()
 	defer c.flights.mu.Unlock()
 	if f, ok := c.flights.byKey[k]; ok {
+		f.waiting++
 		return f, introspection.Verdict{Lookup: Coalesced}
 	}
 	if v := c.lookup(k); v.Lookup == Hit || v.Lookup == InactiveHit {
 		return nil, v
 	}
-	f := &flight{done: make(chan struct{})}
+	f := &flight{key: k, done: make(chan struct{}), waiting: 1, abandoned: make(chan struct{})}
 	if c.flights.closed {
 		f.err = unavailable("shutting down")
 		close(f.done)
@@ -79,6 +114,7 @@ func (c *Cache) join(k key, first introspection.Verdict, r introspection.Request
 	c.flights.wg.Add(1)
 	// The call must not end with the request that started it: the others still
 	// wait for it, and the token may be gone once it was introspected.
+	r.Abandoned, r.Begin = f.abandoned, func() bool { return c.flights.begin(f) }
 	go c.fly(c.flights.ctx, f, k, r, c.flights.epoch)
 	return f, first
 }
@@ -98,7 +134,7 @@ func (c *Cache) fly(ctx context.Context, f *flight, k key, r introspection.Reque
 		if epoch != c.flights.epoch {
 			return // the purge took f out, and another may fly for the token since
 		}
-		delete(c.flights.byKey, k)
+		c.flights.remove(f)
 		if keep {
 			c.flights.authorities[authority] = true
 			c.land(k, f)

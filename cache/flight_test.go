@@ -164,6 +164,77 @@ func TestAllLeave(t *testing.T) {
 	})
 }
 
+// queued is a source whose calls wait for their turn, as long as somebody waits for
+// them.
+type queued struct {
+	turn           chan struct{}
+	begun, dropped atomic.Int64
+}
+
+func (q *queued) Introspect(_ context.Context, r introspection.Request) (introspection.Verdict, error) {
+	select {
+	case <-q.turn:
+		if r.Begin() {
+			q.begun.Add(1)
+			return introspection.Verdict{}, introspection.ErrInactive
+		}
+	case <-r.Abandoned:
+	}
+	q.dropped.Add(1)
+	return introspection.Verdict{}, introspection.ErrUnavailable
+}
+
+// TestAbandonedCallIsDropped: a call that hasn't begun ends with the last who waits
+// for it, and who comes after that gets one of his own.
+func TestAbandonedCallIsDropped(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := &queued{turn: make(chan struct{})}
+		f := newFixture(t, nil, func(c *Config) { c.Source = q })
+		defer f.Close()
+		first, leaveFirst := context.WithCancel(t.Context())
+		second, leaveSecond := context.WithCancel(t.Context())
+		defer leaveSecond()
+		f.askAll(first, 2, "token")
+		f.askAll(second, 1, "token")
+		leaveFirst()
+		synctest.Wait()
+		if n := q.dropped.Load(); n != 0 {
+			t.Fatalf("%d calls dropped while somebody waits, want 0", n)
+		}
+		leaveSecond()
+		synctest.Wait()
+		if n := q.dropped.Load(); n != 1 {
+			t.Fatalf("%d calls dropped when all have left, want 1", n)
+		}
+		later := f.askAll(t.Context(), 2, "token")
+		q.turn <- struct{}{}
+		synctest.Wait()
+		wantAll(t, later, nil, introspection.ErrInactive)
+		if n := q.begun.Load(); n != 1 {
+			t.Errorf("%d calls begun, want 1", n)
+		}
+		f.wantLookup(t, "token", InactiveHit)
+	})
+}
+
+// TestBegunCallGoesOn: once it has begun, its token may be gone.
+func TestBegunCallGoesOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := &gate{open: make(chan struct{}), response: expiring(t, time.Hour)}
+		f := newFixture(t, g.introspect, nil)
+		defer f.Close()
+		ctx, leave := context.WithCancel(t.Context())
+		f.askAll(ctx, 1, "token")
+		leave()
+		synctest.Wait()
+		followers := f.askAll(t.Context(), 1, "token")
+		close(g.open)
+		synctest.Wait()
+		wantAll(t, followers, g.response, nil)
+		f.wantCalls(t, 1)
+	})
+}
+
 // TestFollowerLeaves: one who leaves takes nobody along.
 func TestFollowerLeaves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -250,7 +321,8 @@ func TestRequestReachesTheSource(t *testing.T) {
 	if v, err := f.Introspect(t.Context(), want); v.Lookup != Miss || !errors.Is(err, introspection.ErrInactive) {
 		t.Errorf("got %+v, %v, want a miss and %v", v, err, introspection.ErrInactive)
 	}
-	if got := <-source; got != want {
+	got := <-source
+	if got.Token != want.Token || got.CorrelationID != want.CorrelationID || got.TraceID != want.TraceID || got.Span != want.Span {
 		t.Errorf("the source was asked %+v, want %+v", got, want)
 	}
 }

@@ -32,6 +32,11 @@ type Request struct {
 	TraceID string
 	// Span is that of the request that caused this one. Nil: none.
 	Span trace.Span
+	// Abandoned is closed when nobody waits for the verdict any more. Nil: never.
+	Abandoned <-chan struct{}
+	// Begin is called once, when the call is about to be made. False says that it
+	// was abandoned before; true that it will be waited for, whoever leaves. Nil: true.
+	Begin func() bool
 }
 
 // Verdict is what is known about a token. Lookup and Age are set beside an error

@@ -183,17 +183,26 @@ func (c *Client) decoder() introspection.Decoder {
 
 // ask waits for a place and asks. The answer is set beside ErrInactive too.
 func (c *Client) ask(ctx context.Context, r introspection.Request) (introspection.Answer, *introspection.Response, error) {
-	if err := c.acquire(ctx); err != nil {
+	if err := c.acquire(ctx, r.Abandoned); err != nil {
 		return introspection.Answer{}, nil, err
 	}
 	defer c.release()
+	if r.Begin != nil && !r.Begin() {
+		return introspection.Answer{}, nil, errAbandoned()
+	}
 	ctx, cancel := context.WithTimeout(ctx, c.config.Timeout)
 	defer cancel()
 	return c.send(ctx, r)
 }
 
-// acquire waits for one of the places, at most the timeout.
-func (c *Client) acquire(ctx context.Context) error {
+// errAbandoned ends a call that nobody waits for any more.
+func errAbandoned() error {
+	return introspection.Failf(introspection.ErrUnavailable, "nobody waits for the verdict")
+}
+
+// acquire waits for one of the places, at most the timeout. Those who wait get them
+// in the order in which they came.
+func (c *Client) acquire(ctx context.Context, abandoned <-chan struct{}) error {
 	select {
 	case c.slots <- struct{}{}:
 		return nil
@@ -211,6 +220,8 @@ func (c *Client) acquire(ctx context.Context) error {
 		return nil
 	case <-timer.C:
 		return introspection.Failf(introspection.ErrBusy, "no place came free within %v", c.config.Timeout)
+	case <-abandoned:
+		return errAbandoned()
 	case <-ctx.Done():
 		return introspection.Failf(introspection.ErrUnavailable, "%v", ctx.Err())
 	}

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -773,6 +774,48 @@ func TestQueueIsBounded(t *testing.T) {
 		close(release)
 		all.Wait()
 	})
+}
+
+// TestAbandonedCallsLeaveTheQueue: what nobody waits for any more takes no place and
+// is never sent.
+func TestAbandonedCallsLeaveTheQueue(t *testing.T) {
+	release := make(chan struct{})
+	var sent atomic.Int64
+	client := newMemoryClient(t, func(*http.Request) (*http.Response, error) {
+		sent.Add(1)
+		<-release
+		return answer(http.StatusOK, `{"active":false}`), nil
+	}, func(c *Config) { c.MaxConcurrent, c.Timeout = 1, time.Minute })
+	var calls sync.WaitGroup
+	ask := func(token string, abandoned chan struct{}, waited bool) {
+		calls.Go(func() {
+			_, err := client.Introspect(t.Context(), introspection.Request{Token: token, Abandoned: abandoned, Begin: func() bool { return waited }})
+			if want := introspection.ErrInactive; waited != errors.Is(err, want) {
+				t.Errorf("%s: error %v, waited for %t", token, err, waited)
+			}
+		})
+	}
+	ask("first", nil, true)
+	for sent.Load() == 0 {
+		runtime.Gosched()
+	}
+	abandoned := make(chan struct{})
+	for i := range maxWaiting {
+		ask(fmt.Sprint("junk", i), abandoned, false)
+	}
+	close(abandoned)
+	for end := time.Now().Add(10 * time.Second); client.waiting.Load() > 0; runtime.Gosched() {
+		if time.Now().After(end) {
+			t.Fatalf("%d calls wait for a place, want 0 when nobody waits for them", client.waiting.Load())
+		}
+	}
+	ask("late", nil, false)
+	ask("good", nil, true)
+	close(release)
+	calls.Wait()
+	if got := sent.Load(); got != 2 {
+		t.Errorf("%d tokens sent, want 2: nobody waited for the others", got)
+	}
 }
 
 func TestCallerLeavesTheQueue(t *testing.T) {

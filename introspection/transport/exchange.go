@@ -72,8 +72,6 @@ func (x *exchange) do(req *http.Request) (*http.Response, error) {
 			continue
 		case res.StatusCode == http.StatusSwitchingProtocols:
 			return nil, errSwitched
-		case bodyLength(res) >= 0 && int64(x.r.Buffered()) > bodyLength(res):
-			return nil, errSurplus
 		}
 		x.body = true
 		return res, nil

@@ -47,11 +47,3 @@ func unambiguous(head []byte, informational bool) bool {
 func isInformational(status int) bool {
 	return status/100 == 1 && status != http.StatusSwitchingProtocols
 }
-
-// bodyLength returns the bytes of a response's body, or -1 if only its end tells.
-func bodyLength(res *http.Response) int64 {
-	if res.Body == http.NoBody {
-		return 0
-	}
-	return res.ContentLength
-}
