@@ -19,7 +19,7 @@ func obtained(t *testing.T, at time.Time, withExp bool) *introspection.Response 
 	}
 	r, err := introspection.Decoder{}.Decode(introspection.Answer{Body: []byte(body), ObtainedAt: at}, at)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("got error %v, want none", err)
 	}
 	return r
 }

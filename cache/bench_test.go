@@ -33,7 +33,7 @@ func typicalResponse(tb testing.TB) *introspection.Response {
 	body := fmt.Sprintf(typicalAnswer, now.Add(24*time.Hour).Unix())
 	r, err := introspection.DecodeResponse([]byte(body), defaultClaims, now)
 	if err != nil {
-		tb.Fatal(err)
+		tb.Fatalf("introspection.DecodeResponse: got error %v, want none", err)
 	}
 	return r
 }
@@ -50,7 +50,7 @@ func newBenchCache(tb testing.TB, source introspection.Introspector, entries int
 		Registerer:  prometheus.NewPedanticRegistry(),
 	})
 	if err != nil {
-		tb.Fatal(err)
+		tb.Fatalf("New: got error %v, want none", err)
 	}
 	tb.Cleanup(c.Close)
 	return c
@@ -68,7 +68,7 @@ func BenchmarkHit(b *testing.B) {
 		c := newBenchCache(b, sourceFunc(func(context.Context, string) (*introspection.Response, error) { return r, nil }), 50_000)
 		ctx, request := b.Context(), introspection.Request{Token: token.text}
 		if _, err := c.Introspect(ctx, request); err != nil {
-			b.Fatal(err)
+			b.Fatalf("c.Introspect: got error %v, want none", err)
 		}
 		b.Run("serial/"+token.name, func(b *testing.B) {
 			b.ReportAllocs()
@@ -102,7 +102,7 @@ func TestHitAllocates(t *testing.T) {
 	ctx, request := t.Context(), introspection.Request{Token: opaqueToken}
 	n := testing.AllocsPerRun(1000, func() {
 		if _, err := c.Introspect(ctx, request); err != nil {
-			t.Fatal(err)
+			t.Fatalf("c.Introspect: got error %v, want none", err)
 		}
 	})
 	if n != 0 {
@@ -124,7 +124,7 @@ func bytesPerToken(tb testing.TB) float64 {
 	before := heap()
 	for i := range memoryTokens {
 		if _, err := c.Introspect(tb.Context(), introspection.Request{Token: fmt.Sprintf("%s-%d", opaqueToken, i)}); err != nil {
-			tb.Fatal(err)
+			tb.Fatalf("c.Introspect: got error %v, want none", err)
 		}
 	}
 	per := float64(heap()-before) / memoryTokens

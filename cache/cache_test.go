@@ -81,7 +81,7 @@ func newFixture(t *testing.T, source sourceFunc, change func(*Config)) *fixture 
 	}
 	c, err := New(config)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("New: got error %v, want none", err)
 	}
 	t.Cleanup(c.Close)
 	f.Cache = c
@@ -118,7 +118,7 @@ func (f *fixture) wantMetrics(t *testing.T, want map[string]float64) {
 	t.Helper()
 	families, err := f.registry.Gather()
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("registry.Gather: got error %v, want none", err)
 	}
 	got := make(map[string]float64)
 	for _, family := range families {
@@ -150,7 +150,7 @@ func decode(t *testing.T, body string, now time.Time) *introspection.Response {
 	t.Helper()
 	r, err := introspection.DecodeResponse([]byte(body), 0, now)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("introspection.DecodeResponse: got error %v, want none", err)
 	}
 	return r
 }
@@ -281,7 +281,7 @@ func FuzzAge(f *testing.F) {
 		Source: always(nil, nil), Authority: func() string { return "" }, Timeout: time.Second, MaxEntries: 1, Now: func() time.Time { return now },
 	})
 	if err != nil {
-		f.Fatal(err)
+		f.Fatalf("New: got error %v, want none", err)
 	}
 	f.Fuzz(func(t *testing.T, exp, seconds, nanoseconds, limit int64) {
 		const century = 100 * 365 * 24 * 3600
@@ -574,7 +574,7 @@ func TestJunk(t *testing.T) {
 	}
 	for i := range junk {
 		if _, err := f.Introspect(t.Context(), introspection.Request{Token: fmt.Sprint("junk", i)}); !errors.Is(err, introspection.ErrInactive) {
-			t.Fatal(err)
+			t.Fatalf("f.Introspect: got error %v, want none", err)
 		}
 	}
 	for i := range good {
@@ -751,7 +751,7 @@ func TestNewRefuses(t *testing.T) {
 	} {
 		config := Config{Source: always(nil, nil), Authority: func() string { return "" }, Timeout: 1, MaxEntries: 1}
 		if _, err := New(config); err != nil {
-			t.Fatal(err)
+			t.Fatalf("New: got error %v, want none", err)
 		}
 		change(&config)
 		if c, err := New(config); c != nil || err == nil {

@@ -523,7 +523,7 @@ func TestNeverTwice(t *testing.T) {
 					n := (i + worker*7) % tokens
 					for _, token := range []string{fmt.Sprint("good", n), fmt.Sprint("junk", n), fmt.Sprint("new", generation, ".", n)} {
 						if _, err := f.Introspect(t.Context(), introspection.Request{Token: token}); err != nil && !errors.Is(err, introspection.ErrInactive) {
-							t.Error(err)
+							t.Errorf("f.Introspect: got error %v, want none", err)
 						}
 					}
 				}

@@ -332,7 +332,7 @@ func (w *world) hitAgeSum(t *testing.T) float64 {
 	t.Helper()
 	families, err := w.registry.Gather()
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("registry.Gather: got error %v, want none", err)
 	}
 	for _, family := range families {
 		if family.GetName() == "introspection_sidecar_cache_hit_age_seconds" {

@@ -192,7 +192,7 @@ func TestPurgeParallel(t *testing.T) {
 				if i == 0 {
 					f.Purge([]Filter{{}, {Patient: "1"}, {TokenSHA256: digestOf(token)}}[j%3])
 				} else if _, err := f.Introspect(t.Context(), introspection.Request{Token: token}); err != nil {
-					t.Error(err)
+					t.Errorf("f.Introspect: got error %v, want none", err)
 				}
 			}
 		})

@@ -28,7 +28,7 @@ func BenchmarkDecode(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				if _, err := DecodeResponse(raw, everyClaim, now); err != nil {
-					b.Fatal(err)
+					b.Fatalf("DecodeResponse: got error %v, want none", err)
 				}
 			}
 		})

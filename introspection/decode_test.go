@@ -337,7 +337,7 @@ func TestDecodeClaims(t *testing.T) {
 		t.Run(tt.row, func(t *testing.T) {
 			resp, err := decode(strings.Replace(`{`+tt.members+`,"active":true}`, `{,`, `{`, 1))
 			if err != nil {
-				t.Fatal(err)
+				t.Fatalf("decode: got error %v, want none", err)
 			}
 			for c := range claimCount {
 				if got := resp.Text(c); got != tt.want[c] {
@@ -453,7 +453,7 @@ func TestDecodeExampleOf2014(t *testing.T) {
 	}
 	resp, err := DecodeResponse([]byte(exampleOf2014), everyClaim, time.Unix(1419356237, 999_999_999))
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("DecodeResponse: got error %v, want none", err)
 	}
 	for claim, want := range map[Claim]string{
 		ClientID: "l238j323ds-23ij4", Subject: "Z5O3upPC88QrAjx00dis", Audience: "https://module.example/eHealthModule/1",
@@ -498,7 +498,7 @@ func TestDecodeWanted(t *testing.T) {
 	for c := range claimCount {
 		resp, err := DecodeResponse([]byte(body), NewClaimSet(c), decodeTime)
 		if err != nil {
-			t.Fatal(err)
+			t.Fatalf("DecodeResponse: got error %v, want none", err)
 		}
 		for other := range claimCount {
 			want := other == c || alwaysKept.Has(other)

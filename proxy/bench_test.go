@@ -31,7 +31,7 @@ func benchRequest(tb testing.TB) *http.Request {
 		"Accept: application/fhir+json\r\nAuthorization: Bearer " + benchToken + "\r\n" +
 		"X-Request-Id: 3f2504e0-4f89-41d3-9a0c-0305e82c3301\r\n\r\n")))
 	if err != nil {
-		tb.Fatal(err)
+		tb.Fatalf("http.ReadRequest: got error %v, want none", err)
 	}
 	r.RemoteAddr = "10.1.2.3:45678"
 	ctx, cancel := context.WithCancel(context.WithValue(context.Background(), http.ServerContextKey, &http.Server{}))
@@ -73,7 +73,7 @@ func benchProxy(tb testing.TB, verdicts introspection.Introspector, transport ht
 		Headers: defaultHeaders(), HeaderPrefix: "X-Launch-", Registerer: prometheus.NewPedanticRegistry(),
 	})
 	if err != nil {
-		tb.Fatal(err)
+		tb.Fatalf("New: got error %v, want none", err)
 	}
 	p.forwarder.transport = transport
 	return p
@@ -86,7 +86,7 @@ func benchCache(tb testing.TB, source introspection.Introspector) *cache.Cache {
 		Timeout: time.Minute, MaxEntries: 100, Registerer: prometheus.NewPedanticRegistry(),
 	})
 	if err != nil {
-		tb.Fatal(err)
+		tb.Fatalf("cache.New: got error %v, want none", err)
 	}
 	tb.Cleanup(c.Close)
 	return c

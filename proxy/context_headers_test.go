@@ -44,7 +44,7 @@ func TestCheckHeaderPrefix(t *testing.T) {
 func TestFamilyHas(t *testing.T) {
 	f, err := newNamespace("x-launch-")
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("newNamespace: got error %v, want none", err)
 	}
 	if f.prefix != "X-Launch-" {
 		t.Errorf("prefix %q", f.prefix)
@@ -91,7 +91,7 @@ func FuzzFold(f *testing.F) {
 	f.Add("x-launch-", "X-Launch", true)
 	p, err := New(unitConfig(introspectorFunc(nil)))
 	if err != nil {
-		f.Fatal(err)
+		f.Fatalf("New: got error %v, want none", err)
 	}
 	f.Fuzz(func(t *testing.T, first, second string, trusted bool) {
 		if !isFieldName(first) || !isFieldName(second) {
@@ -209,7 +209,7 @@ func TestContextHeaders(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			p, err := New(unitConfig(introspectorFunc(nil)))
 			if err != nil {
-				t.Fatal(err)
+				t.Fatalf("New: got error %v, want none", err)
 			}
 			got := injected(t, p, decode(t, tt.answer))
 			if !reflect.DeepEqual(got, tt.want) {
@@ -241,7 +241,7 @@ func TestContextHeaders(t *testing.T) {
 func TestContextRoom(t *testing.T) {
 	p, err := New(unitConfig(introspectorFunc(nil)))
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("New: got error %v, want none", err)
 	}
 	const overhead = len("X-Launch-Subject: \r\n")
 	for _, n := range []int{maxContextBytes - overhead - 1, maxContextBytes - overhead} {
@@ -299,7 +299,7 @@ func FuzzContextHeaders(f *testing.F) {
 	}
 	p, err := New(unitConfig(introspectorFunc(nil)))
 	if err != nil {
-		f.Fatal(err)
+		f.Fatalf("New: got error %v, want none", err)
 	}
 	f.Fuzz(func(t *testing.T, text, fhirContext string) {
 		claims := map[string]any{"active": true}

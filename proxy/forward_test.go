@@ -346,7 +346,7 @@ func TestResponseFamily(t *testing.T) {
 			c.send(get("/fhir/Patient", bearerTOK, "Connection: close", "TE: trailers"))
 			all, err := io.ReadAll(c.r)
 			if err != nil {
-				t.Fatal(err)
+				t.Fatalf("io.ReadAll: got error %v, want none", err)
 			}
 			text := strings.ToLower(string(all))
 			if !strings.HasPrefix(text, "http/1.1 200 ") || !strings.Contains(text, "{}") || !strings.Contains(text, "x-kept: 1") {

@@ -41,12 +41,12 @@ func golden(t *testing.T, name, got string) {
 	path := filepath.Join("testdata", name+".golden")
 	if *update {
 		if err := os.WriteFile(path, []byte(got), 0o600); err != nil {
-			t.Fatal(err)
+			t.Fatalf("os.WriteFile: got error %v, want none", err)
 		}
 	}
 	want, err := os.ReadFile(path)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("os.ReadFile: got error %v, want none", err)
 	}
 	if got != string(want) {
 		t.Errorf("differs from %s\n got %s\nwant %s", path, got, want)
@@ -100,7 +100,7 @@ func decode(tb testing.TB, body string) *introspection.Response {
 	tb.Helper()
 	response, err := introspection.DecodeResponse([]byte(body), allClaims(), time.Unix(0, 0))
 	if err != nil {
-		tb.Fatal(err)
+		tb.Fatalf("introspection.DecodeResponse: got error %v, want none", err)
 	}
 	return response
 }
@@ -242,11 +242,11 @@ func newStackBehind(t *testing.T, front func(net.Listener, *http.Server) net.Lis
 	}
 	p, err := New(config)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("New: got error %v, want none", err)
 	}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("net.Listen: got error %v, want none", err)
 	}
 	s.served = &observed{Handler: p, done: make(chan struct{}, 1000)}
 	server := &http.Server{
@@ -439,7 +439,7 @@ func newFHIRServer(t *testing.T) *fhirServer {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("net.Listen: got error %v, want none", err)
 	}
 	u := &fhirServer{
 		Listener: listener, t: t, conns: map[net.Conn]bool{},

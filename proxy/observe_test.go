@@ -204,7 +204,7 @@ func TestMetricsGolden(t *testing.T) {
 	s := newStack(t)
 	problems, err := testutil.GatherAndLint(s.registry)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("testutil.GatherAndLint: got error %v, want none", err)
 	}
 	for _, problem := range problems {
 		t.Errorf("%s: %s", problem.Metric, problem.Text)
@@ -212,7 +212,7 @@ func TestMetricsGolden(t *testing.T) {
 	s.proxy.context.omit(s.proxy.context.names[0], omittedInvalid)
 	families, err := s.registry.Gather()
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("registry.Gather: got error %v, want none", err)
 	}
 	var b strings.Builder
 	for _, family := range families {

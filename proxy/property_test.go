@@ -182,7 +182,7 @@ func TestPropertyContextHTTP2(t *testing.T) {
 	for range inputs(t, 50) {
 		r, err := http.NewRequestWithContext(t.Context(), "POST", address+"/fhir/Patient", io.MultiReader(strings.NewReader("{}")))
 		if err != nil {
-			t.Fatal(err)
+			t.Fatalf("http.NewRequestWithContext: got error %v, want none", err)
 		}
 		r.Trailer = http.Header{}
 		for range forgedFields {
@@ -216,7 +216,7 @@ func fetchHTTP2(t *testing.T, client *http.Client, r *http.Request) (status int,
 	t.Helper()
 	response, err := client.Do(r)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("client.Do: got error %v, want none", err)
 	}
 	defer response.Body.Close()
 	b, err := io.ReadAll(response.Body)
@@ -344,7 +344,7 @@ func TestPropertyBytesHTTP2(t *testing.T) {
 		}
 		r, err := http.NewRequestWithContext(t.Context(), method, address, reader)
 		if err != nil {
-			t.Fatal(err)
+			t.Fatalf("http.NewRequestWithContext: got error %v, want none", err)
 		}
 		path, query, hasQuery := strings.Cut(target, "?")
 		r.URL = &url.URL{Scheme: "https", Host: host, Opaque: path, RawQuery: query, ForceQuery: hasQuery}
@@ -411,7 +411,7 @@ func newPatients(t *testing.T) *patients {
 		Elapsed: func() time.Duration { return time.Duration(p.elapsed.Load()) },
 	})
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("cache.New: got error %v, want none", err)
 	}
 	t.Cleanup(c.Close)
 	p.cache = c
@@ -464,7 +464,7 @@ func TestPropertyPatients(t *testing.T) {
 	config.Now = world.now
 	p, err := New(config)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("New: got error %v, want none", err)
 	}
 	p.forwarder.transport = roundTrip(func(r *http.Request) (*http.Response, error) {
 		body := answerFor(t, func(name string) string {

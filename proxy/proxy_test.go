@@ -40,7 +40,7 @@ func sorted(set map[string]bool) []string { return slices.Sorted(maps.Keys(set))
 
 func TestNew(t *testing.T) {
 	if _, err := New(unitConfig(introspectorFunc(nil))); err != nil {
-		t.Error(err)
+		t.Errorf("New: got error %v, want none", err)
 	}
 	for name, change := range map[string]func(*Config){
 		"no upstream":       func(c *Config) { c.Upstream = nil },
@@ -406,14 +406,14 @@ func TestHTTP2(t *testing.T) {
 	for token, status := range map[string]int{"TOK": 200, "BAD": 401} {
 		r, err := http.NewRequestWithContext(t.Context(), "POST", server.URL+"/fhir/Patient?a;b", io.MultiReader(strings.NewReader("{}")))
 		if err != nil {
-			t.Fatal(err)
+			t.Fatalf("http.NewRequestWithContext: got error %v, want none", err)
 		}
 		r.Header.Set("Authorization", "Bearer "+token)
 		r.Header["x_launch_patient"] = []string{"evil"}
 		r.Trailer = http.Header{"X-Launch-Patient": {"evil"}}
 		response, err := server.Client().Do(r)
 		if err != nil {
-			t.Fatal(err)
+			t.Fatalf("Do: got error %v, want none", err)
 		}
 		_, err = io.Copy(io.Discard, response.Body)
 		_ = response.Body.Close()

@@ -18,7 +18,7 @@ func refused(t *testing.T, why *decision, failure error, method, target string, 
 	t.Helper()
 	p, err := New(unitConfig(introspectorFunc(nil)))
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("New: got error %v, want none", err)
 	}
 	p.refuser.requiredScopes = []string{"system/*.rs", "launch"}
 	r := httptest.NewRequest(method, target, nil)
@@ -36,7 +36,7 @@ func refused(t *testing.T, why *decision, failure error, method, target string, 
 	var b strings.Builder
 	fmt.Fprintf(&b, "%d\n", w.Code)
 	if err := w.Result().Header.Write(&b); err != nil {
-		t.Fatal(err)
+		t.Fatalf("w.Result: got error %v, want none", err)
 	}
 	return x, strings.ReplaceAll(b.String(), "\r\n", "\n") + "\n" + w.Body.String() + "\n"
 }
@@ -100,7 +100,7 @@ func TestRefusals(t *testing.T) {
 func TestChallengeWithoutScopes(t *testing.T) {
 	p, err := New(unitConfig(introspectorFunc(nil)))
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("New: got error %v, want none", err)
 	}
 	if got, want := p.refuser.challenge(&exchange{}, refuseScope), `Bearer realm="fhir", error="insufficient_scope"`; got != want {
 		t.Errorf("got %q, want %q", got, want)
@@ -179,7 +179,7 @@ func TestRefusedUpload(t *testing.T) {
 func TestRefusedOnce(t *testing.T) {
 	p, err := New(unitConfig(introspectorFunc(nil)))
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("New: got error %v, want none", err)
 	}
 	r, w := httptest.NewRequest("GET", "/fhir/Patient", nil), httptest.NewRecorder()
 	x := newExchange(w, r, nil, &p.draining)

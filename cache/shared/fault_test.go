@@ -82,7 +82,7 @@ func TestOneGoesToSee(t *testing.T) {
 		for i := range 20 {
 			wg.Go(func() {
 				if _, err := r.introspect(fmt.Sprint("t", i)); err != nil {
-					t.Error(err)
+					t.Errorf("r.introspect: got error %v, want none", err)
 				}
 				if took := time.Since(begin); took > as.takes {
 					slow <- took
@@ -203,7 +203,7 @@ func TestActiveWins(t *testing.T) {
 			writer.active("t1")
 			l, err := writer.lookup("t1")
 			if err != nil {
-				t.Fatal(err)
+				t.Fatalf("writer.lookup: got error %v, want none", err)
 			}
 			l.mayHold = true
 			c := &call{cache: writer.Cache, lookup: l}
@@ -242,7 +242,7 @@ func TestLatePublication(t *testing.T) {
 		other := newReplica(t, newFakeStore(), as)
 		places, err := placesOf(other.config.Secrets(), "fis", other.config.Source.Authority(), "t1")
 		if err != nil {
-			t.Fatal(err)
+			t.Fatalf("placesOf: got error %v, want none", err)
 		}
 		value := places[0].seal(record{obtained: time.Now(), body: []byte(`{"active":false}`)})
 		store.overwrite(places[0].key, value)

@@ -69,7 +69,7 @@ func TestPurgeOvertakesAnswer(t *testing.T) {
 		synctest.Wait()
 		second.publish(cache.Filter{Patient: "p1"})
 		if err := <-done; err != nil {
-			t.Fatal(err)
+			t.Fatalf("got error %v, want none", err)
 		}
 		second.active("t1")
 		as.wantCalls(t, "t1", 2)
@@ -86,7 +86,7 @@ func TestReplayedEvent(t *testing.T) {
 		values := store.streams["fis:feed"][0].Values
 		store.mu.Unlock()
 		if _, err := store.Append(t.Context(), "fis:feed", values); err != nil {
-			t.Fatal(err)
+			t.Fatalf("store.Append: got error %v, want none", err)
 		}
 		synctest.Wait()
 		if got := second.purges(); got != 1 {
@@ -107,7 +107,7 @@ func TestForeignEvents(t *testing.T) {
 			nil, {nil}, {[]byte("E")}, {[]byte(`{"id":"x"}`)},
 		} {
 			if _, err := store.Append(t.Context(), "fis:feed", values); err != nil {
-				t.Fatal(err)
+				t.Fatalf("store.Append: got error %v, want none", err)
 			}
 		}
 		for _, s := range []struct {
@@ -116,10 +116,10 @@ func TestForeignEvents(t *testing.T) {
 		}{{other, "fis:feed"}, {testSecret(t, "a"), "other:feed"}} {
 			values, err := newEvent(cache.Filter{}, "admin").seal(s.secrets, s.stream)
 			if err != nil {
-				t.Fatal(err)
+				t.Fatalf("seal: got error %v, want none", err)
 			}
 			if _, err := store.Append(t.Context(), "fis:feed", values); err != nil {
-				t.Fatal(err)
+				t.Fatalf("store.Append: got error %v, want none", err)
 			}
 		}
 		synctest.Wait()

@@ -34,7 +34,7 @@ func testSecret(t *testing.T, letters string) Secrets {
 	}
 	secrets, err := ParseSecrets([]byte(strings.Join(lines, "\n") + "\n"))
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("ParseSecrets: got error %v, want none", err)
 	}
 	return secrets
 }
@@ -167,7 +167,7 @@ func newReplica(t *testing.T, store Store, a *authority, change ...func(*Config)
 	}
 	c, err := New(config)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("New: got error %v, want none", err)
 	}
 	r.Cache = c
 	ctx, cancel := context.WithCancel(context.Background())
@@ -224,7 +224,7 @@ func (r *replica) counted(want float64, name string, labels ...string) {
 	r.t.Helper()
 	families, err := r.metrics.Gather()
 	if err != nil {
-		r.t.Fatal(err)
+		r.t.Fatalf("metrics.Gather: got error %v, want none", err)
 	}
 	for _, family := range families {
 		if family.GetName() != "introspection_sidecar_"+name {

@@ -41,11 +41,11 @@ func TestForgedForOwnToken(t *testing.T) {
 		key, _ := only(t, store) // he sees the name when his own request makes it
 		derived, err := hkdf.Key(sha256.New, []byte("own"), nil, verdictInfo+"https://as.example/introspect", sha256.Size)
 		if err != nil {
-			t.Fatal(err)
+			t.Fatalf("hkdf.Key: got error %v, want none", err)
 		}
 		aead, err := newAEAD(derived)
 		if err != nil {
-			t.Fatal(err)
+			t.Fatalf("newAEAD: got error %v, want none", err)
 		}
 		store.overwrite(key, place{key: key, aead: aead}.seal(record{
 			active: true, obtained: time.Now(), body: []byte(`{"active":true,"sub":"sub-of-own","patient":"victim","scope":"system/*.cruds"}`),
@@ -84,7 +84,7 @@ func TestNamesNeedTheSecret(t *testing.T) {
 	name := func(letters, authority string) string {
 		places, err := placesOf(testSecret(t, letters), "fis", authority, "t1")
 		if err != nil {
-			t.Fatal(err)
+			t.Fatalf("placesOf: got error %v, want none", err)
 		}
 		return places[0].key
 	}

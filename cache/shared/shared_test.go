@@ -223,7 +223,7 @@ func TestHolderDies(t *testing.T) {
 		r := newReplica(t, store, as)
 		l, err := r.lookup("t1")
 		if err != nil {
-			t.Fatal(err)
+			t.Fatalf("r.lookup: got error %v, want none", err)
 		}
 		if found, err := l.claim(t.Context()); found != nil || err != nil {
 			t.Fatalf("got %v, %v, want the lease", found, err)

@@ -20,7 +20,7 @@ func runDemo(t *testing.T, ctx context.Context, fault, dir string, stdout io.Wri
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("os.Executable: got error %v, want none", err)
 	}
 	t.Setenv("TMPDIR", dir)
 	var errs bytes.Buffer
@@ -131,7 +131,7 @@ func TestStaysUp(t *testing.T) {
 		client := http.Client{Timeout: 10 * time.Second}
 		resp, err := client.Do(req)
 		if err != nil {
-			t.Error(err)
+			t.Errorf("client.Do: got error %v, want none", err)
 			continue
 		}
 		_ = resp.Body.Close()
@@ -150,7 +150,7 @@ func TestNobodyListens(t *testing.T) {
 	dir := t.TempDir()
 	r, w, err := os.Pipe()
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("os.Pipe: got error %v, want none", err)
 	}
 	defer w.Close()
 	_ = r.Close()
@@ -215,7 +215,7 @@ func TestColour(t *testing.T) {
 	} {
 		f, err := os.OpenFile(tt.path, os.O_CREATE|os.O_WRONLY, 0o600)
 		if err != nil {
-			t.Fatal(err)
+			t.Fatalf("os.OpenFile: got error %v, want none", err)
 		}
 		p := newPrinter(f, tt.environ)
 		if _ = f.Close(); p.colour != tt.want || (p.paint(red, "x") == "x") == tt.want {

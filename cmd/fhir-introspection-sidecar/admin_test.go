@@ -31,7 +31,7 @@ func (c *child) metric(t testing.TB, name string, labels ...string) float64 {
 		if !slices.ContainsFunc(labels, func(l string) bool { return !strings.Contains(series+"}", l) }) {
 			v, err := strconv.ParseFloat(value, 64)
 			if err != nil {
-				t.Fatal(err)
+				t.Fatalf("strconv.ParseFloat: got error %v, want none", err)
 			}
 			sum += v
 		}
@@ -49,7 +49,7 @@ func (c *child) residentKiB(t *testing.T, field string) int {
 	match := regexp.MustCompile(field + `:\s+(\d+) kB`).FindSubmatch(status)
 	n, err := strconv.Atoi(string(match[1]))
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("strconv.Atoi: got error %v, want none", err)
 	}
 	return n
 }
@@ -69,7 +69,7 @@ func (c *child) reasons(t *testing.T) (status int, reasons []string) {
 	a := c.get(t, "/readyz")
 	var body struct{ Reasons []string }
 	if err := json.Unmarshal([]byte(a.body), &body); err != nil {
-		t.Errorf("%v in %s", err, a.body)
+		t.Errorf("got %s (%v), want reasons in JSON", a.body, err)
 	}
 	return a.status, body.Reasons
 }

@@ -130,7 +130,7 @@ func newRawAuthority(t *testing.T, answer string) *rawAuthority {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("net.Listen: got error %v, want none", err)
 	}
 	t.Cleanup(func() { _ = ln.Close() })
 	a := &rawAuthority{address: ln.Addr().String(), answer: answer}
@@ -240,7 +240,7 @@ func p256(t *testing.T) *ecdsa.PrivateKey {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("ecdsa.GenerateKey: got error %v, want none", err)
 	}
 	return key
 }

@@ -20,7 +20,7 @@ func (w *world) storm(t *testing.T, n int, header ...string) {
 	wait := w.crowd(t, n, func(i int, c *conn) {
 		lines := append([]string{fmt.Sprint("X-Request-Id: id-", i), "Connection: close"}, header...)
 		if _, err := c.do(request("GET /fhir/Patient/p1?name=CANARY", lines...)); err != nil {
-			t.Error(err)
+			t.Errorf("c.do: got error %v, want none", err)
 		}
 	})
 	wait()
@@ -39,7 +39,7 @@ func TestBlackboxAuditStdout(t *testing.T) {
 	for line := range strings.Lines(w.stdout.String()) {
 		var members map[string]any
 		if err := json.Unmarshal([]byte(line), &members); err != nil {
-			t.Fatalf("%v: %q", err, line)
+			t.Fatalf("got %q (%v), want JSON", line, err)
 		}
 		switch {
 		case members["log"] == "audit" && members["msg"] == nil:
@@ -49,7 +49,7 @@ func TestBlackboxAuditStdout(t *testing.T) {
 			fallthrough
 		default:
 			if members["log"] != nil || members["msg"] == nil || strings.Contains(line, "p-42") || strings.Contains(line, "Practitioner") {
-				t.Errorf("technical log: %s", line)
+				t.Errorf("got %s in the technical log, want no person in it", line)
 			}
 		}
 	}
@@ -57,11 +57,11 @@ func TestBlackboxAuditStdout(t *testing.T) {
 	inSequence(t, lines, n)
 	for _, line := range lines {
 		if !technical[line.RequestID] || line.Subject != "p-42" {
-			t.Errorf("record %+v", line)
+			t.Errorf("got record %+v, want the person and the request of a line in the log", line)
 		}
 	}
 	if strings.Contains(w.stdout.String(), "CANARY") {
-		t.Error("a search value stands in a log")
+		t.Error("got a search value in a log, want none")
 	}
 }
 
@@ -79,20 +79,20 @@ func TestBlackboxAuditAtTheEnd(t *testing.T) {
 	w.storm(t, n, good)
 	c := dial(t, w.data)
 	if _, err := c.Write([]byte(request("PUT /fhir/Task", good, "X-Request-Id: cut"))); err != nil {
-		t.Fatal(err)
+		t.Fatalf("c.Write: got error %v, want none", err)
 	}
 	<-arrived
 	if code := w.terminate(t); code != exitFailure {
-		t.Errorf("exit code %d although a request was cut off", code)
+		t.Errorf("got exit code %d although a request was cut off, want %d", code, exitFailure)
 	}
 	text, err := os.ReadFile(path)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("os.ReadFile: got error %v, want none", err)
 	}
 	lines := auditLines(t, string(text))
 	inSequence(t, lines, n+1)
 	if last := lines[len(lines)-1]; last.RequestID != "cut" || last.Subject != "p-42" || last.Interaction == "" {
-		t.Errorf("last record %+v", last)
+		t.Errorf("got last record %+v, want that of the request that was cut off", last)
 	}
 }
 
@@ -101,11 +101,11 @@ func TestBlackboxAuditStuck(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "fifo")
 	if err := syscall.Mkfifo(path, 0o600); err != nil {
-		t.Fatal(err)
+		t.Fatalf("syscall.Mkfifo: got error %v, want none", err)
 	}
 	reader, err := os.OpenFile(path, os.O_RDWR, 0) // reads nothing
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("os.OpenFile: got error %v, want none", err)
 	}
 	defer reader.Close()
 	w := start(t, env{"AUDIT_LOG": path})
@@ -115,10 +115,10 @@ func TestBlackboxAuditStuck(t *testing.T) {
 		t.Errorf("%v requests allowed, want %d", got, n)
 	}
 	if code := w.terminate(t); code != exitOK {
-		t.Errorf("exit code %d", code)
+		t.Errorf("got exit code %d, want %d", code, exitOK)
 	}
 	if got := w.logs("audit record can't be written"); len(got) != 1 {
-		t.Errorf("%d log lines of the failure", len(got))
+		t.Errorf("got %d log lines of the failure, want 1", len(got))
 	}
 }
 
@@ -157,7 +157,7 @@ func TestBlackboxAuditDecisions(t *testing.T) {
 	w.terminate(t)
 	text, err := os.ReadFile(path)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("os.ReadFile: got error %v, want none", err)
 	}
 	lines := auditLines(t, string(text))
 	inSequence(t, lines, 9)
@@ -165,7 +165,7 @@ func TestBlackboxAuditDecisions(t *testing.T) {
 	for _, line := range lines {
 		got = append(got, fmt.Sprintf("%s %d %s %s", line.Decision, line.Status, line.Verdict, line.Subject))
 		if line.Peer != "127.0.0.1" || line.Time.IsZero() {
-			t.Errorf("record %+v", line)
+			t.Errorf("got record %+v, want its time, and the peer 127.0.0.1", line)
 		}
 	}
 	want := []string{

@@ -32,7 +32,7 @@ func TestBlackboxDeviations(t *testing.T) {
 				a.refused(t, 503, "transient", "")
 			}
 			if (a.status == 200) != (w.up.count() > before) {
-				t.Error("FHIR server got what the client was refused, or the reverse")
+				t.Errorf("client got status %d and the FHIR server %d requests, want them to agree", a.status, w.up.count()-before)
 			}
 		})
 	}
@@ -144,7 +144,7 @@ func TestBlackboxAnswers(t *testing.T) {
 				a.refused(t, 503, "transient", "")
 			}
 			if (a.status == 200) != (w.up.count() > before) {
-				t.Error("FHIR server got what the client was refused, or the reverse")
+				t.Errorf("client got status %d and the FHIR server %d requests, want them to agree", a.status, w.up.count()-before)
 			}
 		})
 	}
@@ -209,11 +209,11 @@ func TestBlackboxAnswers(t *testing.T) {
 				a.is(t, c.status)
 			}
 			if (a.status == 200) != (w.up.count() > forwarded) {
-				t.Error("FHIR server got what the client was refused, or the reverse")
+				t.Errorf("client got status %d and the FHIR server %d requests, want them to agree", a.status, w.up.count()-forwarded)
 			}
 			// G21: asked once, whatever the failure, and nothing is remembered of it.
 			if n := len(as.requests()) - before; n != 1 {
-				t.Errorf("asked %d times", n)
+				t.Errorf("asked %d times, want once", n)
 			}
 			as.set(jsonAnswer(`{"active":true}`))
 			w.ask(t, "GET /fhir/Patient", bearer(token)).is(t, 200)
@@ -221,7 +221,7 @@ func TestBlackboxAnswers(t *testing.T) {
 	}
 	for result, least := range map[string]float64{"active": 5, "inactive": 4, "malformed": 10, "unavailable": 3} {
 		if n := w.metric(t, "introspection_sidecar_introspections_total", `result="`+result+`"`); n < least {
-			t.Errorf("%v introspections with result %s", n, result)
+			t.Errorf("got %v introspections with result %s, want at least %v", n, result, least)
 		}
 	}
 }
@@ -263,14 +263,14 @@ func TestBlackboxRetryAfter(t *testing.T) {
 			a := w.ask(t, "GET /fhir/Patient", bearer(token))
 			a.refused(t, 503, "transient", "")
 			if got, _ := strconv.Atoi(a.header.Get("Retry-After")); got < c.least || got > c.most {
-				t.Errorf("%s %q: Retry-After %q", status, c.value, a.header.Get("Retry-After"))
+				t.Errorf("%s %q: got Retry-After %q, want %d to %d", status, c.value, a.header.Get("Retry-After"), c.least, c.most)
 			}
 			as.set(jsonAnswer(`{"active":true}`))
 			w.ask(t, "GET /fhir/Patient", bearer(token)).is(t, 200)
 		}
 	}
 	if n := w.metric(t, "introspection_sidecar_introspections_total", `result="throttled"`); n != 13 {
-		t.Errorf("%v throttled", n)
+		t.Errorf("got %v throttled introspections, want 13", n)
 	}
 }
 
@@ -279,12 +279,12 @@ func TestBlackboxEndpointFaults(t *testing.T) {
 	t.Parallel()
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("net.Listen: got error %v, want none", err)
 	}
 	defer silent.Close()
 	closed, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("net.Listen: got error %v, want none", err)
 	}
 	_ = closed.Close()
 	drip := newRawAuthority(t, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n")
@@ -296,13 +296,13 @@ func TestBlackboxEndpointFaults(t *testing.T) {
 			began := time.Now()
 			w.ask(t, "GET /fhir/Patient", good).refused(t, 503, "transient", "")
 			if d := time.Since(began); d > 2*time.Second {
-				t.Errorf("took %v", d)
+				t.Errorf("took %v, want at most 2s", d)
 			}
 			if w.get(t, "/readyz").status != 200 {
-				t.Error("one failed introspection turned readiness red")
+				t.Error("got a red readiness after one failed introspection, want 200")
 			}
 			if w.up.count() != 0 {
-				t.Error("FHIR server got the request")
+				t.Errorf("FHIR server got %d requests, want none", w.up.count())
 			}
 		})
 	}
@@ -357,12 +357,12 @@ func TestBlackboxRequired(t *testing.T) {
 				case 403:
 					a.refused(t, 403, "forbidden", "insufficient_scope")
 					if !strings.Contains(a.header.Get("WWW-Authenticate"), `scope="a b"`) {
-						t.Errorf("challenge %q", a.header.Get("WWW-Authenticate"))
+						t.Errorf("got challenge %q, want the scopes a and b", a.header.Get("WWW-Authenticate"))
 					}
 				}
 			}
 			if n := w.as.IntrospectionsOf(token); n != 1 {
-				t.Errorf("%d introspections", n)
+				t.Errorf("got %d introspections, want 1", n)
 			}
 		})
 	}
@@ -378,13 +378,13 @@ func TestBlackboxConcurrencyLimit(t *testing.T) {
 		began := time.Now()
 		a, err := c.do(request("GET /fhir/Patient", bearer(fmt.Sprint("h", i))))
 		if err != nil || a.status != 503 || time.Since(began) > 6*time.Second {
-			t.Errorf("%v %v after %v", err, a, time.Since(began))
+			t.Errorf("got %v (%v) after %v, want 503 within 6s", a, err, time.Since(began))
 		}
 	})
 	eventually(t, "calls are under way", func() bool { return w.metric(t, "introspection_sidecar_introspections_in_flight") > 0 })
 	for range 5 {
 		if n := w.metric(t, "introspection_sidecar_introspections_in_flight"); n > 2 {
-			t.Errorf("%v calls at once", n)
+			t.Errorf("got %v calls at once, want at most 2", n)
 		}
 		w.ask(t, "GET /fhir/Patient", good).is(t, 200)
 	}

@@ -23,24 +23,24 @@ func TestBlackboxCacheUntilExp(t *testing.T) {
 		a := w.ask(t, "GET /fhir/Patient", bearer("short"))
 		if over := time.Now().Unix() >= exp; a.status == 401 {
 			if !over {
-				t.Error("refused before exp")
+				t.Error("got 401 before exp, want 200")
 			}
 			break
 		} else if a.status != 200 || time.Now().After(time.Unix(exp, 0).Add(time.Second)) {
-			t.Fatalf("status %d after exp", a.status)
+			t.Fatalf("got status %d after exp, want 401", a.status)
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
 	if n := w.as.IntrospectionsOf("short"); n != 2 {
-		t.Errorf("%d introspections", n)
+		t.Errorf("got %d introspections, want 2", n)
 	}
 	for result, want := range map[string]float64{"miss": 1, "expired": 1} {
 		if n := w.metric(t, lookups, `result="`+result+`"`); n != want {
-			t.Errorf("%s: %v", result, n)
+			t.Errorf("got %v lookups with result %s, want %v", n, result, want)
 		}
 	}
 	if w.metric(t, lookups, `result="hit"`) < 1 || w.metric(t, "introspection_sidecar_cache_hit_age_seconds_count") < 1 {
-		t.Error("no hit counted")
+		t.Error("got no hit in the metrics, want one")
 	}
 }
 
@@ -75,7 +75,7 @@ func TestBlackboxCacheAges(t *testing.T) {
 			}
 			w.as.Revoke("t")
 			if a := w.ask(t, "GET /fhir/Patient", bearer("t")); (a.status == 401) != c.revoked {
-				t.Errorf("after revocation %d", a.status)
+				t.Errorf("got status %d after revocation, want 401: %t", a.status, c.revoked)
 			}
 		})
 	}
@@ -90,12 +90,12 @@ func TestBlackboxCacheMaxAge(t *testing.T) {
 	w.as.Revoke("good")
 	for w.ask(t, "GET /fhir/Patient", good).status == 200 {
 		if time.Since(revoked) > 3*time.Second {
-			t.Fatal("still accepted")
+			t.Fatalf("still accepted after %v, want a refusal", time.Since(revoked))
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
 	if d := time.Since(revoked); d > 2*time.Second {
-		t.Errorf("accepted for %v", d)
+		t.Errorf("accepted for %v, want at most 2s", d)
 	}
 }
 
@@ -108,17 +108,17 @@ func TestBlackboxCacheInactive(t *testing.T) {
 		w.ask(t, "GET /fhir/Patient", bearer("junk")).refused(t, 401, "login", "invalid_token")
 	}
 	if n := w.as.IntrospectionsOf("junk"); n != 1 {
-		t.Errorf("%d introspections of a token just called inactive", n)
+		t.Errorf("got %d introspections of a token just called inactive, want 1", n)
 	}
 	if n := w.metric(t, lookups, `result="inactive_hit"`); n != 19 {
-		t.Errorf("%v inactive hits", n)
+		t.Errorf("got %v inactive hits, want 19", n)
 	}
 	if w.metric(t, "introspection_sidecar_cache_entries", `verdict="active"`) != 1 || w.metric(t, "introspection_sidecar_cache_entries", `verdict="inactive"`) != 1 {
-		t.Error("entries are counted wrongly")
+		t.Error("got other entries in the metrics, want one active and one inactive")
 	}
 	w.ask(t, "GET /fhir/Patient", good).is(t, 200)
 	if n := w.as.IntrospectionsOf("good"); n != 1 {
-		t.Error("junk displaced a good token")
+		t.Errorf("got %d introspections of the good token, want 1 despite the junk", n)
 	}
 	short := start(t, env{"CACHE_INACTIVE_AGE": "50ms"})
 	short.ask(t, "GET /fhir/Patient", bearer("junk")).refused(t, 401, "login", "invalid_token")
@@ -129,7 +129,7 @@ func TestBlackboxCacheInactive(t *testing.T) {
 		off.ask(t, "GET /fhir/Patient", bearer("junk")).refused(t, 401, "login", "invalid_token")
 	}
 	if n := off.as.IntrospectionsOf("junk"); n != 3 {
-		t.Errorf("%d introspections without an inactive store", n)
+		t.Errorf("got %d introspections without an inactive store, want 3", n)
 	}
 }
 
@@ -162,10 +162,10 @@ func TestBlackboxCacheBound(t *testing.T) {
 		w.ask(t, "GET /fhir/Patient", bearer(token)).is(t, 200)
 	}
 	if n := w.metric(t, "introspection_sidecar_cache_entries", `verdict="active"`); n != 2 {
-		t.Errorf("%v entries", n)
+		t.Errorf("got %v entries, want 2", n)
 	}
 	if n := w.metric(t, "introspection_sidecar_cache_evictions_total", `verdict="active"`, `reason="capacity"`); n != 8 {
-		t.Errorf("%v evictions", n)
+		t.Errorf("got %v evictions, want 8", n)
 	}
 }
 
@@ -186,17 +186,17 @@ func TestBlackboxCacheStampede(t *testing.T) {
 		return w.metric(t, lookups, `result="coalesced"`)+w.metric(t, lookups, `result="miss"`) == clients
 	})
 	if n := w.metric(t, "introspection_sidecar_introspections_in_flight"); n != 1 {
-		t.Errorf("%v in flight", n)
+		t.Errorf("got %v in flight, want 1", n)
 	}
 	close(release)
 	wait()
 	for i, status := range statuses {
 		if status != 200 {
-			t.Fatalf("client %d got %d", i, status)
+			t.Fatalf("client %d got %d, want 200", i, status)
 		}
 	}
 	if n := w.as.Introspections(); n != 1 {
-		t.Errorf("%d introspections", n)
+		t.Errorf("got %d introspections, want 1", n)
 	}
 }
 
@@ -219,11 +219,11 @@ func TestBlackboxCacheLeaderLeaves(t *testing.T) {
 	})
 	close(release)
 	if a, err := follower.answer("GET"); err != nil || a.status != 200 {
-		t.Fatal(err, a)
+		t.Fatalf("got %v (%v), want 200", a, err)
 	}
 	w.ask(t, "GET /fhir/Patient", good).is(t, 200)
 	if w.up.count() != 2 || w.as.Introspections() != 1 {
-		t.Errorf("FHIR server %d, introspections %d", w.up.count(), w.as.Introspections())
+		t.Errorf("got %d requests to the FHIR server and %d introspections, want 2 and 1", w.up.count(), w.as.Introspections())
 	}
 	// G34: a call whose every client left still counts.
 	release = make(chan struct{})
@@ -239,7 +239,7 @@ func TestBlackboxCacheLeaderLeaves(t *testing.T) {
 	})
 	w.ask(t, "GET /fhir/Patient", bearer("lonely")).is(t, 200)
 	if n := w.as.IntrospectionsOf("lonely"); n != 1 {
-		t.Errorf("%d introspections", n)
+		t.Errorf("got %d introspections, want 1", n)
 	}
 }
 
@@ -258,7 +258,7 @@ func TestBlackboxCacheFailures(t *testing.T) {
 		before := w.as.Introspections()
 		w.ask(t, "GET /fhir/Patient", bearer(token)).refused(t, 503, "transient", "")
 		if n := w.as.Introspections() - before; n != 1 {
-			t.Errorf("fault %d: %d calls", i, n)
+			t.Errorf("fault %d: got %d calls, want 1", i, n)
 		}
 		w.as.SetAnswer(nil)
 		w.ask(t, "GET /fhir/Patient", bearer(token)).is(t, 200)
@@ -268,7 +268,7 @@ func TestBlackboxCacheFailures(t *testing.T) {
 	w.ask(t, "GET /fhir/Patient", bearer("f0")).is(t, 200)
 	w.ask(t, "GET /fhir/Patient", bearer("other")).refused(t, 503, "transient", "")
 	if err := w.as.Restart(); err != nil {
-		t.Fatal(err)
+		t.Fatalf("as.Restart: got error %v, want none", err)
 	}
 	w.ask(t, "GET /fhir/Patient", bearer("other")).refused(t, 401, "login", "invalid_token")
 }

@@ -76,20 +76,20 @@ func TestBlackboxConfigFaults(t *testing.T) {
 			e[c.variable] = c.value
 			code, stdout, stderr := runToEnd(t, e, nil)
 			if code != 2 {
-				t.Errorf("exit code %d: %s", code, stdout)
+				t.Errorf("got exit code %d, want 2: %s", code, stdout)
 			}
 			name := "SIDECAR_" + c.variable
 			if strings.HasSuffix(c.variable, "_CERT_FILE") {
 				name = "SIDECAR_TLS"
 			}
 			if !strings.Contains(stderr, name) {
-				t.Errorf("stderr doesn't name the variable: %s", stderr)
+				t.Errorf("got %s on stderr, want %s in it", stderr, name)
 			}
 			if strings.Contains(stderr+stdout, "CANARY") {
-				t.Errorf("the value is repeated: %s%s", stderr, stdout)
+				t.Errorf("got %s%s, want the value nowhere in it", stderr, stdout)
 			}
 			if strings.Contains(stdout, "serving") {
-				t.Error("it listened")
+				t.Errorf("got %s, want no listener", stdout)
 			}
 		})
 	}
@@ -100,7 +100,7 @@ func TestBlackboxConfigAllFaults(t *testing.T) {
 	t.Parallel()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("net.Listen: got error %v, want none", err)
 	}
 	defer ln.Close()
 	e := env{
@@ -109,7 +109,7 @@ func TestBlackboxConfigAllFaults(t *testing.T) {
 	}
 	code, _, stderr := runToEnd(t, e, nil, "serve")
 	if code != 2 {
-		t.Errorf("exit code %d", code)
+		t.Errorf("got exit code %d, want 2", code)
 	}
 	for _, name := range []string{"UPSTREAM_URL", "TYPO", "INTROSPECTION_AUTH", "CACHE_MAX_AGE", "LOG_LEVEL", "TRUSTED_PROXIES", "CA_FILE", "TLS_KEY_FILE", "TLS_CERT_FILE"} {
 		n := 0
@@ -119,11 +119,11 @@ func TestBlackboxConfigAllFaults(t *testing.T) {
 			}
 		}
 		if n != 1 {
-			t.Errorf("%d lines for %s: %s", n, name, stderr)
+			t.Errorf("got %d lines for %s, want 1: %s", n, name, stderr)
 		}
 	}
 	if strings.Contains(stderr, "CANARY") {
-		t.Error("a value is repeated")
+		t.Errorf("got %s, want no value in it", stderr)
 	}
 }
 
@@ -142,7 +142,7 @@ func TestBlackboxConfigSecretFiles(t *testing.T) {
 			}
 			code, stdout, stderr := runToEnd(t, e, nil)
 			if code != 2 || !strings.Contains(stderr, "SIDECAR_"+variable) || strings.Contains(stdout+stderr, "CANARY") {
-				t.Errorf("%s %q: %d %s", variable, content, code, stderr)
+				t.Errorf("%s %q: got exit code %d and %s, want 2 and the variable without its value", variable, content, code, stderr)
 			}
 		}
 	}
@@ -195,35 +195,35 @@ func TestBlackboxCommands(t *testing.T) {
 		"ALLOW_INSECURE_HTTP",
 	} {
 		if !strings.Contains(stdout, "| `SIDECAR_"+name+"` |") {
-			t.Errorf("config doesn't have %s", name)
+			t.Errorf("got no %s from config, want a row", name)
 		}
 	}
 	if code != 0 || stderr != "" {
-		t.Errorf("config: %d %s", code, stderr)
+		t.Errorf("config: got exit code %d and %s, want 0 and nothing", code, stderr)
 	}
 	if code, stdout, _ := runToEnd(t, nil, nil, "version"); code != 0 || !strings.Contains(stdout, "go1.") {
-		t.Errorf("version: %d %s", code, stdout)
+		t.Errorf("version: got exit code %d and %s, want 0 and Go's version", code, stdout)
 	}
 	for _, args := range [][]string{{"CANARY"}, {"serve", "CANARY"}, {"--CANARY"}} {
 		if code, stdout, stderr := runToEnd(t, leastEnv(t), nil, args...); code != 2 || stderr == "" || strings.Contains(stdout+stderr, "CANARY") {
-			t.Errorf("%v: %d %s", args, code, stderr)
+			t.Errorf("%v: got exit code %d and %s, want 2 and a text without the argument", args, code, stderr)
 		}
 	}
 	if code, stdout, stderr := runToEnd(t, leastEnv(t), nil, "check"); code != 1 || stdout == "" {
-		t.Errorf("check with nothing there: %d %q %q", code, stdout, stderr)
+		t.Errorf("check with nothing there: got exit code %d, %q and %q, want 1 and a table", code, stdout, stderr)
 	}
 	if code, _, stderr := runToEnd(t, env{"TYPO": "x"}, nil, "check"); code != 2 || !strings.Contains(stderr, "SIDECAR_TYPO") {
-		t.Errorf("check with bad configuration: %d %q", code, stderr)
+		t.Errorf("check with bad configuration: got exit code %d and %q, want 2 and the variable", code, stderr)
 	}
 	// J17: the port is taken.
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("net.Listen: got error %v, want none", err)
 	}
 	defer ln.Close()
 	e := leastEnv(t)
 	e["LISTEN_ADDRESS"] = ln.Addr().String()
 	if code, stdout, stderr := runToEnd(t, e, nil); code != 1 || !strings.Contains(stdout+stderr, "SIDECAR_LISTEN_ADDRESS") {
-		t.Errorf("port taken: %d %s%s", code, stdout, stderr)
+		t.Errorf("port taken: got exit code %d and %s%s, want 1 and the setting", code, stdout, stderr)
 	}
 }

@@ -26,7 +26,7 @@ func TestBlackboxBearerFileRotation(t *testing.T) {
 			path := filepath.Join(dir, "token")
 			write := func(name, content string) {
 				if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
-					t.Fatal(err)
+					t.Fatalf("os.WriteFile: got error %v, want none", err)
 				}
 			}
 			swap := func(version string) { // as Kubernetes does
@@ -34,7 +34,7 @@ func TestBlackboxBearerFileRotation(t *testing.T) {
 				write("..v"+version+"/token", version+"\n")
 				_ = os.Symlink("..v"+version, filepath.Join(dir, "..data_tmp"))
 				if err := os.Rename(filepath.Join(dir, "..data_tmp"), filepath.Join(dir, "..data")); err != nil {
-					t.Fatal(err)
+					t.Fatalf("os.Rename: got error %v, want none", err)
 				}
 			}
 			as := introspectiontest.NewServerWith(t, introspectiontest.Config{Bearer: "one"})
@@ -50,7 +50,7 @@ func TestBlackboxBearerFileRotation(t *testing.T) {
 			case "rename":
 				write("new", "two")
 				if err := os.Rename(filepath.Join(dir, "new"), path); err != nil {
-					t.Fatal(err)
+					t.Fatalf("os.Rename: got error %v, want none", err)
 				}
 			case "in place":
 				write("token", "two")
@@ -63,10 +63,10 @@ func TestBlackboxBearerFileRotation(t *testing.T) {
 				w.ask(t, "GET /fhir/Patient", bearer(fmt.Sprint("y", i))).refused(t, 401, "login", "invalid_token")
 			}
 			if n := w.metric(t, rejected, `result="credential_rejected"`); n > 1 {
-				t.Errorf("%v refusals of the own credential", n)
+				t.Errorf("got %v refusals of the own credential, want at most 1", n)
 			}
 			if w.metric(t, "introspection_sidecar_credential_renewals_total", `result="ok"`) != 1 {
-				t.Error("the renewal was not counted")
+				t.Error("got no renewal in the metrics, want 1")
 			}
 		})
 	}
@@ -78,24 +78,24 @@ func TestBlackboxBearerFileBroken(t *testing.T) {
 	w := start(t, env{"CACHE_INACTIVE_AGE": "0"})
 	for i, content := range []string{"", "two words", "two\nlines", "nul\x00", "\xff\xfe"} {
 		if err := os.WriteFile(w.file, []byte(content), 0o600); err != nil {
-			t.Fatal(err)
+			t.Fatalf("os.WriteFile: got error %v, want none", err)
 		}
 		written := time.Now().Add(-time.Duration(i+1) * time.Minute) // long enough ago to be whole
 		if err := os.Chtimes(w.file, written, written); err != nil {
-			t.Fatal(err)
+			t.Fatalf("os.Chtimes: got error %v, want none", err)
 		}
 		w.ask(t, "GET /fhir/Patient", bearer("x")).refused(t, 401, "login", "invalid_token")
 	}
 	_ = os.Remove(w.file)
 	w.ask(t, "GET /fhir/Patient", bearer("x")).refused(t, 401, "login", "invalid_token")
 	if log := w.stdout.String(); strings.Contains(log, "two") {
-		t.Error("the file's content stands in the log")
+		t.Errorf("got %s, want a log without the file's content", log)
 	}
 	const msg = "replaced file can't be used, keeping the last good one"
 	eventually(t, "the log tells of it", func() bool { return len(w.logs(msg)) > 0 })
 	for _, line := range w.logs(msg) {
 		if line["setting"] != "SIDECAR_BEARER_TOKEN_FILE" || line["field"] != nil {
-			t.Errorf("%v doesn't name the setting", line)
+			t.Errorf("got %v, want the setting's name", line)
 		}
 	}
 }
@@ -109,25 +109,25 @@ func TestBlackboxCredentialRefused(t *testing.T) {
 	before := w.as.Introspections()
 	w.ask(t, "GET /fhir/Patient", bearer("other")).refused(t, 503, "transient", "")
 	if n := w.as.Introspections() - before; n > 2 {
-		t.Errorf("%d calls with a refused credential", n)
+		t.Errorf("got %d calls with a refused credential, want at most 2", n)
 	}
 	ready := w.get(t, "/readyz")
 	if ready.status != 503 || !json.Valid([]byte(ready.body)) {
-		t.Errorf("readyz %d %s", ready.status, ready.body)
+		t.Errorf("got readiness %d %s, want 503 and JSON", ready.status, ready.body)
 	}
 	if w.get(t, "/livez").status != 200 {
-		t.Error("livez depends on the credential")
+		t.Error("got a red liveness, want 200 whatever the credential")
 	}
 	w.ask(t, "GET /fhir/Patient", good).is(t, 200) // from the cache
 	if n := w.metric(t, "introspection_sidecar_requests_total", `decision="credential_rejected"`, `code="5xx"`); n != 1 {
-		t.Errorf("%v counted", n)
+		t.Errorf("got %v requests counted as credential_rejected, want 1", n)
 	}
 	found := false
 	for _, line := range w.logs("request") {
 		found = found || line["decision"] == "credential_rejected" && line["level"] == "ERROR"
 	}
 	if !found {
-		t.Error("no error in the log")
+		t.Error("got no error in the log, want one")
 	}
 	w.as.AcceptBearers(introspectiontest.DefaultBearer)
 	eventually(t, "readiness comes back without any request", func() bool { return w.get(t, "/readyz").status == 200 })
@@ -145,11 +145,11 @@ func TestBlackboxCredentialStorm(t *testing.T) {
 	eventually(t, "ready", func() bool { return w.get(t, "/readyz").status == 200 })
 	w.ask(t, "GET /fhir/Patient", good).is(t, 200)
 	if n := as.Grants(); n != 1 {
-		t.Errorf("%d token requests", n)
+		t.Errorf("got %d token requests, want 1", n)
 	}
 	for _, r := range as.Requests() {
 		if strings.HasSuffix(r.URI, "/token") && (!strings.Contains(r.Body, "scope=a+b") || !strings.HasPrefix(r.Header.Get("Authorization"), "Basic ")) {
-			t.Errorf("token request %q %v", r.Body, r.Header)
+			t.Errorf("got token request %q %v, want both scopes and Basic credentials", r.Body, r.Header)
 		}
 	}
 	time.Sleep(time.Second) // two token requests are a second apart, whatever happens
@@ -158,15 +158,15 @@ func TestBlackboxCredentialStorm(t *testing.T) {
 		token := fmt.Sprint("storm", i)
 		as.AddToken(token, nil)
 		if a, err := c.do(request("GET /fhir/Patient", bearer(token))); err != nil || a.status != 200 {
-			t.Errorf("%v %v", err, a)
+			t.Errorf("got %v (%v), want 200", a, err)
 		}
 	})
 	wait()
 	if n := as.Grants(); n != 2 {
-		t.Errorf("%d token requests", n)
+		t.Errorf("got %d token requests, want 2", n)
 	}
 	if w.metric(t, "introspection_sidecar_credential_expiry_timestamp_seconds") < float64(time.Now().Unix()) {
-		t.Error("no expiry in the metrics")
+		t.Error("got an expiry that has passed in the metrics, want one to come")
 	}
 }
 
@@ -185,19 +185,19 @@ func TestBlackboxTokenEndpointAway(t *testing.T) {
 		w.ask(t, "GET /fhir/Patient", good).refused(t, 503, "transient", "")
 	}
 	if w.get(t, "/readyz").status != 503 || w.get(t, "/livez").status != 200 {
-		t.Error("readiness or liveness is wrong")
+		t.Error("got another readiness or liveness, want 503 and 200")
 	}
 	if n := as.Grants(); n > 2+int(time.Since(began)/time.Second) {
-		t.Errorf("%d token requests in %v", n, time.Since(began))
+		t.Errorf("got %d token requests in %v, want at most one a second", n, time.Since(began))
 	}
 	if strings.Contains(w.stdout.String()+w.get(t, "/readyz").body, "CANARY") {
-		t.Error("the endpoint's words are repeated")
+		t.Error("got the endpoint's words in log or readiness, want them nowhere")
 	}
 	as.SetGrantAnswer(nil)
 	eventually(t, "ready", func() bool { return w.get(t, "/readyz").status == 200 })
 	w.ask(t, "GET /fhir/Patient", good).is(t, 200)
 	if as.Introspections() != 1 {
-		t.Errorf("%d introspections", as.Introspections())
+		t.Errorf("got %d introspections, want 1", as.Introspections())
 	}
 }
 
@@ -214,13 +214,13 @@ func TestBlackboxSecretModes(t *testing.T) {
 			w.ask(t, "GET /fhir/Patient", good).is(t, 200)
 			form, _ := url.ParseQuery(as.Requests()[0].Body)
 			if len(form) != 3 || form.Get("client_secret") != "s%cr&t=+/~" || as.Requests()[0].Header["Authorization"] != nil {
-				t.Errorf("form %v", form)
+				t.Errorf("got form %v, want token, client_id and client_secret, and no Authorization", form)
 			}
 			continue
 		}
 		w.ask(t, "GET /fhir/Patient", good).is(t, 200)
 		if got := as.Requests()[0].Body; got != "token=good" {
-			t.Errorf("form %q", got)
+			t.Errorf("got form %q, want the token only", got)
 		}
 	}
 	as := introspectiontest.NewServerWith(t, introspectiontest.Config{Auth: introspectiontest.NoAuth})
@@ -248,11 +248,11 @@ func TestBlackboxClientAssertion(t *testing.T) {
 		requests := as.Requests()
 		form, _ := url.ParseQuery(requests[len(requests)-1].Body)
 		if len(form) != 3 || form.Get("client_assertion_type") != "urn:ietf:params:oauth:client-assertion-type:jwt-bearer" {
-			t.Fatalf("form %v", form)
+			t.Fatalf("got form %v, want token, client_assertion and client_assertion_type", form)
 		}
 		parts := strings.Split(form.Get("client_assertion"), ".")
 		if len(parts) != 3 {
-			t.Fatal("no JWT")
+			t.Fatalf("got %d parts, want the three of a JWT", len(parts))
 		}
 		var head struct{ Alg, Kid, Typ string }
 		var claims struct {
@@ -263,19 +263,19 @@ func TestBlackboxClientAssertion(t *testing.T) {
 		decode := func(s string, v any) []byte {
 			b, err := base64.RawURLEncoding.DecodeString(s)
 			if err != nil || v != nil && json.Unmarshal(b, v) != nil {
-				t.Fatalf("%q: %v", s, err)
+				t.Fatalf("got %q (%v), want base64url", s, err)
 			}
 			return b
 		}
 		decode(parts[0], &head)
 		decode(parts[1], &claims)
 		if !verify([]byte(parts[0]+"."+parts[1]), decode(parts[2], nil)) {
-			t.Error("the signature doesn't verify")
+			t.Error("got a signature of another key, want ours")
 		}
 		left := claims.Exp - float64(time.Now().Unix())
 		if head.Alg != alg || head.Kid == "" || claims.Iss != introspectiontest.DefaultClientID || claims.Sub != claims.Iss ||
 			fmt.Sprint(claims.Aud) != as.Endpoint() && fmt.Sprint(claims.Aud) != "["+as.Endpoint()+"]" || left <= 0 || left > 300 || seen[claims.Jti] || claims.Jti == "" {
-			t.Errorf("assertion %+v %+v", head, claims)
+			t.Errorf("got assertion %+v %+v, want the client as issuer and subject, a new jti and up to five minutes", head, claims)
 		}
 		seen[claims.Jti] = true
 	}
@@ -285,12 +285,12 @@ func TestBlackboxClientAssertion(t *testing.T) {
 	}
 	tmp := key + ".new"
 	if err := os.WriteFile(tmp, []byte(second.pem), 0o600); err != nil {
-		t.Fatal(err)
+		t.Fatalf("os.WriteFile: got error %v, want none", err)
 	}
 	old := time.Now().Add(-time.Minute) // settled long ago
 	_ = os.Chtimes(tmp, old, old)
 	if err := os.Rename(tmp, key); err != nil {
-		t.Fatal(err)
+		t.Fatalf("os.Rename: got error %v, want none", err)
 	}
 	w.ask(t, "GET /fhir/Patient", bearer("b")).refused(t, 401, "login", "invalid_token")
 	check(second.verify, "ES384")
@@ -311,9 +311,9 @@ func TestBlackboxPrivateKeyJWT(t *testing.T) {
 		form, _ := url.ParseQuery(r.Body)
 		switch {
 		case strings.HasSuffix(r.URI, "/token") && (form.Get("grant_type") != "client_credentials" || form.Get("client_assertion") == "" || form.Has("client_secret") || r.Header["Authorization"] != nil):
-			t.Errorf("token request %v", form)
+			t.Errorf("got token request %v, want client_credentials with an assertion and no secret", form)
 		case strings.HasSuffix(r.URI, "/introspect") && (len(form) != 1 || !strings.HasPrefix(r.Header.Get("Authorization"), "Bearer ")):
-			t.Errorf("introspection %v", form)
+			t.Errorf("got introspection %v, want the token only, and a bearer", form)
 		}
 	}
 }
@@ -328,6 +328,6 @@ func TestBlackboxJWKS(t *testing.T) {
 	a := w.get(t, "/jwks.json")
 	a.is(t, 200)
 	if !strings.Contains(a.body, `"kid-1"`) || strings.Contains(a.body, `"d"`) {
-		t.Errorf("jwks %s", a.body)
+		t.Errorf("got key set %s, want kid-1 without its private half", a.body)
 	}
 }

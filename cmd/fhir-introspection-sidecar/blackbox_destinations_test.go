@@ -64,13 +64,13 @@ func TestBlackboxDestinations(t *testing.T) {
 		for _, token := range append(baits(place), baits(other.URL)...) {
 			other.AddToken(token, nil)
 			if a := c.ask(t, "GET /fhir/Patient", bearer(token)); a.status != 401 && a.status != 503 {
-				t.Errorf("%s: %d for a token of nobody", name, a.status)
+				t.Errorf("%s: got %d for a token of nobody, want 401 or 503", name, a.status)
 			}
 		}
 		for _, token := range []string{"good", baits(place)[0]} {
 			for _, raw := range directions(place, token) {
 				if _, err := exchangePlain(c.data, raw); err != nil {
-					t.Errorf("%s: %.60q: %v", name, raw, err)
+					t.Errorf("%s: %.60q: got error %v, want a response", name, raw, err)
 				}
 			}
 		}
@@ -84,7 +84,7 @@ func TestBlackboxDestinations(t *testing.T) {
 		}
 	}
 	if n := other.Introspections(); n > 0 {
-		t.Errorf("another issuer was asked %d times", n)
+		t.Errorf("another issuer was asked %d times, want never", n)
 	}
 }
 

@@ -77,7 +77,7 @@ func TestBlackboxDiscoveryHostile(t *testing.T) {
 			t.Parallel()
 			evil, err := net.Listen("tcp", "127.0.0.1:0")
 			if err != nil {
-				t.Fatal(err)
+				t.Fatalf("net.Listen: got error %v, want none", err)
 			}
 			connections := make(chan net.Addr, 100)
 			go func() {
@@ -104,16 +104,16 @@ func TestBlackboxDiscoveryHostile(t *testing.T) {
 			eventually(t, "the document read again", func() bool { return fhir.count(document) >= 2 })
 			status, reasons := c.reasons(t)
 			if text := strings.Join(reasons, "; "); status != 503 || !strings.Contains(text, fhir.URL+document) {
-				t.Errorf("readiness %d doesn't name the document: %s", status, text)
+				t.Errorf("got readiness %d %s, want 503 and the document", status, text)
 			}
 			c.ask(t, "GET /fhir/Patient", good).refused(t, 503, "transient", "")
 			c.terminate(t)
 			_ = evil.Close()
 			for address := range connections {
-				t.Errorf("connection from %s to the forbidden host", address)
+				t.Errorf("got a connection from %s to the forbidden host, want none", address)
 			}
 			if n := as.count("/openid"); n != 0 {
-				t.Errorf("%d introspections at what a later document names", n)
+				t.Errorf("got %d introspections at what a later document names, want none", n)
 			}
 		})
 	}
@@ -149,16 +149,16 @@ func TestBlackboxDiscoveryLater(t *testing.T) {
 			c := find(t, tt.fhir, tt.env)
 			c.ask(t, "GET /fhir/Patient", good).refused(t, 503, "transient", "") // with Retry-After
 			if status, reasons := c.reasons(t); status != 503 || len(reasons) == 0 {
-				t.Errorf("readiness %d %v", status, reasons)
+				t.Errorf("got readiness %d %v, want 503 and reasons", status, reasons)
 			}
 			if status := c.get(t, "/livez").status; status != 200 {
-				t.Errorf("liveness %d", status)
+				t.Errorf("got liveness %d, want 200", status)
 			}
 			up := time.Now()
 			tt.down.broken.Store(false)
 			c.awaitReady(t)
 			if took := time.Since(up); took > 5*time.Second {
-				t.Errorf("ready %v after the server", took)
+				t.Errorf("ready %v after the server, want at most 5s", took)
 			}
 			c.ask(t, "GET /fhir/Patient", good).is(t, 200)
 		})
@@ -180,13 +180,13 @@ func TestBlackboxDiscoveryGrant(t *testing.T) {
 	c.awaitReady(t)
 	c.ask(t, "GET /fhir/Patient", good).is(t, 200)
 	if as.Grants() == 0 || as.IntrospectionsOf("good") != 1 {
-		t.Errorf("%d grants, %d introspections", as.Grants(), as.IntrospectionsOf("good"))
+		t.Errorf("got %d grants and %d introspections, want some and 1", as.Grants(), as.IntrospectionsOf("good"))
 	}
 	if n := c.metric(t, "introspection_sidecar_discovery_disagreements_total"); n == 0 {
-		t.Error("the disagreement isn't counted")
+		t.Error("got no disagreement in the metrics, want some")
 	}
 	if len(c.logs("documents disagree")) != 1 {
-		t.Errorf("logged %v", c.logs("documents disagree"))
+		t.Errorf("got log lines %v, want 1", c.logs("documents disagree"))
 	}
 }
 
@@ -205,7 +205,7 @@ func TestBlackboxDiscoveryRefused(t *testing.T) {
 		for _, command := range []string{"serve", "check"} {
 			code, stdout, stderr := runToEnd(t, all, nil, command)
 			if code != exitConfig || stdout != "" || strings.Count(stderr, "\n") != 1 {
-				t.Errorf("%s, %s: exit code %d\n%s%s", name, command, code, stdout, stderr)
+				t.Errorf("%s, %s: got exit code %d, want %d and one line on stderr\n%s%s", name, command, code, exitConfig, stdout, stderr)
 			}
 		}
 	}

@@ -22,24 +22,24 @@ func TestBlackboxDrainRequest(t *testing.T) {
 	kept := dial(t, w.data)
 	first, err := kept.do(request("GET /fhir/Patient", good))
 	if err != nil || first.closed || w.get(t, "/readyz").status != 200 {
-		t.Fatalf("before: %v %v", first, err)
+		t.Fatalf("before: got %v (%v), want a kept connection and readiness", first, err)
 	}
 	w.signal(syscall.SIGUSR1)
 	eventually(t, "readiness turns red", func() bool { return w.get(t, "/readyz").status == 503 })
 	for name, c := range map[string]*conn{"kept": kept, "new": dial(t, w.data)} {
 		a, err := c.do(request("GET /fhir/Patient", good))
 		if err != nil || a.status != 200 || !a.closed {
-			t.Errorf("on a %s connection: %v %v", name, a, err)
+			t.Errorf("on a %s connection: got %v (%v), want 200 and its end", name, a, err)
 		}
 	}
 	w.signal(syscall.SIGUSR1) // again makes no difference
 	w.ask(t, "GET /fhir/Patient", good).is(t, 200)
 	if w.get(t, "/livez").status != 200 {
-		t.Error("not alive while draining")
+		t.Error("got a red liveness while draining, want 200")
 	}
 	began := time.Now()
 	if code := w.terminate(t); code != 0 || time.Since(began) > patience/2 {
-		t.Errorf("ended with %d after %v", code, time.Since(began))
+		t.Errorf("ended with %d after %v, want 0 within %v", code, time.Since(began), patience/2)
 	}
 }
 
@@ -49,20 +49,20 @@ func TestBlackboxDrainCommand(t *testing.T) {
 	t.Parallel()
 	self, err := os.Executable()
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("os.Executable: got error %v, want none", err)
 	}
 	// Written by this process, it would be busy while a child that another test
 	// has just started holds what is open here.
 	binary := filepath.Join(t.TempDir(), program)
 	if output, err := exec.Command("cp", self, binary).CombinedOutput(); err != nil {
-		t.Fatalf("%v %s", err, output)
+		t.Fatalf("cp: got %v and %s, want a copy", err, output)
 	}
 	drain := func() (string, error) {
 		output, err := exec.Command(binary, "drain").CombinedOutput()
 		return string(output), err
 	}
 	if output, err := drain(); err == nil || !strings.Contains(output, "no other process") {
-		t.Errorf("without a sidecar: %v %q", err, output)
+		t.Errorf("without a sidecar: got %v and %q, want an error that says so", err, output)
 	}
 
 	as := introspectiontest.NewServer(t)
@@ -74,10 +74,10 @@ func TestBlackboxDrainCommand(t *testing.T) {
 	}
 	stdout, err := sidecar.StdoutPipe()
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("sidecar.StdoutPipe: got error %v, want none", err)
 	}
 	if err := sidecar.Start(); err != nil {
-		t.Fatal(err)
+		t.Fatalf("sidecar.Start: got error %v, want none", err)
 	}
 	t.Cleanup(func() { _ = sidecar.Process.Kill() })
 	lines := bufio.NewReader(stdout)
@@ -89,18 +89,18 @@ func TestBlackboxDrainCommand(t *testing.T) {
 				return
 			}
 			if err != nil {
-				t.Fatalf("no %q in the log: %v", msg, err)
+				t.Fatalf("got no %q in the log (%v), want one", msg, err)
 			}
 		}
 	}
 	await("serving")
 	if output, err := drain(); err != nil || output != "" {
-		t.Fatalf("%v %q", err, output)
+		t.Fatalf("drain: got %v and %q, want nothing", err, output)
 	}
 	await("draining")
 	_ = sidecar.Process.Signal(syscall.SIGTERM)
 	_, _ = io.Copy(io.Discard, lines)
 	if err := sidecar.Wait(); err != nil {
-		t.Error(err)
+		t.Errorf("sidecar.Wait: got error %v, want none", err)
 	}
 }

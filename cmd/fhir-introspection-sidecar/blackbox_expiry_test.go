@@ -43,10 +43,10 @@ func TestBlackboxExpiryShortestCounts(t *testing.T) {
 			w.as.Revoke("t")
 			eventually(t, "the verdict is over", func() bool { return w.ask(t, "GET /fhir/Patient", bearer("t")).status == 401 })
 			if d := time.Since(began); d < short {
-				t.Errorf("believed for %v only", d)
+				t.Errorf("believed for %v, want %v", d, short)
 			}
 			if n := w.as.IntrospectionsOf("t"); n != 2 {
-				t.Errorf("%d introspections", n)
+				t.Errorf("got %d introspections, want 2", n)
 			}
 		})
 	}
@@ -86,7 +86,7 @@ func TestBlackboxExpiryClocks(t *testing.T) {
 					}
 				}
 				if n := w.as.IntrospectionsOf(from); n != 1 {
-					t.Errorf("%s: %d introspections", from, n)
+					t.Errorf("%s: got %d introspections, want 1", from, n)
 				}
 			}
 		})
@@ -103,17 +103,17 @@ func TestBlackboxExpiryNotYet(t *testing.T) {
 	w.ask(t, "GET /fhir/Patient", bearer("early")).refused(t, 401, "login", "invalid_token")
 	eventually(t, "its time comes", func() bool { return w.ask(t, "GET /fhir/Patient", bearer("early")).status == 200 })
 	if time.Now().Add(5*time.Minute).Unix() < from {
-		t.Error("accepted before nbf and the leeway")
+		t.Error("accepted before nbf and the leeway, want a refusal")
 	}
 	if n := w.as.IntrospectionsOf("early"); n != 1 {
-		t.Errorf("%d introspections", n)
+		t.Errorf("got %d introspections, want 1", n)
 	}
 	exp := time.Now().Add(3 * time.Second).Unix()
 	w.as.SetAnswerFor("late", introspectiontest.Respond(200, nil, fmt.Sprintf(`{"active":true,"exp":%d}`, exp)))
 	for over := false; !over; time.Sleep(20 * time.Millisecond) {
 		over = time.Now().Unix() >= exp // before asking
 		if a := w.ask(t, "GET /fhir/Patient", bearer("late")); over && a.status != 401 {
-			t.Errorf("status %d after exp", a.status)
+			t.Errorf("got status %d after exp, want 401", a.status)
 		}
 	}
 }
@@ -135,11 +135,11 @@ func TestBlackboxExpiryRestart(t *testing.T) {
 			c.ask(t, "GET /fhir/Patient", bearer("junk")).refused(t, 401, "login", "invalid_token")
 		}
 		if n, junk := as.IntrospectionsOf("good"), as.IntrospectionsOf("junk"); n != run || junk != run {
-			t.Errorf("run %d: %d introspections of a good token, %d of another", run, n, junk)
+			t.Errorf("run %d: got %d introspections of a good token and %d of another, want %[1]d of each", run, n, junk)
 		}
 		for _, file := range c.filesWritten(t) {
 			if file != c.dialed { // the test's own, see recordDials
-				t.Errorf("run %d writes %s", run, file)
+				t.Errorf("run %d writes %s, want no files", run, file)
 			}
 		}
 		if run == 2 {
@@ -152,12 +152,12 @@ func TestBlackboxExpiryRestart(t *testing.T) {
 	}
 	err := filepath.WalkDir(disk, func(path string, d fs.DirEntry, err error) error {
 		if err == nil && path != disk {
-			t.Errorf("left behind: %s", path)
+			t.Errorf("got %s left behind, want nothing", path)
 		}
 		return err
 	})
 	if err != nil {
-		t.Error(err)
+		t.Errorf("got error %v, want none", err)
 	}
 }
 

@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/base64"
-	"fmt"
 	"io"
 	"strings"
 	"testing"
@@ -31,16 +30,16 @@ func TestBlackboxManyLongTokens(t *testing.T) {
 	for _, c := range conns {
 		_, _ = io.WriteString(c, "\r\n\r\n")
 		if a, err := c.answer("GET"); err != nil || a.status != 431 {
-			t.Fatalf("%v %v", err, a)
+			t.Fatalf("got %v (%v), want 431", a, err)
 		}
 		_ = c.Close()
 	}
 	// The race detector multiplies memory, and the bound with it.
 	if grown := w.residentKiB(t, "VmHWM") - before; grown > 64<<10*raceFactor {
-		t.Errorf("memory grew by %d KiB", grown)
+		t.Errorf("memory grew by %d KiB, want at most %d", grown, 64<<10*raceFactor)
 	}
 	if w.as.Introspections() != asked || w.up.count() != 1 {
-		t.Error("somebody was asked")
+		t.Errorf("got %d introspections and %d requests, want %d and 1", w.as.Introspections(), w.up.count(), asked)
 	}
 	w.bystander(t, "A16")
 }
@@ -56,15 +55,15 @@ func TestBlackboxPathCost(t *testing.T) {
 		began := w.cpu(t)
 		for range rounds {
 			if a, err := c.do(raw); err != nil || a.status != 400 {
-				t.Fatal(err, a)
+				t.Fatalf("got %v (%v), want 400", a, err)
 			}
 		}
 		if each := (w.cpu(t) - began) / rounds; each > 10*time.Millisecond {
-			t.Errorf("%.20q takes %v of CPU", path, each)
+			t.Errorf("%.20q takes %v of CPU, want at most 10ms", path, each)
 		}
 	}
 	if w.up.count() != 0 {
-		t.Error("FHIR server got it")
+		t.Errorf("FHIR server got %d requests, want none", w.up.count())
 	}
 }
 
@@ -91,11 +90,11 @@ func TestBlackboxChunkFloods(t *testing.T) {
 	}
 	// A chunk extension of a gigabyte: cut off long before its end.
 	if sent, a, err := upload("POST /fhir/Patient", strings.Repeat("x", 1<<20), 1024, "\r\n"); err == nil && a.status != 400 || sent > 64<<20 {
-		t.Errorf("%d bytes of an extension were taken: %v %v", sent, err, a)
+		t.Errorf("got %v (%v) after %d bytes of an extension, want 400 soon", a, err, sent)
 	}
 	sent, a, err := upload("POST /fhir/Patient", "1;"+strings.Repeat("x", 1<<20), 1024, "\r\n")
 	if err == nil && a.status != 400 || sent > 64<<20 {
-		t.Errorf("%d bytes of an extension were taken: %v %v", sent, err, a)
+		t.Errorf("got %v (%v) after %d bytes of an extension, want 400 soon", a, err, sent)
 	}
 	// A million chunks of one byte: refused, or all there.
 	arrived := make(chan int64, 1)
@@ -108,17 +107,17 @@ func TestBlackboxChunkFloods(t *testing.T) {
 	switch {
 	case err == nil && a.status == 200:
 		if size := <-arrived; size != 1_000_000 {
-			t.Errorf("%d bytes arrived", size)
+			t.Errorf("%d bytes arrived, want 1000000", size)
 		}
 	case err == nil && a.status != 400:
-		t.Error(a)
+		t.Errorf("got %v, want 200 or 400", a)
 	}
 	if grown := w.residentKiB(t, "VmHWM") - before; grown > 32<<10*raceFactor {
-		t.Errorf("memory grew by %d KiB", grown)
+		t.Errorf("memory grew by %d KiB, want at most %d", grown, 32<<10*raceFactor)
 	}
 	w.bystander(t, "E13")
 	if n := w.metric(t, "introspection_sidecar_requests_total", `decision="upstream_error"`); n > 0 {
-		t.Error(fmt.Sprint(n, " clients' faults were counted as the FHIR server's"))
+		t.Errorf("got %v clients' faults counted as the FHIR server's, want none", n)
 	}
 }
 
@@ -152,10 +151,10 @@ func TestBlackboxCostlyTokens(t *testing.T) {
 		for kind, token := range tokens {
 			began := c.cpu(t)
 			if a := c.ask(t, "GET /fhir/Patient", bearer(token)); a.status != 401 {
-				t.Errorf("%s, %s: %d", name, kind, a.status)
+				t.Errorf("%s, %s: got status %d, want 401", name, kind, a.status)
 			}
 			if took := c.cpu(t) - began; took > raceFactor*500*time.Millisecond {
-				t.Errorf("%s, %s: %v of CPU", name, kind, took)
+				t.Errorf("%s, %s: took %v of CPU, want at most %v", name, kind, took, raceFactor*500*time.Millisecond)
 			}
 		}
 	}

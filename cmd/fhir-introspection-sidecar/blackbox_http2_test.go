@@ -74,7 +74,7 @@ func (w *world) dialHTTP2(t *testing.T, settings string) *http2Conn {
 	t.Helper()
 	c, err := tls.Dial("tcp", w.data, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}})
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("tls.Dial: got error %v, want none", err)
 	}
 	t.Cleanup(func() { _ = c.Close() })
 	_ = c.SetDeadline(time.Now().Add(patience))
@@ -282,7 +282,7 @@ func TestBlackboxHTTP2Frames(t *testing.T) {
 			}
 			// Bodies that don't keep their length are cut off when that shows.
 			if n := w.up.count() - before; c.want == "200" && n != 1 || c.want != "200" && n != 0 && !strings.HasPrefix(c.name, "E04") && !strings.HasPrefix(c.name, "B16") {
-				t.Errorf("FHIR server got %d requests", n)
+				t.Errorf("FHIR server got %d requests, want one with 200 and none otherwise", n)
 			}
 		})
 	}
@@ -318,7 +318,7 @@ func TestBlackboxHTTP2Bytes(t *testing.T) {
 				case n == 1 && status == "200" && strings.Contains(w.up.last(t).head, place.want(c)):
 					passed++
 				case n != 0 || status != "400" && end != "reset":
-					t.Errorf("%s, %s, %q: %s, %s; FHIR server got %d: %q", place.name, method, c, status, end, n, w.up.last(t).head)
+					t.Errorf("%s, %s, %q: got %s, %s, and %d requests at the FHIR server, want 400 or a reset, and none: %q", place.name, method, c, status, end, n, w.up.last(t).head)
 				}
 			}
 			if passed != place.passes {
@@ -358,7 +358,7 @@ func TestBlackboxHTTP2Answers(t *testing.T) {
 			_, _ = io.WriteString(conn, frame(frameHeaders, flagEndHeaders|flagEndStream, 1, block(http2Request(method, "/fhir/Patient")...)))
 			status, end := conn.answer()
 			if status != c.status || end != c.end {
-				t.Errorf("%s, %s: %s, %s", c.name, method, status, end)
+				t.Errorf("%s, %s: got %s, %s, want %s, %s", c.name, method, status, end, c.status, c.end)
 			}
 			_ = conn.Close()
 		}
@@ -446,12 +446,12 @@ func TestBlackboxHTTP2Abuse(t *testing.T) {
 			other := w.dialHTTP2(t, "")
 			_, _ = io.WriteString(other, frame(frameHeaders, flagEndHeaders|flagEndStream, 1, block(http2Request("GET", "/fhir/Patient")...)))
 			if got := other.outcome(); got != "200" {
-				t.Errorf("another client gets %s", got)
+				t.Errorf("another client got %s, want 200", got)
 			}
 			_ = attacker.Close()
 		})
 	}
 	if peak := w.residentKiB(t, "VmHWM"); peak > 256<<10 {
-		t.Errorf("memory grew to %d KiB", peak)
+		t.Errorf("memory grew to %d KiB, want at most %d", peak, 256<<10)
 	}
 }

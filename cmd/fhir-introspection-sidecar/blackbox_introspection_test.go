@@ -40,15 +40,15 @@ func TestBlackboxIntrospectionRequest(t *testing.T) {
 	a.is(t, 200)
 	got := as.requests()
 	if len(got) != 1 {
-		t.Fatalf("%d introspections", len(got))
+		t.Fatalf("got %d introspections, want 1", len(got))
 	}
 	head, body, _ := strings.Cut(got[0], "\r\n\r\n")
 	if body != "token="+url.QueryEscape(token) {
-		t.Errorf("body %q", body)
+		t.Errorf("got body %q, want the token, encoded", body)
 	}
 	lines := strings.Split(head, "\r\n")
 	if lines[0] != "POST /oauth2/introspect HTTP/1.1" {
-		t.Errorf("request line %q", lines[0])
+		t.Errorf("got request line %q, want POST /oauth2/introspect HTTP/1.1", lines[0])
 	}
 	want := map[string]string{
 		"Host": as.address, "Accept": "application/json", "Content-Type": "application/x-www-form-urlencoded",
@@ -61,7 +61,7 @@ func TestBlackboxIntrospectionRequest(t *testing.T) {
 		case ok && wanted != value:
 			t.Errorf("%s: %q, want %q", name, value, wanted)
 		case name == "X-Request-Id" && !uuid.MatchString(value), name == "User-Agent" && strings.Contains(value, "spy"):
-			t.Errorf("%s: %q", name, value)
+			t.Errorf("got %s %q, want a UUID, and a User-Agent of ours", name, value)
 		case !ok && line != "Connection: close" && name != "X-Request-Id" && name != "User-Agent" && name != "Accept-Encoding":
 			t.Errorf("unexpected %q", line)
 		}
@@ -81,7 +81,7 @@ func TestBlackboxIntrospectionRequest(t *testing.T) {
 		r.has(t, name, value)
 	}
 	if r.line != "GET /fhir/Patient/123?_x=1 HTTP/1.1" {
-		t.Errorf("line %q", r.line)
+		t.Errorf("got line %q, want that of the request", r.line)
 	}
 }
 
@@ -125,7 +125,7 @@ func TestBlackboxIntrospectionAnswers(t *testing.T) {
 			}
 			a.refused(t, c.status, c.code, c.oauth)
 			if w.up.count() != before {
-				t.Error("FHIR server got the request")
+				t.Error("FHIR server got the request, want it refused only")
 			}
 		})
 	}
@@ -143,7 +143,7 @@ func TestBlackboxIntrospectionRedirects(t *testing.T) {
 		w.ask(t, "GET /fhir/Patient", "Authorization: Bearer s"+strconv.Itoa(status)).refused(t, 503, "transient", "")
 	}
 	if trap.conns > 0 || w.up.count() > 0 || len(w.as.Requests()) != 10 {
-		t.Errorf("trap %d, FHIR server %d, authorization server %d", trap.conns, w.up.count(), len(w.as.Requests()))
+		t.Errorf("got %d connections to the trap, %d requests at the FHIR server and %d at the authorization server, want 0, 0 and 10", trap.conns, w.up.count(), len(w.as.Requests()))
 	}
 }
 
@@ -168,6 +168,6 @@ func TestBlackboxIntrospectionProxyEnvironment(t *testing.T) {
 	c.ask(t, "GET /fhir/Patient", good, "Proxy: http://"+spy.address).is(t, 200)
 	up.last(t).has(t, "Proxy", "")
 	if spy.conns > 0 {
-		t.Error("used a proxy")
+		t.Errorf("got %d connections to a proxy, want none", spy.conns)
 	}
 }

@@ -30,7 +30,7 @@ func TestBlackboxDrain(t *testing.T) {
 		c := dial(t, w.data)
 		_, _ = io.WriteString(c, request("GET /fhir/slow", good))
 		if _, err := c.ReadString('\n'); err != nil {
-			t.Fatal(err)
+			t.Fatalf("c.ReadString: got error %v, want none", err)
 		}
 		w.signal(signal)
 		eventually(t, "the listener closes", func() bool {
@@ -43,10 +43,10 @@ func TestBlackboxDrain(t *testing.T) {
 		close(release)
 		rest, _ := io.ReadAll(c)
 		if !strings.HasSuffix(string(rest), "first-last") {
-			t.Errorf("the request in flight got %q", rest)
+			t.Errorf("the request in flight got %q, want all of its response", rest)
 		}
 		if code := w.wait(t); code != 0 {
-			t.Errorf("exit code %d", code)
+			t.Errorf("got exit code %d, want 0", code)
 		}
 	}
 }
@@ -64,10 +64,10 @@ func TestBlackboxDrainIntrospection(t *testing.T) {
 	eventually(t, "draining", func() bool { return len(w.logs("draining")) > 0 })
 	close(release)
 	if a, err := c.answer("GET"); err != nil || a.status != 200 {
-		t.Fatal(err, a)
+		t.Fatalf("got %v (%v), want 200", a, err)
 	}
 	if code := w.wait(t); code != 0 {
-		t.Errorf("exit code %d", code)
+		t.Errorf("got exit code %d, want 0", code)
 	}
 }
 
@@ -82,7 +82,7 @@ func TestBlackboxDrainTimeout(t *testing.T) {
 	began := time.Now()
 	w.anyExit = true
 	if code := w.terminate(t); code != 1 || time.Since(began) > 8*time.Second {
-		t.Errorf("exit code %d after %v", code, time.Since(began))
+		t.Errorf("got exit code %d after %v, want 1 within 8s", code, time.Since(began))
 	}
 }
 
@@ -94,13 +94,13 @@ func TestBlackboxShutdownDelay(t *testing.T) {
 	w.signal(syscall.SIGTERM)
 	eventually(t, "readiness turns red", func() bool { return w.get(t, "/readyz").status == 503 })
 	if a := w.ask(t, "GET /fhir/Patient", good); a.status != 200 || !a.closed {
-		t.Errorf("%d, connection closed: %v", a.status, a.closed)
+		t.Errorf("got status %d, connection closed %t, want 200 and true", a.status, a.closed)
 	}
 	if w.get(t, "/livez").status != 200 {
-		t.Error("livez is red")
+		t.Error("got a red liveness, want 200")
 	}
 	if code := w.wait(t); code != 0 || time.Since(began) < 1500*time.Millisecond {
-		t.Errorf("exit code %d after %v", code, time.Since(began))
+		t.Errorf("got exit code %d after %v, want 0 after at least 1.5s", code, time.Since(began))
 	}
 }
 
@@ -124,7 +124,7 @@ func TestBlackboxTermUnderLoad(t *testing.T) {
 					a, err := c.do(request("POST /fhir/Patient", good, "Content-Length: 3") + "abc")
 					if err != nil || a.status != 200 {
 						lost.Add(1)
-						t.Errorf("lost: %v %v", err, a)
+						t.Errorf("lost: got %v (%v), want 200", a, err)
 						stop.Store(true)
 						break
 					}
@@ -145,7 +145,7 @@ func TestBlackboxTermUnderLoad(t *testing.T) {
 	w.signal(syscall.SIGTERM)
 	wg.Wait()
 	if code := w.wait(t); code != 0 {
-		t.Errorf("exit code %d", code)
+		t.Errorf("got exit code %d, want 0", code)
 	}
 	t.Logf("%d answered, %d lost", answered.Load(), lost.Load())
 }
@@ -156,7 +156,7 @@ func TestBlackboxStartsAlone(t *testing.T) {
 	c := spawn(t, leastEnv(t), nil)
 	c.awaitServing(t)
 	if a := c.get(t, "/livez"); a.status != 200 {
-		t.Errorf("livez %d", a.status)
+		t.Errorf("got liveness %d, want 200", a.status)
 	}
 	c.ask(t, "GET /fhir/Patient", good).refused(t, 503, "transient", "")
 	c.ask(t, "GET /fhir/metadata").refused(t, 502, "transient", "")
@@ -173,18 +173,18 @@ func TestBlackboxHeaderLimits(t *testing.T) {
 	before := w.residentKiB(t, "VmRSS")
 	wait := w.crowd(t, 50, func(_ int, c *conn) {
 		if a, err := c.do(request("GET /fhir/Patient", bearer(strings.Repeat("t", 64<<10)))); err == nil && a.status != 431 && a.status != 401 {
-			t.Errorf("status %d", a.status)
+			t.Errorf("got status %d, want 431 or 401", a.status)
 		}
 	})
 	wait()
 	if w.as.Introspections() != asked || w.up.count() != 1 {
-		t.Error("a long token was asked about or forwarded")
+		t.Error("got a long token asked about or forwarded, want neither")
 	}
 	if grown := w.residentKiB(t, "VmHWM") - before; grown > 64<<10 {
-		t.Errorf("memory grew by %d KiB", grown)
+		t.Errorf("memory grew by %d KiB, want at most %d", grown, 64<<10)
 	}
 	if a := w.ask(t, "GET /fhir/Patient", good, "X-Big: "+strings.Repeat("x", 2<<20)); a.status != 431 {
-		t.Errorf("status %d", a.status)
+		t.Errorf("got status %d, want 431", a.status)
 	}
 }
 
@@ -231,14 +231,14 @@ func TestBlackboxLeak(t *testing.T) {
 	}
 	w.terminate(t)
 	if len(w.logs("request")) < 20 {
-		t.Error("nothing was logged, so nothing is proved")
+		t.Errorf("got %d log lines, want at least 20, or this proves nothing", len(w.logs("request")))
 	}
 	w.watch.keep(append(canaries, "CANARY")...) // the harness looks for them everywhere
 	f := newFinder()
 	f.look("CANARY")
 	for _, a := range answers { // net/http's own refusals too
 		if found := f.find(fmt.Sprint(a.header, a.body)); a.status != 200 && len(found) > 0 {
-			t.Errorf("client got %s", found)
+			t.Errorf("client got %s, want nothing secret", found)
 		}
 	}
 }

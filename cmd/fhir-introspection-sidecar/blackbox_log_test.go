@@ -22,7 +22,7 @@ func stalled(t *testing.T, e env) (*child, *bufio.Reader, io.Closer) {
 	t.Helper()
 	out, in, err := os.Pipe()
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("os.Pipe: got error %v, want none", err)
 	}
 	t.Cleanup(func() { _ = out.Close() })
 	c := spawnPrepared(t, e, nil, func(cmd *exec.Cmd) { cmd.Stdout = in })
@@ -35,7 +35,7 @@ func stalled(t *testing.T, e env) (*child, *bufio.Reader, io.Closer) {
 		Admin string `json:"admin_address"`
 	}
 	if json.Unmarshal([]byte(line), &serving); err != nil || serving.Data == "" {
-		t.Fatalf("%v: %q", err, line)
+		t.Fatalf("got %q (%v), want the line that says what is served", line, err)
 	}
 	c.data, c.admin = serving.Data, serving.Admin
 	return c, r, out
@@ -55,27 +55,27 @@ func TestBlackboxLogStalled(t *testing.T) {
 		client := dial(t, c.data)
 		for range n {
 			if a, err := client.do(request("GET /fhir/Patient")); err != nil || a.status != 401 {
-				t.Fatal(err, a)
+				t.Fatalf("got %v (%v), want 401", a, err)
 			}
 		}
 	}
 	const n = 4096 + 2000 // more than queue and pipe hold
 	refuse(n)
 	if a := c.get(t, "/livez"); a.status != 200 {
-		t.Errorf("livez %d", a.status)
+		t.Errorf("got liveness %d, want 200", a.status)
 	}
 	seen, lost := 0, 0
 	for seen+lost < n {
 		line, err := out.ReadString('\n')
 		if err != nil {
-			t.Fatalf("%v after %d lines, and %d lost", err, seen, lost)
+			t.Fatalf("got error %v after %d lines and %d lost ones, want more", err, seen, lost)
 		}
 		var m struct {
 			Msg, Log string
 			Lines    int
 		}
 		if err := json.Unmarshal([]byte(line), &m); err != nil {
-			t.Fatalf("%v: %q", err, line)
+			t.Fatalf("got %q (%v), want JSON", line, err)
 		}
 		switch {
 		case m.Msg == "request":
@@ -85,11 +85,11 @@ func TestBlackboxLogStalled(t *testing.T) {
 		}
 	}
 	if lost == 0 {
-		t.Error("nothing was lost, so nothing is proved")
+		t.Error("got no lost lines, want some, or this proves nothing")
 	}
 	refuse(1000) // stalled again
 	if code := c.terminate(t); code != 0 {
-		t.Errorf("exit code %d", code)
+		t.Errorf("got exit code %d, want 0", code)
 	}
 }
 
@@ -101,16 +101,16 @@ func TestBlackboxLogGone(t *testing.T) {
 	e["AUDIT_LOG"], e["LOG_LEVEL"] = "stdout", "debug"
 	c, _, out := stalled(t, e)
 	if err := out.Close(); err != nil {
-		t.Fatal(err)
+		t.Fatalf("out.Close: got error %v, want none", err)
 	}
 	// Lines are written in the background, so that death may come a little later.
 	for range 100 {
 		if a := exchange(t, c.data, request("GET /fhir/Patient", "Connection: close")); a.status != 401 {
-			t.Fatal(a)
+			t.Fatalf("got %v, want 401", a)
 		}
 	}
 	if code := c.terminate(t); code != 0 {
-		t.Errorf("exit code %d", code)
+		t.Errorf("got exit code %d, want 0", code)
 	}
 }
 
@@ -135,7 +135,7 @@ func TestBlackboxLogs(t *testing.T) {
 		got = append(got, fmt.Sprint(line["level"], " ", line["decision"]))
 	}
 	if !slices.Equal(got, want) {
-		t.Errorf("got %q", got)
+		t.Errorf("got %q, want %q", got, want)
 	}
 	first := lines[0]
 	for key, value := range map[string]any{"method": "GET", "interaction": "read", "status": 200.0, "request_id": "r1", "correlation_id": "c1", "trace_id": "t1", "cache": "miss"} {
@@ -145,11 +145,11 @@ func TestBlackboxLogs(t *testing.T) {
 	}
 	ref, _ := first["token_ref"].(string)
 	if len(ref) != 8 || strings.Trim(ref, "0123456789abcdef") != "" || lines[1]["token_ref"] != ref || lines[1]["cache"] != "hit" || lines[3]["token_ref"] == ref {
-		t.Errorf("token_ref %q %q %q", ref, lines[1]["token_ref"], lines[3]["token_ref"])
+		t.Errorf("got token_ref %q %q %q, want eight hex digits, the same for a hit, others for another token", ref, lines[1]["token_ref"], lines[3]["token_ref"])
 	}
 	for _, key := range []string{"time", "level", "duration_ms"} {
 		if first[key] == nil {
-			t.Errorf("no %s", key)
+			t.Errorf("got a line without %s, want one", key)
 		}
 	}
 	// L02: another process makes another one of the same token.
@@ -157,7 +157,7 @@ func TestBlackboxLogs(t *testing.T) {
 	other.ask(t, "GET /fhir/Patient", good)
 	eventually(t, "a line", func() bool { return len(other.logs("request")) > 0 })
 	if other.logs("request")[0]["token_ref"] == ref {
-		t.Error("token_ref can be joined across processes")
+		t.Error("got the token_ref of another process, want one of its own")
 	}
 	// At info, allowed requests leave no line.
 	quiet := start(t, env{"LOG_LEVEL": "info"})
@@ -165,7 +165,7 @@ func TestBlackboxLogs(t *testing.T) {
 	quiet.ask(t, "GET /fhir/Patient")
 	eventually(t, "the refusal", func() bool { return len(quiet.logs("request")) > 0 })
 	if n := len(quiet.logs("request")); n != 1 {
-		t.Errorf("%d lines", n)
+		t.Errorf("got %d lines, want 1", n)
 	}
 }
 
@@ -203,14 +203,14 @@ func TestBlackboxLogFields(t *testing.T) {
 		}
 		c.ask(t, "GET /fhir/metadata")
 		if code := c.terminate(t); code != 0 {
-			t.Errorf("exit code %d", code)
+			t.Errorf("got exit code %d, want 0", code)
 		}
 		var got []string
 		for _, line := range c.logs("request") {
 			got = append(got, fmt.Sprint(line["decision"]))
 			unavailable := line["level"] == "WARN" || line["level"] == "ERROR"
 			if _, told := line["error"]; told != unavailable {
-				t.Errorf("says why: %t, in %v", told, line)
+				t.Errorf("got %v, want an error in it: %t", line, unavailable)
 			}
 			delete(line, "error")
 			// A field without a value is left out.

@@ -20,7 +20,7 @@ func newRelay(t *testing.T) *relay {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("net.Listen: got error %v, want none", err)
 	}
 	r := &relay{Listener: ln}
 	var wg sync.WaitGroup
@@ -73,7 +73,7 @@ func TestBlackboxLoop(t *testing.T) {
 			eventually(t, "it is logged", func() bool { return strings.Count(w.stdout.String(), "request came back: ") == 3 })
 			eventually(t, "six requests: three, and each once more", func() bool { return w.metric(t, "introspection_sidecar_requests_total") == 6 })
 			if w.up.count()+last.up.count() > 0 {
-				t.Error("a FHIR server got something")
+				t.Errorf("FHIR servers got %d requests, want none", w.up.count()+last.up.count())
 			}
 		})
 	}

@@ -26,7 +26,7 @@ func (c *child) counts(t *testing.T) map[string]float64 {
 			}
 			n, err := strconv.ParseFloat(value, 64)
 			if err != nil {
-				t.Fatalf("%q: %v", line, err)
+				t.Fatalf("%q: got error %v, want a number", line, err)
 			}
 			counts[strings.TrimSpace(name+" "+labels)] = n
 		}
@@ -175,16 +175,16 @@ func TestBlackboxMetricNames(t *testing.T) {
 	}
 	for _, path := range []string{"/", "/debug/pprof/", "/debug/vars", "/cache", "/config"} {
 		if a := w.get(t, path); a.status != 404 && a.status != 405 {
-			t.Errorf("admin %s: %d", path, a.status)
+			t.Errorf("admin %s: got %d, want 404 or 405", path, a.status)
 		}
 	}
 	for _, line := range []string{"POST /metrics", "DELETE /cache", "DELETE /livez", "PUT /readyz"} {
 		a := exchange(t, w.admin, request(line))
 		if a.status != 404 && a.status != 405 {
-			t.Errorf("admin %s: %d", line, a.status)
+			t.Errorf("admin %s: got %d, want 404 or 405", line, a.status)
 		}
 	}
 	if !strings.Contains(w.get(t, "/readyz").body, "{") || w.get(t, "/readyz").status != 200 {
-		t.Error("not ready")
+		t.Error("got another readiness, want 200 and JSON")
 	}
 }

@@ -27,7 +27,7 @@ func (w *world) together(t *testing.T, n int, token string, then introspectionte
 		method := []string{"GET", "POST", "HEAD", "DELETE"}[i%4]
 		a, err := c.do(request(fmt.Sprintf("%s /fhir/Patient/%d?n=%d", method, i, i), bearer(token), "Content-Length: 0"))
 		if err != nil {
-			t.Error(err)
+			t.Errorf("c.do: got error %v, want none", err)
 		}
 		answers[i] = a
 	})
@@ -76,11 +76,11 @@ func TestBlackboxOneCallShared(t *testing.T) {
 			w.as.AddToken(token, nil)
 			for n, a := range w.together(t, clients, token, c.answer) {
 				if a.status != c.status || a.header.Get("Retry-After") != c.retryAfter {
-					t.Errorf("client %d got %d, Retry-After %q", n, a.status, a.header.Get("Retry-After"))
+					t.Errorf("client %d got %d with Retry-After %q, want %d with %q", n, a.status, a.header.Get("Retry-After"), c.status, c.retryAfter)
 				}
 			}
 			if n := w.as.IntrospectionsOf(token); n != 1 {
-				t.Errorf("%d introspections", n)
+				t.Errorf("got %d introspections, want 1", n)
 			}
 			w.as.SetAnswerFor(token, nil)
 			want, calls := 200, 2
@@ -107,13 +107,13 @@ func TestBlackboxOneCallTimeout(t *testing.T) {
 	w := start(t, env{"INTROSPECTION_TIMEOUT": "2s"})
 	for _, a := range w.together(t, clients, "good", introspectiontest.Hang()) {
 		if a.status != 503 {
-			t.Errorf("status %d", a.status)
+			t.Errorf("got status %d, want 503", a.status)
 		}
 	}
 	w.as.SetAnswerFor("good", nil)
 	w.ask(t, "GET /fhir/Patient", good).is(t, 200)
 	if n := w.as.IntrospectionsOf("good"); n != 2 {
-		t.Errorf("%d introspections", n)
+		t.Errorf("got %d introspections, want 2", n)
 	}
 }
 
@@ -134,7 +134,7 @@ func TestBlackboxOneCallUnchanged(t *testing.T) {
 	w.ask(t, "GET /fhir/Patient", bearer("rich")).is(t, 200)
 	first := launch()
 	if len(first) != 8-1 { // aud, scope, fhirContext, patient, sub, jti, exp
-		t.Fatalf("context %q", first)
+		t.Fatalf("got context %q, want seven lines", first)
 	}
 	w.up.bytesOn("/fhir/mutator", "HTTP/1.1 200 OK\r\nX-Launch-Patient: 9\r\nX-Launch-Scope: z\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX-Launch-Audience: 9\r\n\r\n", true)
 	w.up.bytesOn("/fhir/broken", "", false)
@@ -148,11 +148,11 @@ func TestBlackboxOneCallUnchanged(t *testing.T) {
 		w.send(t, raw)
 		w.ask(t, "GET /fhir/Patient", bearer("rich")).is(t, 200)
 		if got := launch(); !slices.Equal(got, first) {
-			t.Errorf("after %.60q: context %q, before %q", raw, got, first)
+			t.Errorf("after %.60q: got context %q, want %q", raw, got, first)
 		}
 	}
 	if n := w.as.IntrospectionsOf("rich"); n != 1 {
-		t.Errorf("%d introspections", n)
+		t.Errorf("got %d introspections, want 1", n)
 	}
 }
 
@@ -189,7 +189,7 @@ func TestBlackboxOneCallSentOnce(t *testing.T) {
 			c.then(c.answer)
 			w.ask(t, "GET /fhir/Patient", bearer(fmt.Sprintf("t%d.%t", i, kept))).refused(t, 503, "transient", "")
 			if n := len(as.requests()) - before; n != 1 {
-				t.Errorf("%q, kept connection %t: sent %d times", c.answer, kept, n)
+				t.Errorf("%q, kept connection %t: sent %d times, want once", c.answer, kept, n)
 			}
 		}
 	}

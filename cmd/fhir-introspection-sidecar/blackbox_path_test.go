@@ -48,7 +48,7 @@ func TestBlackboxTenant(t *testing.T) {
 				a := w.ask(t, "GET /fhir/"+c.tenant+base.after+c.rest)
 				checkPath(t, a, c.want)
 				if (a.status == 200) != (up.count() > before) || t.Failed() {
-					t.Fatalf("%q %q", c.tenant, c.rest)
+					t.Fatalf("%q %q: got %d requests at the FHIR server, want one with 200 only", c.tenant, c.rest, up.count()-before)
 				}
 			}
 			checkPath(t, w.ask(t, "GET /fhir"), absent)
@@ -60,7 +60,7 @@ func TestBlackboxTenant(t *testing.T) {
 			target := "/fhir/tenant-1" + base.after + "/Patient?_x=1"
 			w.ask(t, "GET "+target, good).is(t, 200)
 			if got := up.last(t).target(); got != target {
-				t.Errorf("got %q", got)
+				t.Errorf("got target %q, want %q", got, target)
 			}
 		})
 	}
@@ -86,12 +86,12 @@ func TestBlackboxRootBase(t *testing.T) {
 		} {
 			checkPath(t, w.ask(t, c.line), c.want)
 			if t.Failed() {
-				t.Fatal(c.line)
+				t.Fatalf("%s: want %v", c.line, c.want)
 			}
 		}
 		w.ask(t, "GET /Patient/1?_x=1", good).is(t, 200)
 		if up.last(t).target() != "/Patient/1?_x=1" {
-			t.Errorf("got %q", up.last(t).target())
+			t.Errorf("got target %q, want that of the request", up.last(t).target())
 		}
 	}
 }

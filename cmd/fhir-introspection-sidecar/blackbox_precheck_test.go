@@ -20,7 +20,7 @@ func prechecked(t *testing.T, i *issuer) *child {
 	i.as.AddToken(warm, nil)
 	c.ask(t, "GET /fhir/Patient", bearer(warm)).is(t, 200)
 	if i.keyReads.Load() != 1 || i.questions.Load() != 1 {
-		t.Fatalf("%d reads of the keys, %d introspections", i.keyReads.Load(), i.questions.Load())
+		t.Fatalf("got %d reads of the keys and %d introspections, want one of each", i.keyReads.Load(), i.questions.Load())
 	}
 	return c
 }
@@ -83,7 +83,7 @@ func TestBlackboxPrecheckFlood(t *testing.T) {
 	for n := range 100 {
 		a, err := client.do(request("GET /fhir/Patient", bearer(i.token(t, key, fmt.Sprintf("kid-%d", n), nil))))
 		if err != nil {
-			t.Fatal(err)
+			t.Fatalf("client.do: got error %v, want none", err)
 		}
 		a.refused(t, 401, "login", "invalid_token")
 	}
@@ -91,11 +91,11 @@ func TestBlackboxPrecheckFlood(t *testing.T) {
 		t.Errorf("%d reads of the keys, want at most %d", i.keyReads.Load(), most)
 	}
 	if i.questions.Load() != before {
-		t.Errorf("%d introspections of forged tokens", i.questions.Load()-before)
+		t.Errorf("got %d introspections of forged tokens, want none", i.questions.Load()-before)
 	}
 	for _, line := range c.logs("request") {
 		if strings.Contains(fmt.Sprint(line), "kid-") {
-			t.Errorf("logged %v", line)
+			t.Errorf("logged %v, want nothing of the token", line)
 		}
 	}
 }

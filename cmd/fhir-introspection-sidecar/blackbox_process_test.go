@@ -36,7 +36,7 @@ func TestBlackboxOneProcessor(t *testing.T) {
 			line := fmt.Sprintf("GET /fhir/Patient/%d-%d", i, n)
 			a, err := c.do(request(line, bearer(token)))
 			if err != nil || a.status != want || want == 200 && a.body != `{"line":"`+line+`"}` {
-				t.Error(err, a)
+				t.Errorf("got %v (%v), want %d and the response to its own request", a, err, want)
 				return
 			}
 		}
@@ -56,7 +56,7 @@ func TestBlackboxHandshakes(t *testing.T) {
 	whole := func(config *tls.Config) {
 		c, err := tls.Dial("tcp", w.data, config)
 		if err != nil {
-			t.Error(err)
+			t.Errorf("tls.Dial: got error %v, want none", err)
 			return
 		}
 		_ = c.Close()
@@ -69,7 +69,7 @@ func TestBlackboxHandshakes(t *testing.T) {
 			for n := range 50 {
 				c, err := net.Dial("tcp", w.data)
 				if err != nil {
-					t.Error(err)
+					t.Errorf("net.Dial: got error %v, want none", err)
 					return
 				}
 				switch n % 3 {
@@ -88,17 +88,17 @@ func TestBlackboxHandshakes(t *testing.T) {
 	}
 	wg.Wait()
 	if grown := w.residentKiB(t, "VmRSS") - before; grown > 64<<10*raceFactor {
-		t.Errorf("memory grew by %d KiB", grown)
+		t.Errorf("memory grew by %d KiB, want at most %d", grown, 64<<10*raceFactor)
 	}
 	c, err := tls.Dial("tcp", w.data, config)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("tls.Dial: got error %v, want none", err)
 	}
 	defer c.Close()
 	_ = c.SetDeadline(time.Now().Add(patience))
 	_, _ = io.WriteString(c, request("GET /fhir/Patient", good, "Connection: close"))
 	if text, _ := io.ReadAll(c); !bytes.HasPrefix(text, []byte("HTTP/1.1 200")) {
-		t.Errorf("afterwards: %.100q", text)
+		t.Errorf("afterwards: got %.100q, want 200", text)
 	}
 }
 
@@ -113,13 +113,13 @@ func TestBlackboxBareRoot(t *testing.T) {
 	build := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-o", filepath.Join(root, program), ".")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
+		t.Fatalf("go build: got %v: %s, want a binary", err, out)
 	}
 	if err := os.WriteFile(filepath.Join(root, "bearer"), []byte("resource-server-token\n"), 0o644); err != nil {
-		t.Fatal(err)
+		t.Fatalf("os.WriteFile: got error %v, want none", err)
 	}
 	if err := os.Chmod(root, 0o755); err != nil {
-		t.Fatal(err)
+		t.Fatalf("os.Chmod: got error %v, want none", err)
 	}
 	const script = `mount --bind "$1" "$1" && mount -o remount,bind,ro "$1" && exec setpriv --no-new-privs chroot --userspec=65532:65532 "$1" /` + program
 	if out, err := exec.Command("unshare", "-m", "sh", "-c", strings.Replace(script, "exec ", "exec echo ", 1), "sh", root).CombinedOutput(); err != nil {
@@ -132,11 +132,11 @@ func TestBlackboxBareRoot(t *testing.T) {
 	w.ask(t, "GET /fhir/Patient", good).is(t, 200)
 	w.ask(t, "GET /fhir/Patient").is(t, 401)
 	if a := w.get(t, "/readyz"); a.status != 200 {
-		t.Errorf("readyz %d %s", a.status, a.body)
+		t.Errorf("got readiness %d %s, want 200", a.status, a.body)
 	}
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", w.cmd.Process.Pid))
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("os.ReadFile: got error %v, want none", err)
 	}
 	for _, want := range []string{"Uid:\t65532\t65532", "Gid:\t65532\t65532", "CapEff:\t0000000000000000", "CapPrm:\t0000000000000000", "NoNewPrivs:\t1"} {
 		if !bytes.Contains(status, []byte(want)) {
@@ -144,11 +144,11 @@ func TestBlackboxBareRoot(t *testing.T) {
 		}
 	}
 	if code := w.terminate(t); code != 0 {
-		t.Errorf("exit code %d", code)
+		t.Errorf("got exit code %d, want 0", code)
 	}
 	files, err := os.ReadDir(root)
 	if err != nil || len(files) != 2 {
-		t.Errorf("files %v, %v", files, err)
+		t.Errorf("got files %v (%v), want the two that were there", files, err)
 	}
 }
 
@@ -169,14 +169,14 @@ func TestBlackboxNothingLeft(t *testing.T) {
 			if i == 8 {
 				c, err := dialPlain(w.data)
 				if err != nil {
-					t.Fatal(err)
+					t.Fatalf("dialPlain: got error %v, want none", err)
 				}
 				_, _ = io.WriteString(c, raw) // and leaves
 				_ = c.Close()
 				continue
 			}
 			if _, err := exchangePlain(w.data, raw); err != nil {
-				t.Fatalf("%.40q: %v", raw, err)
+				t.Fatalf("%.40q: got error %v, want a response", raw, err)
 			}
 		}
 		_, _ = exchangePlain(w.data, request("GET /fhir/part", good)) // breaks off
@@ -195,12 +195,12 @@ func TestBlackboxNothingLeft(t *testing.T) {
 	for range 20 {
 		for _, raw := range []string{request("GET /fhir/Patient", good), request("GET /fhir/Patient"), request("GET /fhir/Patient", bearer("nobody-knows"))} {
 			if _, err := exchangePlain(w.data, raw); err != nil {
-				t.Fatal(err)
+				t.Fatalf("exchangePlain: got error %v, want none", err)
 			}
 		}
 		c, err := dialPlain(w.data)
 		if err != nil {
-			t.Fatal(err)
+			t.Fatalf("dialPlain: got error %v, want none", err)
 		}
 		_, _ = io.WriteString(c, request("POST /fhir/Patient", good, "Content-Length: 100000")+"abc")
 		_ = c.Close()
@@ -225,10 +225,10 @@ func TestBlackboxAddresses(t *testing.T) {
 		_, admin, _ := net.SplitHostPort(w.admin)
 		for _, host := range hosts {
 			if a := exchange(t, net.JoinHostPort(host, data), request("GET /fhir/Patient", good)); a.status != 200 {
-				t.Errorf("%s at %s: %d", listen, host, a.status)
+				t.Errorf("%s at %s: got %d, want 200", listen, host, a.status)
 			}
 			if a := exchange(t, net.JoinHostPort(host, admin), request("GET /livez")); a.status != 200 {
-				t.Errorf("%s at %s: livez %d", listen, host, a.status)
+				t.Errorf("%s at %s: got liveness %d, want 200", listen, host, a.status)
 			}
 		}
 	}
@@ -236,7 +236,7 @@ func TestBlackboxAddresses(t *testing.T) {
 		e := leastEnv(t)
 		e["LISTEN_ADDRESS"] = address
 		if code, _, stderr := runToEnd(t, e, nil); code != exitConfig || !strings.HasPrefix(stderr, "SIDECAR_LISTEN_ADDRESS: must be host:port") {
-			t.Errorf("%s: %d %s", address, code, stderr)
+			t.Errorf("%s: got exit code %d and %s, want %d and the setting", address, code, stderr, exitConfig)
 		}
 	}
 }
@@ -251,17 +251,17 @@ func TestBlackboxMethodLabels(t *testing.T) {
 	for i := range n {
 		a := w.ask(t, fmt.Sprintf("METHOD-%d /fhir/Patient", i), good)
 		if a.status != 405 {
-			t.Fatal(a)
+			t.Fatalf("got %v, want 405", a)
 		}
 	}
 	text := w.get(t, "/metrics").body
 	if got := strings.Count(text, "\n"); got != series || strings.Contains(text, "METHOD-") {
-		t.Errorf("%d lines of metrics instead of %d", got, series)
+		t.Errorf("got %d lines of metrics, want %d", got, series)
 	}
 	eventually(t, "a line for each", func() bool { return len(w.logs("request")) == n+1 })
 	for _, line := range w.logs("request") {
 		if line["method"] != "other" {
-			t.Fatalf("method %v", line["method"])
+			t.Fatalf("got method %v, want other", line["method"])
 		}
 	}
 }
@@ -284,7 +284,7 @@ func TestBlackboxScrapes(t *testing.T) {
 		w.ask(t, "GET /fhir/Patient", good).is(t, 200)
 	}
 	if a := w.get(t, "/livez"); a.status != 200 {
-		t.Errorf("livez %d", a.status)
+		t.Errorf("got liveness %d, want 200", a.status)
 	}
 	var scraped, turnedAway atomic.Int64
 	var wg sync.WaitGroup
@@ -292,27 +292,27 @@ func TestBlackboxScrapes(t *testing.T) {
 		wg.Go(func() {
 			switch a, err := c.answer("GET"); {
 			case err != nil:
-				t.Error(err)
+				t.Errorf("c.answer: got error %v, want none", err)
 			case a.status == 200:
 				scraped.Add(1)
 			case a.status == 503:
 				turnedAway.Add(1)
 			default:
-				t.Error(a.status)
+				t.Errorf("got status %d, want 200 or 503", a.status)
 			}
 			_ = c.Close()
 		})
 	}
 	wg.Wait()
 	if grown := w.residentKiB(t, "VmHWM") - before; grown > 96<<10*raceFactor {
-		t.Errorf("memory grew by %d KiB", grown)
+		t.Errorf("memory grew by %d KiB, want at most %d", grown, 96<<10*raceFactor)
 	}
 	if scraped.Load() == 0 {
-		t.Error("nobody was scraped")
+		t.Error("got no scrape, want some")
 	}
 	t.Logf("%d scraped, %d turned away", scraped.Load(), turnedAway.Load())
 	if a := w.get(t, "/metrics"); a.status != 200 {
-		t.Errorf("afterwards: %d", a.status)
+		t.Errorf("afterwards: got %d, want 200", a.status)
 	}
 }
 
@@ -337,11 +337,11 @@ func TestBlackboxTwoSidecars(t *testing.T) {
 		t.Errorf("%d introspections, want one by each", n)
 	}
 	if one.up.count() != 2 || two.up.count() != 0 {
-		t.Errorf("FHIR servers got %d and %d", one.up.count(), two.up.count())
+		t.Errorf("FHIR servers got %d and %d requests, want 2 and 0", one.up.count(), two.up.count())
 	}
 	one.terminate(t)
 	two.ask(t, "GET /fhir/Patient", bearer("for-one")).refused(t, 401, "login", "invalid_token")
 	if n := as.IntrospectionsOf("for-one"); n != 2 {
-		t.Errorf("%d introspections after the other's end", n)
+		t.Errorf("got %d introspections after the other's end, want 2", n)
 	}
 }

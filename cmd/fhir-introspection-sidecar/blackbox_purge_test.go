@@ -24,26 +24,26 @@ func TestBlackboxPurge(t *testing.T) {
 	c.awaitServing(t)
 	const admin = "Authorization: Bearer admin-secret-0123456789"
 	if a := exchange(t, c.admin, request("DELETE /cache")); a.status != 401 {
-		t.Errorf("without bearer: %d", a.status)
+		t.Errorf("without bearer: got %d, want 401", a.status)
 	}
 	if a := exchange(t, c.admin, request("DELETE /cache", bearer("good"))); a.status != 401 && a.status != 403 {
-		t.Errorf("with another bearer: %d", a.status)
+		t.Errorf("with another bearer: got %d, want 401 or 403", a.status)
 	}
 	for _, query := range []string{"", "?sub=p-42", "?client_id=module-7", "?patient=123", fmt.Sprintf("?token_sha256=%x", sha256.Sum256([]byte("good")))} {
 		c.ask(t, "GET /fhir/Patient", good).is(t, 200)
 		before := as.Introspections()
 		if a := exchange(t, c.admin, request("DELETE /cache"+query, admin)); a.status != 200 || !strings.Contains(strings.ReplaceAll(a.body, " ", ""), `"purged":1`) {
-			t.Errorf("%s: %d %s", query, a.status, a.body)
+			t.Errorf("%s: got %d %s, want 200 and one purged", query, a.status, a.body)
 		}
 		c.ask(t, "GET /fhir/Patient", good).is(t, 200)
 		if as.Introspections() != before+1 {
-			t.Errorf("%s: was not forgotten", query)
+			t.Errorf("%s: got the verdict that was kept, want another introspection", query)
 		}
 		if a := exchange(t, c.admin, request("DELETE /cache?sub=nobody", admin)); !strings.Contains(strings.ReplaceAll(a.body, " ", ""), `"purged":0`) {
-			t.Errorf("nobody: %s", a.body)
+			t.Errorf("nobody: got %s, want none purged", a.body)
 		}
 	}
 	if _, err := os.Stat("cache"); err == nil {
-		t.Error("something was written")
+		t.Error("something was written, want nothing")
 	}
 }

@@ -66,30 +66,30 @@ func TestBlackboxRefusals(t *testing.T) {
 				a.refused(t, c.status, c.code, c.oauth)
 				for name, want := range map[string]string{"X-Request-Id": "req-1", "X-Correlation-Id": "cor-1", "X-Trace-Id": "tra-1"} {
 					if a.header.Get(name) != want {
-						t.Errorf("%s %q", name, a.header.Get(name))
+						t.Errorf("got %s %q, want %q", name, a.header.Get(name), want)
 					}
 				}
 				if got := a.header.Get("Content-Type"); !strings.HasPrefix(got, format.media) {
-					t.Errorf("%v: Content-Type %q", format, got)
+					t.Errorf("%v: got Content-Type %q, want %s", format, got, format.media)
 				}
 				allow := a.header.Get("Access-Control-Allow-Origin")
 				if (origin != "") != (allow != "") || allow != "" && allow != "*" && allow != origin || origin != "" && !strings.Contains(a.header.Get("Access-Control-Expose-Headers"), "WWW-Authenticate") {
-					t.Errorf("CORS %q for %q", allow, origin)
+					t.Errorf("got Access-Control-Allow-Origin %q for %q, want it for pages only, with the exposed headers", allow, origin)
 				}
 				if strings.Contains(a.body, "canary") || strings.Contains(fmt.Sprint(a.header["Www-Authenticate"]), "canary") {
-					t.Errorf("request data in %v %s", a.header, a.body)
+					t.Errorf("got %v %s, want nothing of the request", a.header, a.body)
 				}
 				if t.Failed() {
-					t.Fatalf("%s %q", line, head)
+					t.Fatalf("%s %q: want a refusal as it should be", line, head)
 				}
 			}
 		}
 		want := fmt.Sprintf("%dxx", c.status/100)
 		if w.metric(t, "introspection_sidecar_requests_total", `decision="`+c.label+`"`, `code="`+want+`"`) < 14 {
-			t.Errorf("%s was not counted", c.label)
+			t.Errorf("%s was counted less than 14 times, want each refusal", c.label)
 		}
 		if w.metric(t, "introspection_sidecar_request_duration_seconds_count", `decision="`+c.label+`"`) < 14 {
-			t.Errorf("%s was not measured", c.label)
+			t.Errorf("%s was measured less than 14 times, want each refusal", c.label)
 		}
 	}
 	// HEAD: the same without a body, and the connection is good for more.
@@ -97,11 +97,11 @@ func TestBlackboxRefusals(t *testing.T) {
 	for range 2 {
 		a, err := c.do(request("HEAD /fhir/Patient"))
 		if err != nil || a.status != 401 || a.body != "" || a.header.Get("WWW-Authenticate") == "" {
-			t.Fatal(err, a)
+			t.Fatalf("got %v (%v), want 401, a challenge and no body", a, err)
 		}
 	}
 	if a, err := c.do(request("GET /fhir/Patient", good)); err != nil || a.status != 200 {
-		t.Fatal(err, a)
+		t.Fatalf("got %v (%v), want 200", a, err)
 	}
 }
 
@@ -112,15 +112,15 @@ func TestBlackboxRequestIDs(t *testing.T) {
 	for _, id := range []string{"", "a b", "a\"b", strings.Repeat("x", 10_000), "\xff", "a\\nb", "<x>", "a,b"} {
 		a := w.ask(t, "GET /fhir/Patient", "X-Request-Id: "+id, "X-Correlation-Id: "+id, "X-Trace-Id: "+id)
 		if got := a.header.Get("X-Request-Id"); !uuid.MatchString(got) {
-			t.Errorf("%.20q became %.20q", id, got)
+			t.Errorf("%.20q became %.20q, want a UUID", id, got)
 		}
 	}
 	if a := w.ask(t, "GET /fhir/Patient", "X-Request-Id: a", "X-Request-Id: b"); !uuid.MatchString(a.header.Get("X-Request-Id")) {
-		t.Errorf("two ids: %q", a.header["X-Request-Id"])
+		t.Errorf("two ids: got %q, want a UUID", a.header["X-Request-Id"])
 	}
 	for line := range strings.Lines(w.stdout.String()) {
 		if !json.Valid([]byte(line)) {
-			t.Errorf("no JSON: %q", line)
+			t.Errorf("got %q, want JSON", line)
 		}
 	}
 }

@@ -105,16 +105,16 @@ func TestBlackboxRenewal(t *testing.T) {
 			checkTrace(t, w.as, "t", mode.calls)
 			w.ask(t, "GET /fhir/Patient", good).is(t, 200)
 			if ready := w.get(t, "/readyz"); ready.status != 503 || !strings.Contains(ready.body, "own credential refused") || w.get(t, "/livez").status != 200 {
-				t.Errorf("readyz %d %s", ready.status, ready.body)
+				t.Errorf("got readiness %d %s, want 503 because of the credential", ready.status, ready.body)
 			}
 			if n := w.metric(t, "introspection_sidecar_requests_total", `decision="credential_rejected"`); n != 1 {
-				t.Errorf("%v counted", n)
+				t.Errorf("got %v requests counted as credential_rejected, want 1", n)
 			}
 			w.as.SetAnswer(nil)
 			w.as.AddToken("t", nil)
 			w.ask(t, "GET /fhir/Patient", bearer("t")).is(t, 200)
 			if ready := w.get(t, "/readyz"); ready.status != 200 {
-				t.Errorf("readyz %d %s", ready.status, ready.body)
+				t.Errorf("got readiness %d %s, want 200", ready.status, ready.body)
 			}
 		})
 	}
@@ -131,12 +131,12 @@ func checkTrace(t *testing.T, as *introspectiontest.Server, token string, calls 
 		}
 		id := r.Header.Get("X-Request-Id")
 		if ids[id] || !uuid.MatchString(id) || r.Header.Get("X-Correlation-Id") != "caller" || r.Header.Get("X-Trace-Id") != "trace" {
-			t.Errorf("introspection with %v", r.Header)
+			t.Errorf("got introspection with %v, want a UUID of its own and the caller's ids", r.Header)
 		}
 		ids[id] = true
 	}
 	if len(ids) != calls {
-		t.Errorf("%d request ids in %d calls", len(ids), calls)
+		t.Errorf("got %d request ids in %d calls, want one each", len(ids), calls)
 	}
 }
 
@@ -168,7 +168,7 @@ func TestBlackboxRenewalHelps(t *testing.T) {
 				t.Errorf("%d introspections, %d token requests, want 2, %d", n, g, mode.grants)
 			}
 			if ready := w.get(t, "/readyz"); ready.status != 200 {
-				t.Errorf("readyz %d %s", ready.status, ready.body)
+				t.Errorf("got readiness %d %s, want 200", ready.status, ready.body)
 			}
 		})
 	}
@@ -195,11 +195,11 @@ func TestBlackboxRenewalInFlight(t *testing.T) {
 			})
 			for _, a := range answers {
 				if a.status != 200 {
-					t.Errorf("status %d", a.status)
+					t.Errorf("got status %d, want 200", a.status)
 				}
 			}
 			if n, g := w.as.IntrospectionsOf("good"), w.as.Grants(); n != 2 || g != 2 || !expired.Load() {
-				t.Errorf("%d introspections, %d token requests", n, g)
+				t.Errorf("got %d introspections and %d token requests, want 2 and 2", n, g)
 			}
 		})
 	}
@@ -245,21 +245,21 @@ func TestBlackboxRenewalEndpoint(t *testing.T) {
 				a := w.ask(t, "GET /fhir/Patient", good)
 				a.refused(t, 503, "transient", "")
 				if after := a.header.Get("Retry-After"); name == "429" && after != "77" {
-					t.Errorf("Retry-After %q", after)
+					t.Errorf("got Retry-After %q, want 77", after)
 				}
 			}
 			if n := as.Grants(); n > 2+int(time.Since(began)/time.Second) {
-				t.Errorf("%d token requests in %v", n, time.Since(began))
+				t.Errorf("got %d token requests in %v, want at most one a second", n, time.Since(began))
 			}
 			ready := w.get(t, "/readyz")
 			if ready.status != 503 || w.get(t, "/livez").status != 200 || as.Introspections() > 0 {
-				t.Errorf("readyz %d, %d introspections", ready.status, as.Introspections())
+				t.Errorf("got readiness %d and %d introspections, want 503 and none", ready.status, as.Introspections())
 			}
 			if n := w.metric(t, "introspection_sidecar_credential_renewals_total", `result="failed"`); n < 1 {
-				t.Errorf("%v failures counted", n)
+				t.Errorf("got %v failures counted, want at least 1", n)
 			}
 			if text := w.stdout.String() + ready.body; strings.Contains(text, "CANARY") {
-				t.Errorf("quoted: %s", around(text, "CANARY"))
+				t.Errorf("got %s, want nothing of the endpoint's words", around(text, "CANARY"))
 			}
 			as.SetGrantAnswer(nil)
 			eventually(t, "ready", func() bool { return w.get(t, "/readyz").status == 200 })
@@ -268,7 +268,7 @@ func TestBlackboxRenewalEndpoint(t *testing.T) {
 	}
 	t.Cleanup(func() {
 		if trap.conns > 0 {
-			t.Error("a redirect was followed")
+			t.Errorf("got %d connections by a redirect, want none", trap.conns)
 		}
 	})
 }
@@ -284,6 +284,6 @@ func replaceFile(t *testing.T, file string) {
 		err = os.Rename(file+".new", file)
 	}
 	if err != nil {
-		t.Error(err)
+		t.Errorf("os.Rename: got error %v, want none", err)
 	}
 }

@@ -44,7 +44,7 @@ func TestBlackboxScopeEnforcement(t *testing.T) {
 				t.Errorf("%s: %s, want scope %q", c.request, got, c.needed)
 			}
 			if w.up.count() != before {
-				t.Errorf("%s reached the FHIR server", c.request)
+				t.Errorf("%s reached the FHIR server, want it refused only", c.request)
 			}
 		}
 	}

@@ -50,7 +50,7 @@ func TestBlackboxOwnSecrets(t *testing.T) {
 			for _, name := range []string{"cmdline", "environ"} {
 				content, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", w.cmd.Process.Pid, name))
 				if err != nil && !os.IsNotExist(err) {
-					t.Error(err)
+					t.Errorf("os.ReadFile: got error %v, want none", err)
 				}
 				sinks[name] = string(content)
 			}
@@ -63,13 +63,13 @@ func TestBlackboxOwnSecrets(t *testing.T) {
 			w.wait(t)
 			sinks["log"], sinks["dump"] = w.stdout.String(), w.stderr.String()
 			if !strings.Contains(sinks["dump"], "goroutine ") || len(w.logs("request")) < 10 || !strings.Contains(sinks["check"], "introspection") {
-				t.Errorf("too little was said, so nothing is proved: %s %s", sinks["dump"], sinks["check"])
+				t.Errorf("got %s and %s, want a dump, log lines and a check, or this proves nothing", sinks["dump"], sinks["check"])
 			}
 			secrets := ownSecrets(t, w.as, file)
 			for sink, text := range sinks {
 				for _, secret := range secrets {
 					if strings.Contains(text, secret) {
-						t.Errorf("%s has %.20q: %.300s", sink, secret, around(text, secret))
+						t.Errorf("%s has %.20q, want no secret: %.300s", sink, secret, around(text, secret))
 					}
 				}
 			}
@@ -101,7 +101,7 @@ func ownSecrets(t *testing.T, as *introspectiontest.Server, file string) (secret
 		}
 	}
 	if len(found) < 5 {
-		t.Errorf("only %d credentials were sent, so nothing is proved", len(found))
+		t.Errorf("got %d credentials, want at least 5, or this proves nothing", len(found))
 	}
 	return found
 }

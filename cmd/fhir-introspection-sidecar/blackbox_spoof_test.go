@@ -29,13 +29,13 @@ func TestBlackboxSpoofFromUpstream(t *testing.T) {
 	for _, head := range []string{good, good + "\r\nTE: trailers"} {
 		c := dial(t, w.data)
 		if _, err := c.Write([]byte(request("GET /fhir/a", head, "Connection: close"))); err != nil {
-			t.Fatal(err)
+			t.Fatalf("c.Write: got error %v, want none", err)
 		}
 		var all strings.Builder
 		_, _ = c.Reader.WriteTo(&all)
 		if text := all.String(); strings.Contains(text, "evil-value") || !strings.Contains(text, "X-Fine: yes") ||
 			strings.Contains(strings.Map(foldRune, text), "x-launch") {
-			t.Errorf("client got %q", text)
+			t.Errorf("client got %q, want nothing of the namespace, and X-Fine", text)
 		}
 	}
 }
@@ -54,7 +54,7 @@ func TestBlackboxSpoofTrustedProxies(t *testing.T) {
 	r.lacks(t, "evil-value")
 	w.ask(t, "GET /fhir/Patient", good, "Connection: X-Forwarded-For, X-Forwarded-Proto", "X-Forwarded-For: 203.0.113.7").is(t, 200)
 	if got := w.up.last(t).values("X-Forwarded-For"); len(got) != 1 || !strings.HasSuffix(got[0], "127.0.0.1") {
-		t.Errorf("X-Forwarded-For %q", got)
+		t.Errorf("got X-Forwarded-For %q, want one that ends with the peer", got)
 	}
 	// Trust is about links, not about rights.
 	w.ask(t, "GET /fhir/Patient", "X-Forwarded-Uri: /fhir/metadata", "X-Forwarded-For: 127.0.0.1").refused(t, 401, "login", "none")
@@ -135,7 +135,7 @@ func TestBlackboxContextForms(t *testing.T) {
 			if c.status != 200 {
 				a.refused(t, c.status, "transient", "")
 				if w.up.count() != before {
-					t.Error("FHIR server got the request")
+					t.Error("FHIR server got the request, want it refused only")
 				}
 				return
 			}
@@ -149,23 +149,23 @@ func TestBlackboxContextForms(t *testing.T) {
 				if strings.HasPrefix(line, "X-Launch-") {
 					size += len(line) + 2
 					if strings.HasSuffix(line, ": ") {
-						t.Errorf("empty header %q", line)
+						t.Errorf("got empty header %q, want none", line)
 					}
 				}
 				if strings.ContainsFunc(line, func(r rune) bool { return r < ' ' || r > '~' }) {
-					t.Errorf("not printable ASCII: %q", line)
+					t.Errorf("got %q, want printable ASCII", line)
 				}
 			}
 			if size >= 6<<10 {
-				t.Errorf("%d bytes of context headers", size)
+				t.Errorf("got %d bytes of context headers, want less than %d", size, 6<<10)
 			}
 		})
 	}
 	if n := w.metric(t, "introspection_sidecar_omitted_headers_total"); n < 3 {
-		t.Errorf("%v omitted headers", n)
+		t.Errorf("got %v omitted headers, want at least 3", n)
 	}
 	if n := w.metric(t, "introspection_sidecar_omitted_headers_total", `header="X-Launch-Scope"`); n != 1 {
-		t.Errorf("%v omitted scopes", n)
+		t.Errorf("got %v omitted scopes, want 1", n)
 	}
 }
 
@@ -180,7 +180,7 @@ func TestBlackboxContextSettings(t *testing.T) {
 	r.lacks(t, "evil-value")
 	r.lacks(t, "Bearer good")
 	if names := w.up.last(t).values("X-Authorization-Expires"); len(names) != 1 {
-		t.Errorf("X-Authorization-Expires %q", names)
+		t.Errorf("got X-Authorization-Expires %q, want one value", names)
 	}
 }
 
@@ -196,7 +196,7 @@ func TestBlackboxContextLostPatient(t *testing.T) {
 		w.up.last(t).has(t, "X-Launch-Patient", "")
 		t.Log("forwarded without patient")
 	} else if w.up.count() != before {
-		t.Error("refused and forwarded")
+		t.Error("got a refusal and a request at the FHIR server, want one of them")
 	}
 }
 

@@ -38,7 +38,7 @@ func TestBlackboxTLSListener(t *testing.T) {
 			t.Helper()
 			req, err := http.NewRequest(method, "https://"+w.data+target, body)
 			if err != nil {
-				t.Fatal(err)
+				t.Fatalf("http.NewRequest: got error %v, want none", err)
 			}
 			req.Header.Set("Authorization", "Bearer good")
 			if change != nil {
@@ -46,7 +46,7 @@ func TestBlackboxTLSListener(t *testing.T) {
 			}
 			res, err := c.Do(req)
 			if err != nil {
-				t.Fatal(err)
+				t.Fatalf("c.Do: got error %v, want none", err)
 			}
 			_, _ = io.Copy(io.Discard, res.Body)
 			_ = res.Body.Close()
@@ -58,14 +58,14 @@ func TestBlackboxTLSListener(t *testing.T) {
 			r.Trailer = http.Header{"X-Launch-User": {"evil-value"}}
 		})
 		if want := map[bool]int{true: 2, false: 1}[http2]; res.StatusCode != 200 || res.ProtoMajor != want {
-			t.Fatalf("%d over %s", res.StatusCode, res.Proto)
+			t.Fatalf("got %d over %s, want 200 over HTTP/%d", res.StatusCode, res.Proto, want)
 		}
 		r := w.up.last(t)
 		r.lacks(t, "evil-value")
 		r.has(t, "X-Launch-Patient", "123")
 		r.has(t, "X-Forwarded-Proto", "https")
 		if r.body != "body" || r.target() != "/fhir/Patient?a=1;b&c=%zz" {
-			t.Errorf("got %q %q", r.target(), r.body)
+			t.Errorf("FHIR server got %q %q, want the target and the body as sent", r.target(), r.body)
 		}
 		before := w.up.count()
 		for _, c := range []struct {
@@ -73,44 +73,44 @@ func TestBlackboxTLSListener(t *testing.T) {
 			status         int
 		}{{"GET", "/other", 404}, {"GET", "/fhir/a/../b", 400}, {"TRACE", "/fhir/x", 405}, {"GET", "/fhir//x", 400}, {"get", "/fhir/x", 405}} {
 			if res := do(c.method, "", nil, func(r *http.Request) { r.URL.Opaque = "//" + w.data + c.target }); res.StatusCode != c.status {
-				t.Errorf("%s %s over %s: %d", c.method, c.target, res.Proto, res.StatusCode)
+				t.Errorf("%s %s over %s: got %d, want %d", c.method, c.target, res.Proto, res.StatusCode, c.status)
 			}
 		}
 		if res := do("GET", "/fhir/Patient", nil, func(r *http.Request) { r.Header.Del("Authorization") }); res.StatusCode != 401 || res.Header.Get("WWW-Authenticate") == "" {
-			t.Errorf("%d %v", res.StatusCode, res.Header)
+			t.Errorf("got %d %v, want 401 and a challenge", res.StatusCode, res.Header)
 		}
 		if res := do("GET", "/fhir/Patient", nil, func(r *http.Request) { r.Header["Authorization"] = []string{"Bearer good", "Bearer good"} }); res.StatusCode != 400 {
-			t.Errorf("two headers: %d", res.StatusCode)
+			t.Errorf("two headers: got %d, want 400", res.StatusCode)
 		}
 		if w.up.count() != before {
-			t.Errorf("FHIR server got %q", w.up.last(t).line)
+			t.Errorf("FHIR server got %q, want nothing", w.up.last(t).line)
 		}
 	}
 	// TLS 1.1 and plain HTTP are turned away.
 	if c, err := tls.Dial("tcp", w.data, &tls.Config{RootCAs: ca.pool(), MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}); err == nil {
 		_ = c.Close()
-		t.Error("TLS 1.1 was accepted")
+		t.Error("got a connection with TLS 1.1, want none")
 	}
 	if a := w.ask(t, "GET /fhir/Patient", good); a.status != 400 {
-		t.Errorf("plain HTTP on the TLS port: %d", a.status)
+		t.Errorf("plain HTTP on the TLS port: got %d, want 400", a.status)
 	}
 	serial := func() int64 {
 		c, err := tls.Dial("tcp", w.data, &tls.Config{RootCAs: ca.pool(), MinVersion: tls.VersionTLS12})
 		if err != nil {
-			t.Fatal(err)
+			t.Fatalf("tls.Dial: got error %v, want none", err)
 		}
 		defer c.Close()
 		return c.ConnectionState().PeerCertificates[0].SerialNumber.Int64()
 	}
 	newCert, newKey := ca.issue(t, 11, nil)
 	if err := os.WriteFile(certFile, []byte(newCert), 0o600); err != nil {
-		t.Fatal(err)
+		t.Fatalf("os.WriteFile: got error %v, want none", err)
 	}
 	if serial() != 10 { // while only one of the two is new
-		t.Error("half a pair was used")
+		t.Error("got half a new pair, want the old one")
 	}
 	if err := os.WriteFile(keyFile, []byte(newKey), 0o600); err != nil {
-		t.Fatal(err)
+		t.Fatalf("os.WriteFile: got error %v, want none", err)
 	}
 	eventually(t, "the new certificate", func() bool { return serial() == 11 })
 }
@@ -127,7 +127,7 @@ func TestBlackboxTLSAuthorizationServer(t *testing.T) {
 		cert, key := issuer.issue(t, 20, change)
 		pair, err := tls.X509KeyPair([]byte(cert), []byte(key))
 		if err != nil {
-			t.Fatal(err)
+			t.Fatalf("tls.X509KeyPair: got error %v, want none", err)
 		}
 		config.Certificates = []tls.Certificate{pair}
 		s := httptest.NewUnstartedServer(as)
@@ -198,12 +198,12 @@ func TestBlackboxTLSVersionsAndSuites(t *testing.T) {
 	}
 	for _, version := range []uint16{tls.VersionTLS10, tls.VersionTLS11} {
 		if handshake(version) == nil {
-			t.Errorf("takes %s", tls.VersionName(version))
+			t.Errorf("got a connection with %s, want none", tls.VersionName(version))
 		}
 	}
 	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 		if err := handshake(version); err != nil {
-			t.Errorf("%s: %v", tls.VersionName(version), err)
+			t.Errorf("%s: got error %v, want a connection", tls.VersionName(version), err)
 		}
 	}
 	for _, suite := range append(tls.CipherSuites(), tls.InsecureCipherSuites()...) {
@@ -213,7 +213,7 @@ func TestBlackboxTLSVersionsAndSuites(t *testing.T) {
 		}
 		aead := strings.Contains(suite.Name, "_GCM_") || strings.Contains(suite.Name, "_POLY1305_")
 		if err := handshake(tls.VersionTLS12, suite.ID); (err == nil) != aead {
-			t.Errorf("%s: %v", suite.Name, err)
+			t.Errorf("%s: got error %v, want a connection: %t", suite.Name, err, aead)
 		}
 	}
 }
@@ -229,11 +229,11 @@ func TestBlackboxUpstreamTLS(t *testing.T) {
 		cert, key := issuer.issue(t, 40, change)
 		pair, err := tls.X509KeyPair([]byte(cert), []byte(key))
 		if err != nil {
-			t.Fatal(err)
+			t.Fatalf("tls.X509KeyPair: got error %v, want none", err)
 		}
 		ln, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{pair}, NextProtos: []string{"h2", "http/1.1"}})
 		if err != nil {
-			t.Fatal(err)
+			t.Fatalf("tls.Listen: got error %v, want none", err)
 		}
 		up := newUpstreamOn(t, ln)
 		return startWith(t, introspectiontest.NewServer(t), env{"UPSTREAM_URL": "https://" + up.address + "/fhir"}, roots), up
@@ -255,7 +255,7 @@ func TestBlackboxUpstreamTLS(t *testing.T) {
 			w, up := begin(t, ca, change)
 			w.ask(t, "GET /fhir/Patient", good).refused(t, 502, "transient", "")
 			if up.count() > 0 {
-				t.Error("was sent a request")
+				t.Errorf("got %d requests, want none", up.count())
 			}
 		})
 	}
@@ -263,7 +263,7 @@ func TestBlackboxUpstreamTLS(t *testing.T) {
 		w, up := begin(t, newAuthority(t), nil)
 		w.ask(t, "POST /fhir/Patient", good).refused(t, 502, "transient", "")
 		if up.count() > 0 {
-			t.Error("was sent a request")
+			t.Errorf("got %d requests, want none", up.count())
 		}
 	})
 }

@@ -26,16 +26,16 @@ func TestBlackboxTracing(t *testing.T) {
 	w.ask(t, "GET /fhir/Patient/123", good, "traceparent: "+tracedParent, "tracestate: v=1").is(t, 200)
 	toServer, toAuthority := w.up.last(t).values("Traceparent"), asked(as)
 	if got := w.up.last(t).values("Tracestate"); len(got) != 1 || got[0] != "v=1" {
-		t.Errorf("tracestate %q", got)
+		t.Errorf("got tracestate %q, want v=1", got)
 	}
 	w.ask(t, "GET /fhir/Patient/123", good).is(t, 200)
 	if code := w.terminate(t); code != 0 {
-		t.Fatalf("exit code %d", code)
+		t.Fatalf("got exit code %d, want 0", code)
 	}
 	// The process has ended, and what it had to say was flushed before.
 	spans, about := c.spans()
 	if about["service.name"] != program || about["k8s.pod.name"] != "fhir-0" || about["telemetry.sdk.name"] != "opentelemetry" {
-		t.Errorf("resource %v", about)
+		t.Errorf("got resource %v, want the program's name, the pod's and OpenTelemetry's", about)
 	}
 	by := map[string]exportedSpan{} // name and cache lookup result
 	for _, s := range spans {
@@ -43,13 +43,13 @@ func TestBlackboxTracing(t *testing.T) {
 	}
 	miss, call, hit := by["fhir request miss"], by["introspect "], by["fhir request hit"]
 	if len(spans) != 3 || miss.Kind != 2 || call.Kind != 3 {
-		t.Fatalf("spans %+v", spans)
+		t.Fatalf("got spans %+v, want two of requests and one of an introspection", spans)
 	}
 	if miss.TraceID != tracedTrace || miss.ParentSpanID != "b7ad6b7169203331" || call.TraceID != tracedTrace || call.ParentSpanID != miss.SpanID {
-		t.Errorf("request %+v, introspection %+v", miss, call)
+		t.Errorf("got request %+v and introspection %+v, want them in the client's trace", miss, call)
 	}
 	if hit.TraceID == tracedTrace || hit.ParentSpanID != "" {
-		t.Errorf("a request without traceparent: %+v", hit)
+		t.Errorf("got %+v for a request without traceparent, want a trace of its own", hit)
 	}
 	if want := "00-" + tracedTrace + "-" + miss.SpanID + "-01"; len(toServer) != 1 || toServer[0] != want {
 		t.Errorf("FHIR server got %q, want %q", toServer, want)
@@ -58,7 +58,7 @@ func TestBlackboxTracing(t *testing.T) {
 		t.Errorf("authorization server got %q, want %q", toAuthority, want)
 	}
 	if call.text("introspection_sidecar.result") != "active" || miss.text("introspection_sidecar.decision") != "allowed" {
-		t.Errorf("request %+v, introspection %+v", miss, call)
+		t.Errorf("got request %+v and introspection %+v, want their results", miss, call)
 	}
 }
 
@@ -90,7 +90,7 @@ func TestBlackboxTracingCanaries(t *testing.T) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.requests) == 0 || c.requests[0] != "POST /custom application/x-protobuf" {
-		t.Errorf("requests %q", c.requests)
+		t.Errorf("got requests %q, want POST /custom in protobuf", c.requests)
 	}
 	for _, want := range []string{"fhir request", "introspect", "method_not_allowed", "_OTHER", "own-name"} {
 		if !bytes.Contains(c.bodies, []byte(want)) {
@@ -98,7 +98,7 @@ func TestBlackboxTracingCanaries(t *testing.T) {
 		}
 	}
 	if i := bytes.Index(bytes.ToLower(c.bodies), []byte(canary)); i >= 0 {
-		t.Errorf("exported %q", c.bodies[max(0, i-40):min(len(c.bodies), i+40)])
+		t.Errorf("exported %q, want nothing of the request", c.bodies[max(0, i-40):min(len(c.bodies), i+40)])
 	}
 }
 
@@ -130,18 +130,18 @@ func TestBlackboxTracingOff(t *testing.T) {
 			w.ask(t, "GET /fhir/Patient/123", good, "traceparent: anything", "tracestate: at all", "baggage: k=v").is(t, 200)
 			r := w.up.last(t)
 			if got := fmt.Sprint(r.values("Traceparent"), r.values("Tracestate"), r.values("Baggage")); got != "[anything] [at all] [k=v]" {
-				t.Errorf("FHIR server got %s", got)
+				t.Errorf("FHIR server got %s, want the client's", got)
 			}
 			if got := asked(as); got != "" {
-				t.Errorf("authorization server got %q", got)
+				t.Errorf("authorization server got %q, want nothing", got)
 			}
 			w.terminate(t)
 			if n := c.opened(); n > 0 {
-				t.Errorf("%d connections", n)
+				t.Errorf("got %d connections, want none", n)
 			}
 			warnings := fmt.Sprint(w.logs("tracing is off"))
 			if strings.Contains(warnings, "OTEL_") != (tt.warned != "") || !strings.Contains(warnings, tt.warned) || strings.Contains(warnings, "canary") {
-				t.Errorf("logged %s", warnings)
+				t.Errorf("logged %s, want %q and no value", warnings, tt.warned)
 			}
 		})
 	}
@@ -173,17 +173,17 @@ func TestBlackboxTracingCollectorFails(t *testing.T) {
 			}
 			began := time.Now()
 			if code := w.terminate(t); code != 0 {
-				t.Errorf("exit code %d", code)
+				t.Errorf("got exit code %d, want 0", code)
 			}
 			if took := time.Since(began); took > 3*time.Second+5*time.Second {
-				t.Errorf("ended after %v", took)
+				t.Errorf("ended after %v, want at most 8s", took)
 			}
 			out := w.stdout.String() + w.stderr.String()
 			if strings.Contains(out, "canary") || w.stderr.String() != "" {
-				t.Errorf("logged %s", out)
+				t.Errorf("logged %s, want nothing of the request, and nothing on stderr", out)
 			}
 			if n := strings.Count(out, `"level":"WARN"`); n != 1 || !strings.Contains(out, tt.logged) {
-				t.Errorf("%d warnings: %s", n, out)
+				t.Errorf("got %d warnings, want 1 with %q: %s", n, tt.logged, out)
 			}
 		})
 	}

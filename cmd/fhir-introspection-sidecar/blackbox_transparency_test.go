@@ -41,14 +41,14 @@ func TestBlackboxBodies(t *testing.T) {
 				}
 				a, err := c.do(raw)
 				if err != nil || a.status != 200 {
-					t.Fatalf("%s %d chunked %v: %v %v", method, size, chunked, err, a)
+					t.Fatalf("%s %d chunked %v: got %v (%v), want 200", method, size, chunked, a, err)
 				}
 				if chunked { // the connection ends, as a length may have stood beside the chunks
 					_ = c.Close()
 					c = dial(t, w.data)
 				}
 				if r := w.up.last(t); r.size != int64(size) || r.sum != sha256.Sum256(body) {
-					t.Errorf("%s %d chunked %v: FHIR server got %d other bytes", method, size, chunked, r.size)
+					t.Errorf("%s %d chunked %v: FHIR server got %d bytes, want those that were sent", method, size, chunked, r.size)
 				}
 			}
 		}
@@ -110,13 +110,13 @@ func TestBlackboxResponses(t *testing.T) {
 		}
 		for name := range a.header {
 			if sent[name] == nil && name != "Content-Type" && name != "Content-Length" && name != "X-Request-Id" {
-				t.Errorf("%d: client got %s: %q, which nobody sent", i, name, a.header[name])
+				t.Errorf("%d: client got %s: %q, want only what was sent", i, name, a.header[name])
 			}
 		}
 	}
 	// I04: the FHIR server's own 401 says nothing about our verdict.
 	if n := w.as.Introspections(); n != 1 {
-		t.Errorf("%d introspections", n)
+		t.Errorf("got %d introspections, want 1", n)
 	}
 }
 
@@ -146,22 +146,22 @@ func TestBlackboxUpload(t *testing.T) {
 	select {
 	case <-begun:
 	case <-time.After(patience):
-		t.Fatal("the FHIR server sees nothing while the client sends")
+		t.Fatal("FHIR server sees nothing while the client sends, want the first bytes")
 	}
 	for range size/len(block) - 1 {
 		if _, err := c.Write(block); err != nil {
-			t.Fatal(err)
+			t.Fatalf("c.Write: got error %v, want none", err)
 		}
 	}
 	a, err := c.answer("POST")
 	if err != nil || a.status != 200 {
-		t.Fatal(err, a)
+		t.Fatalf("got %v (%v), want 200", a, err)
 	}
 	if r := w.up.last(t); r.size != size || hex.EncodeToString(r.sum[:]) != hex.EncodeToString(sum.Sum(nil)) {
-		t.Errorf("%d bytes arrived, or others", r.size)
+		t.Errorf("%d bytes arrived, want the %d that were sent", r.size, size)
 	}
 	if grown := w.residentKiB(t, "VmHWM") - before; grown > 32<<10 {
-		t.Errorf("memory grew by %d KiB", grown)
+		t.Errorf("memory grew by %d KiB, want at most %d", grown, 32<<10)
 	}
 }
 
@@ -188,7 +188,7 @@ func TestBlackboxDownload(t *testing.T) {
 	_ = c.Conn.(*net.TCPConn).SetReadBuffer(64 << 10)
 	_, _ = io.WriteString(c, request("GET /fhir/Binary", good))
 	if _, err := c.ReadString('\n'); err != nil {
-		t.Fatal(err)
+		t.Fatalf("c.ReadString: got error %v, want none", err)
 	}
 	// It comes to rest, long before the end.
 	var last int64
@@ -200,10 +200,10 @@ func TestBlackboxDownload(t *testing.T) {
 		return rest
 	})
 	if last > size/2 {
-		t.Errorf("%d MiB went out to a client that doesn't read", last>>20)
+		t.Errorf("%d MiB went out to a client that doesn't read, want at most %d", last>>20, size>>21)
 	}
 	if grown := w.residentKiB(t, "VmHWM") - before; grown > 32<<10 {
-		t.Errorf("memory grew by %d KiB", grown)
+		t.Errorf("memory grew by %d KiB, want at most %d", grown, 32<<10)
 	}
 	// I07: it leaves, and the FHIR server learns of it.
 	_ = c.Close()
@@ -241,14 +241,14 @@ func TestBlackboxEvents(t *testing.T) {
 		c := dial(t, w.data)
 		_ = c.SetDeadline(time.Now().Add(patience))
 		if _, err := io.WriteString(c, request("GET /fhir/"+path, good, "Connection: close")); err != nil {
-			t.Fatal(err)
+			t.Fatalf("io.WriteString: got error %v, want none", err)
 		}
 		if path == "length" {
 			next <- struct{}{} // its head may come with the first event
 		}
 		res, err := http.ReadResponse(c.Reader, nil)
 		if err != nil {
-			t.Fatal(path, err)
+			t.Fatalf("%s: got error %v, want a response", path, err)
 		}
 		buffer := make([]byte, 9)
 		for i := range 5 {
@@ -256,7 +256,7 @@ func TestBlackboxEvents(t *testing.T) {
 				next <- struct{}{}
 			}
 			if _, err := io.ReadFull(res.Body, buffer); err != nil || string(buffer) != fmt.Sprintf("data: %d\n\n", i) {
-				t.Fatalf("%s: %v %q", path, err, buffer)
+				t.Fatalf("%s: got %q (%v), want event %d", path, buffer, err, i)
 			}
 		}
 		_ = res.Body.Close()
@@ -281,21 +281,21 @@ func TestBlackboxClientLeaves(t *testing.T) {
 		before := w.up.count()
 		c := dial(t, w.data)
 		if _, err := io.WriteString(c, raw); err != nil {
-			t.Fatal(err)
+			t.Fatalf("io.WriteString: got error %v, want none", err)
 		}
 		eventually(t, "the request arrives", func() bool { return w.up.count() > before })
 		_ = c.Close()
 		select {
 		case <-gone:
 		case <-time.After(5 * time.Second):
-			t.Fatalf("request %.20q goes on", raw)
+			t.Fatalf("request %.20q goes on, want its end with the client", raw)
 		}
 		if n := w.up.count() - before; n != 1 {
-			t.Errorf("sent %d times", n)
+			t.Errorf("sent %d times, want once", n)
 		}
 	}
 	if n := w.metric(t, "introspection_sidecar_requests_total", `decision="upstream_error"`); n != 0 {
-		t.Errorf("%v leaving clients were counted as the FHIR server's faults", n)
+		t.Errorf("got %v leaving clients counted as the FHIR server's faults, want none", n)
 	}
 }
 
@@ -324,13 +324,13 @@ func TestBlackboxUpstreamBreaks(t *testing.T) {
 			before := w.up.count()
 			w.send(t, request(method+" /fhir/reset", good, head, "Content-Length: 3")+"abc").refused(t, 502, "transient", "")
 			if n := w.up.count() - before; n != 1 {
-				t.Errorf("%s with %s: sent %d times", method, head, n)
+				t.Errorf("%s with %s: sent %d times, want once", method, head, n)
 			}
 			w.ask(t, "POST /fhir/Patient", good).is(t, 200)
 			before = w.up.count()
 			w.ask(t, method+" /fhir/reset", good, head).refused(t, 502, "transient", "")
 			if n := w.up.count() - before; n != 1 {
-				t.Errorf("%s with %s without body: sent %d times", method, head, n)
+				t.Errorf("%s with %s without body: sent %d times, want once", method, head, n)
 			}
 		}
 	}
@@ -339,14 +339,14 @@ func TestBlackboxUpstreamBreaks(t *testing.T) {
 	for _, path := range []string{"short", "shortchunk"} {
 		c := dial(t, w.data)
 		if a, err := c.do(request("GET /fhir/"+path, good)); err == nil {
-			t.Errorf("%s: a cut off answer looks whole: %v", path, a)
+			t.Errorf("%s: got %v for a response that was cut off, want an error", path, a)
 		}
 	}
 	w.up.close()
 	w.ask(t, "GET /fhir/Patient", good).refused(t, 502, "transient", "")
 	w.ask(t, "GET /fhir/metadata").refused(t, 502, "transient", "")
 	if n := w.metric(t, "introspection_sidecar_requests_total", `decision="upstream_error"`, `code="5xx"`); n < 20 {
-		t.Errorf("%v upstream errors counted", n)
+		t.Errorf("got %v upstream errors counted, want at least 20", n)
 	}
 }
 
@@ -370,17 +370,17 @@ func TestBlackboxEarlyAnswerConnection(t *testing.T) {
 			conn := dial(t, w.data)
 			a, err := conn.do(request("POST /fhir/early", good, c.framing) + c.first)
 			if err != nil || a.status != 413 {
-				t.Fatal(err, a)
+				t.Fatalf("got %v (%v), want 413", a, err)
 			}
 			_ = conn.SetDeadline(time.Now().Add(patience / 3))
 			_, _ = io.WriteString(conn, c.rest+request("GET /fhir/mine", good))
 			a, err = conn.answer("GET")
 			if errors.Is(err, os.ErrDeadlineExceeded) {
-				t.Errorf("%s: the next request gets no answer, and the connection isn't closed", c.framing)
+				t.Errorf("%s: the next request got nothing, want a response or a closed connection", c.framing)
 				break
 			}
 			if err == nil && (a.status != 200 || a.body != `{"line":"GET /fhir/mine"}`) {
-				t.Errorf("%s: the rest of the body was taken for a request: %d %s", c.framing, a.status, a.body)
+				t.Errorf("%s: got %d %s for the next request, want its own response", c.framing, a.status, a.body)
 				break
 			}
 			_ = conn.Close()

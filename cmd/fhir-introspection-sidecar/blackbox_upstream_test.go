@@ -48,7 +48,7 @@ func TestBlackboxUpstreamSlow(t *testing.T) {
 				select {
 				case <-gone:
 				case <-time.After(patience):
-					t.Error("the connection to the FHIR server stays")
+					t.Error("the connection to the FHIR server stays, want its end")
 				}
 			})
 		}
@@ -66,7 +66,7 @@ func TestBlackboxUpstreamSlow(t *testing.T) {
 			_, _ = io.CopyN(c, zeros{}, size) // until the sidecar hangs up
 		})
 		if a, err := c.answer("POST"); err != nil {
-			t.Error(err)
+			t.Errorf("c.answer: got error %v, want none", err)
 		} else {
 			a.refused(t, 504, "timeout", "")
 		}
@@ -101,7 +101,7 @@ func TestBlackboxUpstreamSteady(t *testing.T) {
 		t.Run("download by "+method, func(t *testing.T) {
 			t.Parallel()
 			if a := w.send(t, request(method+" /fhir/down", good, "Content-Length: 0")); a.status != 200 || a.body != whole {
-				t.Errorf("%d %q", a.status, a.body)
+				t.Errorf("got %d %q, want 200 and all of the body", a.status, a.body)
 			}
 		})
 	}
@@ -110,15 +110,15 @@ func TestBlackboxUpstreamSteady(t *testing.T) {
 		c := dial(t, w.data)
 		_, _ = io.WriteString(c, request("POST /fhir/up", good, fmt.Sprintf("Content-Length: %d", len(whole))))
 		if err := trickle(c); err != nil {
-			t.Fatal(err)
+			t.Fatalf("trickle: got error %v, want none", err)
 		}
 		a, err := c.answer("POST")
 		if err != nil || a.status != 200 {
-			t.Fatal(err, a)
+			t.Fatalf("got %v (%v), want 200", a, err)
 		}
 		for _, r := range w.up.all() {
 			if r.path() == "/fhir/up" && r.body != whole {
-				t.Errorf("arrived as %q", r.body)
+				t.Errorf("arrived as %q, want %q", r.body, whole)
 			}
 		}
 	})
@@ -159,27 +159,27 @@ func TestBlackboxUpstreamExpect(t *testing.T) {
 			})
 			conn := dial(t, w.data)
 			if _, err := io.WriteString(conn, request("POST "+path, good, "Expect: 100-continue", "Content-Length: 4")); err != nil {
-				t.Fatal(err)
+				t.Fatalf("io.WriteString: got error %v, want none", err)
 			}
 			if c.asked {
 				head := ""
 				for !strings.HasSuffix(head, "\r\n\r\n") {
 					line, err := conn.ReadString('\n')
 					if head += line; err != nil {
-						t.Fatal(err)
+						t.Fatalf("conn.ReadString: got error %v, want none", err)
 					}
 				}
 				if head != goOn {
-					t.Fatalf("the client got %q", head)
+					t.Fatalf("client got %q, want %q", head, goOn)
 				}
 				_, _ = io.WriteString(conn, "body")
 			}
 			line, err := conn.ReadString('\n')
 			if err != nil || !strings.HasPrefix(line, "HTTP/1.1 "+c.status+" ") {
-				t.Fatalf("%v, status line %q", err, line)
+				t.Fatalf("got status line %q (%v), want %s", line, err, c.status)
 			}
 			if r := w.up.last(t); c.asked && r.body != "body" || !c.asked && r.size > 0 {
-				t.Errorf("FHIR server got body %q", r.body)
+				t.Errorf("FHIR server got body %q, want it only when asked for", r.body)
 			}
 			_ = conn.Close()
 			w.bystander(t, "I08")
@@ -209,7 +209,7 @@ func TestBlackboxUpstreamInformational(t *testing.T) {
 			all, err := io.ReadAll(c)
 			if text := string(all); err != nil || !strings.HasPrefix(text, "HTTP/1.1 200 OK\r\n") || !strings.HasSuffix(text, "\r\n\r\nok") ||
 				!strings.Contains(text, "X-Final: yes\r\n") || strings.Contains(text, "evil-value") {
-				t.Errorf("%s %s: %v, the client got %q", method, name, err, text)
+				t.Errorf("%s %s: client got %q (%v), want the final response only", method, name, text, err)
 			}
 		}
 	}
@@ -228,7 +228,7 @@ func TestBlackboxUpstreamInformational(t *testing.T) {
 		})
 		w.send(t, request(method+" /fhir/endless", good, "Content-Length: 0")).refused(t, 502, "transient", "")
 		if n := sent.Load(); n > 32<<20 { // what buffers of the system hold included
-			t.Errorf("%s: %d MiB of informational answers were read", method, n>>20)
+			t.Errorf("%s: %d MiB of informational responses were read, want at most 32", method, n>>20)
 		}
 		w.bystander(t, "I10")
 	}
@@ -264,7 +264,7 @@ func TestBlackboxUpstreamTrailers(t *testing.T) {
 			got := slices.DeleteFunc(strings.Split(rest, "\r\n"), func(line string) bool { return line == "" })
 			slices.Sort(got)
 			if err != nil || !whole || !slices.Equal(got, c.want) {
-				t.Errorf("%s %s: %v, the client got %q", method, c.name, err, all)
+				t.Errorf("%s %s: client got %q (%v), want trailers %q", method, c.name, all, err, c.want)
 			}
 		}
 	}
@@ -296,12 +296,12 @@ func TestBlackboxUpstreamCodings(t *testing.T) {
 				a := w.send(t, request(method+" "+path, head...)+body)
 				if a.status != 200 || a.body != body || a.header.Get("Content-Encoding") != coding || a.header.Get("Etag") != `"x--gzip"` ||
 					a.header.Get("Content-Length") != fmt.Sprint(len(body)) || a.header.Get("Vary") != "Accept-Encoding" {
-					t.Errorf("%s %q of %q: %d %v %q", method, coding, wish, a.status, a.header, a.body)
+					t.Errorf("%s %q of %q: got %d %v %q, want the response as it is", method, coding, wish, a.status, a.header, a.body)
 				}
 				r := w.up.last(t)
 				r.has(t, "Accept-Encoding", wish)
 				if r.body != body {
-					t.Errorf("%s %q: FHIR server got %q", method, coding, r.body)
+					t.Errorf("%s %q: FHIR server got %q, want the body as it is", method, coding, r.body)
 				}
 			}
 		}
@@ -343,14 +343,14 @@ func TestBlackboxUpstreamEchoes(t *testing.T) {
 			a, err := conn.do(request(method+" "+path, bearer(token), "Content-Length: 0"))
 			switch {
 			case c.status == 0 && err == nil && a.status == 200:
-				t.Errorf("%s %s: a broken answer looks whole", method, name)
+				t.Errorf("%s %s: got %v for a broken response, want an error", method, name, a)
 			case c.status == 0:
 			case err != nil || a.status != c.status:
-				t.Errorf("%s %s: %v %v", method, name, err, a)
+				t.Errorf("%s %s: got %v (%v), want %d", method, name, a, err, c.status)
 			case a.status == 502 && strings.Contains(fmt.Sprint(a.header, a.body), token):
-				t.Errorf("%s %s: the refusal repeats the token: %v %s", method, name, a.header, a.body)
+				t.Errorf("%s %s: got %v %s, want a refusal without the token", method, name, a.header, a.body)
 			case name == "header" && a.header.Get("Authorization") != "Bearer "+token:
-				t.Errorf("%s: the answer was changed: %v", method, a.header)
+				t.Errorf("%s: got %v, want the response as it is", method, a.header)
 			}
 			_ = conn.Close()
 		}
@@ -358,11 +358,11 @@ func TestBlackboxUpstreamEchoes(t *testing.T) {
 	metrics := w.get(t, "/metrics").body
 	w.terminate(t)
 	if len(w.logs("request")) < 2*14 {
-		t.Error("nothing was logged, so nothing is proved")
+		t.Errorf("got %d log lines, want at least 28, or this proves nothing", len(w.logs("request")))
 	}
 	for sink, text := range map[string]string{"log": w.stdout.String(), "stderr": w.stderr.String(), "metrics": metrics, "audit log": readFile(t, audit)} {
 		if strings.Contains(text, token) {
-			t.Errorf("%s has the token: %s", sink, around(text, token))
+			t.Errorf("%s has the token, want it nowhere: %s", sink, around(text, token))
 		}
 	}
 }
@@ -375,7 +375,7 @@ func TestBlackboxUpstreamTransports(t *testing.T) {
 		e := leastEnv(t)
 		e["UPSTREAM_URL"] = url
 		if code, stdout, stderr := runToEnd(t, e, nil); code != exitConfig || !strings.Contains(stderr, "SIDECAR_UPSTREAM_URL") {
-			t.Errorf("%s: exit code %d\n%s%s", url, code, stdout, stderr)
+			t.Errorf("%s: got exit code %d, want %d and the setting\n%s%s", url, code, exitConfig, stdout, stderr)
 		}
 	}
 	// A server that answers with HTTP/2 frames is not understood, and gets nothing more.
@@ -389,7 +389,7 @@ func TestBlackboxUpstreamTransports(t *testing.T) {
 		w.up.bytesOn(path, answer, false)
 		for _, method := range methods {
 			if a := w.send(t, request(method+" "+path, good, "Content-Length: 0")); a.status != http.StatusBadGateway {
-				t.Errorf("%s %s: %d", method, name, a.status)
+				t.Errorf("%s %s: got %d, want 502", method, name, a.status)
 			}
 		}
 		w.bystander(t, "I17")

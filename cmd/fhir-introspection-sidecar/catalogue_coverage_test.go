@@ -23,16 +23,16 @@ func catalogue(t *testing.T) map[string]string {
 	t.Helper()
 	text, err := os.ReadFile(filepath.FromSlash(catalogueFile))
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("os.ReadFile: got error %v, want none", err)
 	}
 	rows := map[string]string{}
 	for line := range strings.Lines(string(text)) {
 		id, title, _ := strings.Cut(strings.TrimSpace(line), " ")
 		if !regexp.MustCompile(`^[A-M][0-9]{2}$`).MatchString(id) || title == "" {
-			t.Errorf("%s: %q is no row", catalogueFile, line)
+			t.Errorf("%s: got row %q, want an id and a title", catalogueFile, line)
 		}
 		if rows[id] != "" {
-			t.Errorf("%s: two rows are called %s", catalogueFile, id)
+			t.Errorf("%s: got two rows %s, want one", catalogueFile, id)
 		}
 		rows[id] = title
 	}
@@ -77,7 +77,7 @@ func testSources(t *testing.T) map[string]string {
 		return nil
 	})
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("got error %v, want none", err)
 	}
 	return sources
 }
@@ -91,38 +91,38 @@ func TestCatalogue(t *testing.T) {
 		for _, c := range file.cases {
 			withCases[c.id] = true
 			if rows[c.id] == "" {
-				t.Errorf("%s: case %q belongs to no row", file.name, c.name)
+				t.Errorf("%s: case %q: got an id of no row, want one of the catalogue", file.name, c.name)
 			}
 		}
 	}
 	page, err := os.ReadFile(filepath.Join(root, filepath.FromSlash(coveragePage)))
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("os.ReadFile: got error %v, want none", err)
 	}
 	seen := map[string]bool{}
 	for _, row := range regexp.MustCompile(`(?m)^\| ([A-M][0-9]{2}) \| (.*?) \| (.*?) \|$`).FindAllStringSubmatch(string(page), -1) {
 		id, title, proofs := row[1], row[2], row[3]
 		if seen[id] || rows[id] != title {
-			t.Errorf("%s: row %s %q: the catalogue has it once, as %q", coveragePage, id, title, rows[id])
+			t.Errorf("%s: got row %s %q, want it once, with the title %q", coveragePage, id, title, rows[id])
 		}
 		seen[id] = true
 		if reason, ok := strings.CutPrefix(proofs, "not tested: "); ok {
 			if len(reason) < 10 || withCases[id] {
-				t.Errorf("%s: row %s is not tested because of %q; it has cases: %t", coveragePage, id, reason, withCases[id])
+				t.Errorf("%s: row %s: got %q and cases %t, want a reason, or cases", coveragePage, id, reason, withCases[id])
 			}
 			continue
 		}
 		proof := func(p string) bool { return proves(t, id, strings.Trim(p, "`"), withCases, sources) }
 		if list := strings.Split(proofs, ", "); slices.ContainsFunc(list, func(p string) bool { return !proof(p) }) {
-			t.Errorf("%s: row %s: one of %s isn't there, or doesn't name %s", coveragePage, id, proofs, id)
+			t.Errorf("%s: row %s: got %s, want tests and files that are there and name %s", coveragePage, id, proofs, id)
 		}
 		if withCases[id] && !strings.Contains(proofs, "cases") {
-			t.Errorf("%s: row %s has cases and doesn't say so", coveragePage, id)
+			t.Errorf("%s: row %s: got %s, want cases among them", coveragePage, id, proofs)
 		}
 	}
 	for id := range rows {
 		if !seen[id] {
-			t.Errorf("%s: row %s is missing", coveragePage, id)
+			t.Errorf("%s: got no row %s, want one", coveragePage, id)
 		}
 	}
 }

@@ -122,7 +122,7 @@ func (p *patient) overTLS(t *testing.T, ca *authority, change func(*x509.Certifi
 	cert, key := ca.issue(t, 7, change)
 	pair, err := tls.X509KeyPair([]byte(cert), []byte(key))
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("tls.X509KeyPair: got error %v, want none", err)
 	}
 	config.Certificates = []tls.Certificate{pair}
 	server := httptest.NewUnstartedServer(p.as)
@@ -166,10 +166,10 @@ func (p *patient) check(t *testing.T) (code int, table string, report checkRepor
 	code, table, stderr := runToEnd(t, p.env, nil, append([]string{"check"}, p.args...)...)
 	again, asJSON, _ := runToEnd(t, p.env, nil, append([]string{"check", "-json"}, p.args...)...)
 	if err := json.Unmarshal([]byte(asJSON), &report); err != nil {
-		t.Fatalf("%v in %s%s", err, asJSON, stderr)
+		t.Fatalf("got %s%s (%v), want JSON", asJSON, stderr, err)
 	}
 	if again != code || report.OK != (code == exitOK) {
-		t.Errorf("exit codes %d and %d, ok %t", code, again, report.OK)
+		t.Errorf("got exit codes %d and %d with ok %t, want them to agree", code, again, report.OK)
 	}
 	all := table + asJSON + stderr
 	secrets := []string{canary, base64.RawURLEncoding.EncodeToString([]byte(canary))}
@@ -184,12 +184,12 @@ func (p *patient) check(t *testing.T) (code int, table string, report checkRepor
 	}
 	for _, secret := range secrets {
 		if strings.Contains(all, secret) {
-			t.Errorf("output has %s:\n%s", secret, all)
+			t.Errorf("got %s in the output, want no secret:\n%s", secret, all)
 		}
 	}
 	for line := range strings.Lines(table) {
 		if strings.ContainsFunc(strings.TrimSuffix(line, "\n"), func(r rune) bool { return r < ' ' || r > '~' }) {
-			t.Errorf("not for a terminal: %q", line)
+			t.Errorf("got %q, want printable ASCII", line)
 		}
 	}
 	return code, table, report
@@ -216,7 +216,7 @@ func TestDoctor(t *testing.T) {
 				t.Log("\n" + table)
 				i := slices.IndexFunc(report.Checks, func(r checkResult) bool { return r.Status == statusFail })
 				if code != exitFailure || i < 0 {
-					t.Fatalf("exit code %d, nothing fails", code)
+					t.Fatalf("got exit code %d and no failed check, want %d and one", code, exitFailure)
 				}
 				got := report.Checks[i]
 				if got.Check != tt.check || !strings.Contains(got.Cause, tt.cause) || got.Setting != tt.setting {
@@ -549,7 +549,7 @@ func TestDoctorHealthy(t *testing.T) {
 			code, table, _ := p.check(t)
 			t.Log("\n" + table)
 			if code != exitOK {
-				t.Errorf("exit code %d", code)
+				t.Errorf("got exit code %d, want %d", code, exitOK)
 			}
 			for _, want := range tt.want {
 				if !strings.Contains(table, want) {
@@ -610,7 +610,7 @@ func TestDoctorToken(t *testing.T) {
 	p := newPatient(t, introspectiontest.Config{})
 	p.args = []string{"-token-file", "/nonexistent/token"}
 	if code, table, _ := p.check(t); code != exitFailure || !strings.Contains(table, "file can't be read") {
-		t.Errorf("exit code %d\n%s", code, table)
+		t.Errorf("got exit code %d, want %d and an unreadable file\n%s", code, exitFailure, table)
 	}
 }
 
@@ -624,6 +624,6 @@ func TestDoctorTellsWhatTakesLong(t *testing.T) {
 	p.as.SetAnswer(introspectiontest.Hang())
 	_, _, stderr := runToEnd(t, p.env, nil, "check")
 	if stderr != "asking about a token that nobody has ...\n" {
-		t.Errorf("stderr %q", stderr)
+		t.Errorf("got %q on stderr, want what takes long", stderr)
 	}
 }

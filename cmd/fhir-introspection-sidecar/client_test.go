@@ -50,7 +50,7 @@ func dial(t testing.TB, address string) *conn {
 	t.Helper()
 	c, err := dialPlain(address)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("dialPlain: got error %v, want none", err)
 	}
 	t.Cleanup(func() { _ = c.Close() })
 	return c
@@ -75,7 +75,7 @@ func (c *child) crowd(t *testing.T, n int, ask func(i int, conn *conn)) (wait fu
 		wg.Go(func() {
 			conn, err := dialPlain(c.data)
 			if err != nil {
-				t.Error(err)
+				t.Errorf("dialPlain: got error %v, want none", err)
 				return
 			}
 			defer conn.Close()
@@ -120,7 +120,7 @@ func exchange(t testing.TB, address, raw string) *answer {
 	defer c.Close()
 	a, err := c.do(raw)
 	if err != nil {
-		t.Fatalf("%.100q: %v", raw, err)
+		t.Fatalf("%.100q: got error %v, want a response", raw, err)
 	}
 	return a
 }
@@ -164,22 +164,22 @@ func (a *answer) refused(t testing.TB, status int, code, oauth string) {
 	challenge := a.header["Www-Authenticate"]
 	switch {
 	case oauth == "" && challenge != nil:
-		t.Errorf("WWW-Authenticate %q", challenge)
+		t.Errorf("got WWW-Authenticate %q, want none", challenge)
 	case oauth == "":
 	case len(challenge) != 1 || !strings.HasPrefix(challenge[0], "Bearer realm="):
-		t.Errorf("WWW-Authenticate %q", challenge)
+		t.Errorf("got WWW-Authenticate %q, want one with a Bearer realm", challenge)
 	case oauth == "none" && strings.Contains(challenge[0], "error"):
-		t.Errorf("WWW-Authenticate %q names an error", challenge)
+		t.Errorf("got WWW-Authenticate %q, want one without an error", challenge)
 	case oauth != "none" && !strings.Contains(challenge[0], `error="`+oauth+`"`):
 		t.Errorf("WWW-Authenticate %q, want error %s", challenge, oauth)
 	}
 	if after := a.header.Get("Retry-After"); (status == 503) != (after != "") {
-		t.Errorf("Retry-After %q with status %d", after, status)
+		t.Errorf("got Retry-After %q with status %d, want it with 503 only", after, status)
 	} else if n, err := strconv.Atoi(after); after != "" && (err != nil || n < 0) {
-		t.Errorf("Retry-After %q", after)
+		t.Errorf("got Retry-After %q, want seconds", after)
 	}
 	if a.header.Get("Cache-Control") != "no-store" || a.header["Location"] != nil || a.header.Get("X-Request-Id") == "" {
-		t.Errorf("header %v", a.header)
+		t.Errorf("got header %v, want Cache-Control no-store, no Location and an X-Request-Id", a.header)
 	}
 	if got := a.issue(t); got != code {
 		t.Errorf("issue code %q, want %q: %s", got, code, a.body)
@@ -200,7 +200,7 @@ func (a *answer) issue(t testing.TB) string {
 			} `xml:"issue>code"`
 		}
 		if err := xml.Unmarshal([]byte(a.body), &o); err != nil || o.Severity.Value != "error" {
-			t.Errorf("no OperationOutcome: %v %s", err, a.body)
+			t.Errorf("got %s (%v), want an OperationOutcome", a.body, err)
 		}
 		return o.Code.Value
 	}
@@ -211,7 +211,7 @@ func (a *answer) issue(t testing.TB) string {
 	err := json.Unmarshal([]byte(a.body), &o)
 	if err != nil || o.ResourceType != "OperationOutcome" || len(o.Issue) != 1 || o.Issue[0].Severity != "error" ||
 		!strings.HasPrefix(a.header.Get("Content-Type"), "application/fhir+json") {
-		t.Errorf("no OperationOutcome: %v %v %s", err, a.header, a.body)
+		t.Errorf("got %v %s (%v), want an OperationOutcome", a.header, a.body, err)
 		return ""
 	}
 	return o.Issue[0].Code

@@ -22,7 +22,7 @@ func dialRecord(t *testing.T) string {
 	t.Helper()
 	file, err := os.CreateTemp("", "dials")
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("os.CreateTemp: got error %v, want none", err)
 	}
 	_ = file.Close()
 	t.Cleanup(func() { _ = os.Remove(file.Name()) })
@@ -99,6 +99,6 @@ func TestDestinations(t *testing.T) {
 	c := child{cmd: &exec.Cmd{Env: environ}, dialed: writeFile(t, "dials", recording+"tcp 127.0.0.1:8080\ntcp [::1]:443\ntcp 10.0.0.1:7\ntcp 10.0.0.2:443\ntcp 127.0.0.1:4318\n"+
 		"tcp 127.0.0.1:8000\ntcp 10.0.0.2:80\ntcp 127.0.0.1:8080\nudp 10.0.0.9:53\n")}
 	if got := strings.Join(c.strayDials(), " "); got != "tcp_10.0.0.2:80 tcp_127.0.0.1:8000 udp_10.0.0.9:53" {
-		t.Errorf("stray: %s", got)
+		t.Errorf("got stray dials %s, want those that no setting names", got)
 	}
 }

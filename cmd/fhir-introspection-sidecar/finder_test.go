@@ -97,7 +97,7 @@ func TestLeakCodings(t *testing.T) {
 	for _, p := range codings(secret) {
 		for _, text := range []string{p.form, "x" + p.form, strings.ToUpper(p.form) + "x", strings.Repeat("log line ", 50) + p.form} {
 			if found := f.find(text); len(found) == 0 {
-				t.Errorf("%s isn't found in %q", p.coding, text)
+				t.Errorf("found nothing in %q, want the secret (%s)", text, p.coding)
 			}
 		}
 	}
@@ -105,12 +105,12 @@ func TestLeakCodings(t *testing.T) {
 		whole := []byte(strings.Repeat("y", shift) + secret + strings.Repeat("z", 9-shift))
 		for _, text := range []string{base64.StdEncoding.EncodeToString(whole), base64.URLEncoding.EncodeToString(whole), hex.EncodeToString(whole), fmt.Sprint(whole), url.QueryEscape(string(whole))} {
 			if found := f.find(text); len(found) == 0 {
-				t.Errorf("isn't found in %q", text)
+				t.Errorf("found nothing in %q, want the secret", text)
 			}
 		}
 	}
 	if found := f.find(strings.Repeat("ca+na/ry another secret tok 7c 2b ", 100)); found != nil {
-		t.Errorf("found what isn't there: %q", found)
+		t.Errorf("found %q, want nothing", found)
 	}
 }
 

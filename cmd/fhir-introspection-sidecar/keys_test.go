@@ -29,7 +29,7 @@ func rsaKey(t *testing.T) signer {
 	t.Helper()
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("rsa.GenerateKey: got error %v, want none", err)
 	}
 	return signer{toPEM(t, key), func(signed, signature []byte) bool {
 		sum := sha512.Sum384(signed)
@@ -41,7 +41,7 @@ func ecKey(t *testing.T) signer {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("ecdsa.GenerateKey: got error %v, want none", err)
 	}
 	return signer{toPEM(t, key), func(signed, signature []byte) bool {
 		sum := sha512.Sum384(signed)
@@ -54,7 +54,7 @@ func toPEM(t *testing.T, key any) string {
 	t.Helper()
 	der, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("x509.MarshalPKCS8PrivateKey: got error %v, want none", err)
 	}
 	return string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
 }
@@ -79,7 +79,7 @@ func newAuthority(t *testing.T) *authority {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("ecdsa.GenerateKey: got error %v, want none", err)
 	}
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test authority"}, IsCA: true, BasicConstraintsValid: true,
@@ -87,7 +87,7 @@ func newAuthority(t *testing.T) *authority {
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("x509.CreateCertificate: got error %v, want none", err)
 	}
 	cert, _ := x509.ParseCertificate(der)
 	return &authority{cert, key, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))}
@@ -98,7 +98,7 @@ func (a *authority) issue(t *testing.T, serial int64, change func(*x509.Certific
 	t.Helper()
 	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("ecdsa.GenerateKey: got error %v, want none", err)
 	}
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: "leaf"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
@@ -110,7 +110,7 @@ func (a *authority) issue(t *testing.T, serial int64, change func(*x509.Certific
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, &k.PublicKey, a.key)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("x509.CreateCertificate: got error %v, want none", err)
 	}
 	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})), toPEM(t, k)
 }
@@ -138,11 +138,11 @@ func signWith(t *testing.T, algorithm jose.SignatureAlgorithm, key any, kid stri
 	t.Helper()
 	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: algorithm, Key: jose.JSONWebKey{Key: key, KeyID: kid}}, nil)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("jose.NewSigner: got error %v, want none", err)
 	}
 	token, err := jwt.Signed(signer).Claims(claims).Serialize()
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("Claims: got error %v, want none", err)
 	}
 	return token
 }

@@ -32,7 +32,7 @@ func TestKoppeltaalDomains(t *testing.T) {
 		}
 	}
 	if up.count() != 0 {
-		t.Errorf("%d requests reached the FHIR server", up.count())
+		t.Errorf("FHIR server got %d requests, want none", up.count())
 	}
 	// None of that has used up a token where it counts.
 	for name, d := range domains {
@@ -51,7 +51,7 @@ func TestKoppeltaalTenant(t *testing.T) {
 		c.ask(t, "GET /fhir/"+name+"/metadata").is(t, 200)
 		c.ask(t, "GET /fhir/"+name+"/Task?status=ready", bearer(token)).is(t, 200)
 		if got := up.last(t).target(); got != "/fhir/"+name+"/Task?status=ready" {
-			t.Errorf("target %q", got)
+			t.Errorf("got target %q, want that of the request", got)
 		}
 		c.ask(t, "GET /fhir/"+name+"/Task").refused(t, 401, "login", "none")
 	}
@@ -59,7 +59,7 @@ func TestKoppeltaalTenant(t *testing.T) {
 	c.ask(t, "GET /metadata", bearer(token)).refused(t, 404, "not-found", "")
 	c.ask(t, "GET /fhir/A/../B/Task", bearer(token)).refused(t, 400, "invalid", "")
 	if n := a.IntrospectionsOf(token); n != 1 {
-		t.Errorf("%d introspections", n)
+		t.Errorf("got %d introspections, want 1", n)
 	}
 }
 
@@ -79,13 +79,13 @@ func TestKoppeltaalRestart(t *testing.T) {
 	first.ask(t, target, bearer(seen)).is(t, 200) // it remembers
 
 	if code := first.terminate(t); code != exitOK {
-		t.Errorf("exit code %d", code)
+		t.Errorf("got exit code %d, want %d", code, exitOK)
 	}
 	again := startKoppeltaal(t, a, up, "/fhir/DEFAULT")
 	before := up.count()
 	again.ask(t, target, bearer(seen)).refused(t, 401, "login", "invalid_token")
 	if up.count() != before {
-		t.Error("the FHIR server got the refused request")
+		t.Error("FHIR server got the refused request, want it refused only")
 	}
 	again.ask(t, target, bearer(unseen)).is(t, 200)
 	again.ask(t, target, bearer(a.issue(t))).is(t, 200)
@@ -115,7 +115,7 @@ func TestKoppeltaalPurge(t *testing.T) {
 	purge("?client_id=portaal-a", `{"purged":1}`) // azp
 	c.ask(t, target, bearer(two)).refused(t, 401, "login", "invalid_token")
 	if got := c.metric(t, "introspection_sidecar_cache_evictions_total", `reason="purged"`, `verdict="active"`); got != 2 {
-		t.Errorf("%v purged", got)
+		t.Errorf("got %v purged verdicts, want 2", got)
 	}
 }
 
@@ -143,7 +143,7 @@ func TestKoppeltaalTraceHeaders(t *testing.T) {
 		if tt.request == "new" {
 			ids := got.values("X-Request-Id")
 			if len(ids) != 1 || !uuid.MatchString(ids[0]) {
-				t.Fatalf("%s: FHIR server got X-Request-Id %q", tt.name, ids)
+				t.Fatalf("%s: FHIR server got X-Request-Id %q, want one UUID", tt.name, ids)
 			}
 			tt.request = ids[0]
 		}
@@ -157,10 +157,10 @@ func TestKoppeltaalTraceHeaders(t *testing.T) {
 		refused.refused(t, 401, "login", "none")
 		back := refused.header.Get("X-Request-Id")
 		if len(tt.header) > 0 && strings.EqualFold(tt.header[0], "X-Request-Id: "+id) && back != id || !uuid.MatchString(back) {
-			t.Errorf("%s: a refusal says X-Request-Id %q", tt.name, back)
+			t.Errorf("%s: got X-Request-Id %q with a refusal, want the client's, or a UUID", tt.name, back)
 		}
 		if refused.header.Get("X-Trace-Id") != tt.tracer || refused.header.Get("X-Correlation-Id") != tt.correlate {
-			t.Errorf("%s: a refusal says %v", tt.name, refused.header)
+			t.Errorf("%s: got %v with a refusal, want the client's X-Trace-Id and X-Correlation-Id", tt.name, refused.header)
 		}
 	}
 }
@@ -169,7 +169,7 @@ func checkIntrospectionIDs(t *testing.T, name string, r introspectiontest.Reques
 	t.Helper()
 	own := r.Header.Get("X-Request-Id")
 	if !uuid.MatchString(own) || own == caused {
-		t.Errorf("%s: introspection has X-Request-Id %q", name, own)
+		t.Errorf("%s: got X-Request-Id %q for an introspection, want a UUID of its own", name, own)
 	}
 	if got := r.Header.Get("X-Correlation-Id"); got != caused {
 		t.Errorf("%s: introspection has X-Correlation-Id %q, want %q", name, got, caused)

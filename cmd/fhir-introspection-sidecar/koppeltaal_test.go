@@ -31,7 +31,7 @@ func newKoppeltaalAS(t *testing.T, audience string) *koppeltaalAS {
 	t.Helper()
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("rsa.GenerateKey: got error %v, want none", err)
 	}
 	a := &koppeltaalAS{key: key}
 	server := httptest.NewUnstartedServer(a)
@@ -122,12 +122,12 @@ func koppeltaalEnv(t *testing.T, a *koppeltaalAS, base string) env {
 		setting, _, _ := strings.Cut(line, " ")
 		name, value, ok := strings.Cut(strings.TrimPrefix(setting, "SIDECAR_"), "=")
 		if !ok {
-			t.Fatalf("not understood: %q", line)
+			t.Fatalf("got %q, want a setting", line)
 		}
 		e[name] = strings.TrimSpace(value)
 	}
 	if e["CLIENT_ASSERTION_AUDIENCE"] != "token" || e["CLIENT_ID"] != applicationID {
-		t.Errorf("the page says %v", e)
+		t.Errorf("got settings %v on the page, want an audience of token and a client id", e)
 	}
 	maps.Copy(e, env{
 		"UPSTREAM_URL": base, "INTROSPECTION_ENDPOINT": a.Endpoint(), "TOKEN_ENDPOINT": a.TokenEndpoint(),
@@ -152,7 +152,7 @@ func (a *koppeltaalAS) introspections(t *testing.T) (forms []url.Values, headers
 	for _, r := range a.Requests() {
 		form, err := url.ParseQuery(r.Body)
 		if err != nil {
-			t.Fatal(err)
+			t.Fatalf("url.ParseQuery: got error %v, want none", err)
 		}
 		forms, headers = append(forms, form), append(headers, r.Header)
 	}
@@ -171,13 +171,13 @@ func TestKoppeltaalOneShot(t *testing.T) {
 	wait := c.crowd(t, 100, func(_ int, conn *conn) {
 		for range 3 {
 			if got, err := conn.do(request("GET /fhir/DEFAULT/Task", bearer(token))); err != nil || got.status != 200 {
-				t.Errorf("%v %v", got, err)
+				t.Errorf("got %v (%v), want 200", got, err)
 			}
 		}
 	})
 	wait()
 	if n := a.IntrospectionsOf(token); n != 1 || a.Introspections() != 1 {
-		t.Errorf("%d introspections", n)
+		t.Errorf("got %d introspections, want 1", n)
 	}
 	last := up.last(t)
 	last.has(t, "Authorization", "Bearer "+token)
@@ -207,21 +207,21 @@ func TestKoppeltaalAssertion(t *testing.T) {
 	forms, headers := a.introspections(t)
 	for i, form := range forms {
 		if len(form) != 3 || headers[i]["Authorization"] != nil || form.Get("client_assertion_type") != "urn:ietf:params:oauth:client-assertion-type:jwt-bearer" {
-			t.Errorf("form %v, header %v", form, headers[i])
+			t.Errorf("got form %v and header %v, want an assertion and no Authorization", form, headers[i])
 		}
 		parsed, err := jwt.ParseSigned(form.Get("client_assertion"), []jose.SignatureAlgorithm{jose.RS512})
 		if err != nil {
-			t.Fatal(err)
+			t.Fatalf("jwt.ParseSigned: got error %v, want none", err)
 		}
 		var claims struct {
 			jwt.Claims
 			Audience string `json:"aud"`
 		}
 		if err := parsed.Claims(a.key.Public(), &claims); err != nil {
-			t.Fatal(err)
+			t.Fatalf("parsed.Claims: got error %v, want none", err)
 		}
 		if life := claims.Expiry.Time().Sub(claims.IssuedAt.Time()); life <= 0 || life > 5*time.Minute {
-			t.Errorf("lives %v", life)
+			t.Errorf("got an assertion that lives %v, want up to five minutes", life)
 		}
 		if claims.Audience != a.TokenEndpoint() || claims.Issuer != applicationID || claims.Subject != applicationID || parsed.Headers[0].KeyID != kid {
 			t.Errorf("claims %+v, kid %q, want %q", claims, parsed.Headers[0].KeyID, kid)
@@ -229,7 +229,7 @@ func TestKoppeltaalAssertion(t *testing.T) {
 		seen[claims.ID] = true
 	}
 	if len(forms) != 3 || len(seen) != 3 {
-		t.Errorf("%d jti in %d assertions", len(seen), len(forms))
+		t.Errorf("got %d jti in %d assertions, want 3 in 3", len(seen), len(forms))
 	}
 }
 
@@ -251,10 +251,10 @@ func TestKoppeltaalAudience(t *testing.T) {
 				got := c.ask(t, "GET /fhir/DEFAULT/Task", bearer(token))
 				got.refused(t, 503, "transient", "")
 				if up.count() != 0 || a.IntrospectionsOf(token) != 0 || strings.Contains(got.body, "Denied") {
-					t.Errorf("%d requests, %d introspections, %s", up.count(), a.IntrospectionsOf(token), got.body)
+					t.Errorf("got %d requests, %d introspections and %s, want none, none and a refusal without the server's words", up.count(), a.IntrospectionsOf(token), got.body)
 				}
 				if ready := c.get(t, "/readyz"); ready.status != 503 {
-					t.Errorf("ready with a refused credential: %s", ready.body)
+					t.Errorf("got readiness %d %s with a refused credential, want 503", ready.status, ready.body)
 				}
 				e := koppeltaalEnv(t, a, "http://"+up.address+"/fhir/DEFAULT")
 				e["CLIENT_ASSERTION_AUDIENCE"] = set
@@ -283,7 +283,7 @@ func TestKoppeltaalNeverIntrospected(t *testing.T) {
 	a.AddToken("NOOP", a.claims())
 	c.ask(t, "GET /fhir/DEFAULT/Task", bearer("NOOP")).refused(t, 401, "login", "invalid_token")
 	if a.Introspections() != 0 || up.count() != 0 {
-		t.Errorf("%d introspections, %d requests", a.Introspections(), up.count())
+		t.Errorf("got %d introspections and %d requests, want none", a.Introspections(), up.count())
 	}
 	// What the endpoint calls active but isn't for the FHIR server.
 	other := a.claims()
@@ -301,7 +301,7 @@ func TestKoppeltaalForgery(t *testing.T) {
 	token := a.issue(t)
 	other, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("rsa.GenerateKey: got error %v, want none", err)
 	}
 	eventually(t, "the issuer's keys are known", func() bool {
 		before := a.Introspections()
@@ -314,13 +314,13 @@ func TestKoppeltaalForgery(t *testing.T) {
 	var claims map[string]any
 	payload, _ := base64.RawURLEncoding.DecodeString(parts[1])
 	if err := json.Unmarshal(payload, &claims); err != nil {
-		t.Fatal(err)
+		t.Fatalf("json.Unmarshal: got error %v, want none", err)
 	}
 	for _, forgery := range []string{unsigned, sign(t, other, claims)} {
 		c.ask(t, "GET /fhir/DEFAULT/Task", bearer(forgery)).refused(t, 401, "login", "invalid_token")
 	}
 	if n := a.Introspections() - before; n != 0 {
-		t.Errorf("%d introspections of forgeries", n)
+		t.Errorf("got %d introspections of forgeries, want none", n)
 	}
 	c.ask(t, "GET /fhir/DEFAULT/Task", bearer(token)).is(t, 200)
 }

@@ -151,7 +151,7 @@ func TestLayout(t *testing.T) {
 		return err
 	})
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("filepath.Rel: got error %v, want none", err)
 	}
 	if len(l.packages) > maxPackages {
 		t.Errorf("%d packages, want at most %d: %v", len(l.packages), maxPackages, l.packages)

@@ -233,7 +233,7 @@ func TestLeakAudit(t *testing.T) {
 		`{"msg":"request","user":"Practitioner/secret"}`:                                                                                             1,
 	} {
 		if found := f.find(withoutPersons(line + "\n")); len(found) != want {
-			t.Errorf("%s: %q", line, found)
+			t.Errorf("%s: found %q, want %d leaks", line, found, want)
 		}
 	}
 }
@@ -251,12 +251,12 @@ func TestBlackboxLeakIsFound(t *testing.T) {
 		w.as.AddToken(token, map[string]any{"sub": "planted-person"})
 		w.ask(t, "GET /fhir/Patient", bearer(token)).is(t, 200)
 		if found := w.leaks(); found != nil {
-			t.Errorf("found %q before anything was planted", found)
+			t.Errorf("found %q before anything was planted, want nothing", found)
 		}
 		w.ask(t, "GET /fhir/Patient", bearer(token), "X-Request-Id: "+id).is(t, 200)
 		w.terminate(t)
 		if found := w.leaks(); len(found) != 1 || !strings.Contains(found[0], "stdout has \""+token+"\" ("+coding+")") {
-			t.Errorf("%s: found %q", coding, found)
+			t.Errorf("%s: found %q, want what was planted, on stdout", coding, found)
 		}
 	}
 	// What was sent alone, without being known to the authorization server.
@@ -265,6 +265,6 @@ func TestBlackboxLeakIsFound(t *testing.T) {
 	w.ask(t, "GET /fhir/Patient?name=planted-name", bearer("planted.nobody"), "X-Request-Id: planted-name", "X-Trace-Id: planted.nobody").is(t, 401)
 	w.terminate(t)
 	if found := strings.Join(w.leaks(), "\n"); !strings.Contains(found, "planted-name") || !strings.Contains(found, "planted.nobody") {
-		t.Errorf("found %s", found)
+		t.Errorf("found %s, want the name and the token that were planted", found)
 	}
 }

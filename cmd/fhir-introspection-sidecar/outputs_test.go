@@ -50,10 +50,10 @@ func auditLines(t *testing.T, text string) (lines []auditLine) {
 		decoder := json.NewDecoder(strings.NewReader(raw))
 		decoder.DisallowUnknownFields()
 		if err := decoder.Decode(&line); err != nil || !strings.HasSuffix(raw, "}\n") {
-			t.Fatalf("%v: %q", err, raw)
+			t.Fatalf("got %q (%v), want an audit record on a line", raw, err)
 		}
 		if line.Log != "audit" {
-			t.Errorf("log is %q", line.Log)
+			t.Errorf("got log %q, want audit", line.Log)
 		}
 		lines = append(lines, line)
 	}
@@ -68,7 +68,7 @@ func inSequence(t *testing.T, lines []auditLine, n int) {
 	}
 	for i, line := range lines {
 		if line.Sequence != uint64(i+1) {
-			t.Fatalf("record %d has number %d", i+1, line.Sequence)
+			t.Fatalf("got number %d for a record, want %d", line.Sequence, i+1)
 		}
 	}
 }
@@ -77,7 +77,7 @@ func readFile(t *testing.T, path string) string {
 	t.Helper()
 	content, err := os.ReadFile(path)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("os.ReadFile: got error %v, want none", err)
 	}
 	return string(content)
 }
@@ -90,15 +90,15 @@ var privateMember = regexp.MustCompile(`"(d|p|q|dp|dq|qi|oth|k)"\s*:`)
 func publishedKeys(t *testing.T, raw string) (kids []string) {
 	t.Helper()
 	if member := privateMember.FindString(raw); member != "" {
-		t.Fatalf("published a private %s", member)
+		t.Fatalf("got a private %s, want public members only", member)
 	}
 	var set jose.JSONWebKeySet
 	if err := json.Unmarshal([]byte(raw), &set); err != nil {
-		t.Fatalf("%v: %s", err, raw)
+		t.Fatalf("got %s (%v), want a JWK Set", raw, err)
 	}
 	for _, key := range set.Keys {
 		if !key.IsPublic() || !key.Valid() || key.Use != "sig" || key.Algorithm == "" {
-			t.Errorf("key %s", raw)
+			t.Errorf("got key %s, want a valid public one for signatures", raw)
 		}
 		kids = append(kids, key.KeyID)
 	}

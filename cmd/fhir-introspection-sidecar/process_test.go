@@ -41,7 +41,7 @@ func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	for end := time.Now().Add(patience); !ok(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("in vain waited for: %s", what)
+			t.Fatalf("waited %v in vain, want: %s", patience, what)
 		}
 	}
 }
@@ -103,7 +103,7 @@ func spawnPrepared(t *testing.T, e env, extra []string, prepare func(*exec.Cmd),
 	c.cmd.Stdout, c.cmd.Stderr = &c.stdout, &c.stderr
 	prepare(c.cmd)
 	if err := c.cmd.Start(); err != nil {
-		t.Fatal(err)
+		t.Fatalf("cmd.Start: got error %v, want none", err)
 	}
 	go func() {
 		_ = c.cmd.Wait()
@@ -113,17 +113,17 @@ func spawnPrepared(t *testing.T, e env, extra []string, prepare func(*exec.Cmd),
 	t.Cleanup(func() {
 		c.signal(syscall.SIGTERM)
 		if code := c.wait(t); code != 0 && !c.anyExit {
-			t.Errorf("exit code %d\n%s%s", code, c.stdout.String(), c.stderr.String())
+			t.Errorf("got exit code %d, want 0\n%s%s", code, c.stdout.String(), c.stderr.String())
 		}
 		if text := c.stderr.String(); strings.Contains(text, "DATA RACE") || !c.anyExit && strings.Contains(text, "goroutine ") {
-			t.Errorf("stderr: %s", text)
+			t.Errorf("got %s on stderr, want no stack traces", text)
 		}
 		if stray := c.strayDials(); len(stray) > 0 {
-			t.Errorf("connected to what no setting names: %q", stray)
+			t.Errorf("connected to %q, want only what settings name", stray)
 		}
 		c.watch.end()
 		if found := c.leaks(); len(found) > 0 && !c.leaky {
-			t.Errorf("%d leaks:\n%s", len(found), strings.Join(found, "\n"))
+			t.Errorf("got %d leaks, want none:\n%s", len(found), strings.Join(found, "\n"))
 		}
 	})
 	return c
@@ -151,7 +151,7 @@ func (c *child) wait(t *testing.T) int {
 	select {
 	case <-c.done:
 	case <-time.After(2 * patience):
-		t.Errorf("process doesn't end\n%s", c.stdout.String())
+		t.Errorf("process still runs after %v, want its end\n%s", 2*patience, c.stdout.String())
 		_ = c.cmd.Process.Kill()
 		<-c.done
 	}
@@ -186,7 +186,7 @@ func runToEnd(t *testing.T, e env, extra []string, args ...string) (code int, st
 	case <-time.After(patience):
 		_ = c.cmd.Process.Kill()
 		<-c.done
-		t.Errorf("%v did not end by itself", args)
+		t.Errorf("%v still runs after %v, want its end", args, patience)
 	}
 	return c.code, c.stdout.String(), c.stderr.String()
 }
@@ -244,11 +244,11 @@ func (c *child) awaitServing(t *testing.T) {
 		select {
 		case <-c.done:
 			c.anyExit = true
-			t.Fatalf("ended with code %d\n%s%s", c.code, c.stdout.String(), c.stderr.String())
+			t.Fatalf("ended with code %d, want it to serve\n%s%s", c.code, c.stdout.String(), c.stderr.String())
 		default:
 		}
 		if time.Now().After(end) {
-			t.Fatalf("doesn't serve\n%s%s", c.stdout.String(), c.stderr.String())
+			t.Fatalf("nothing is served after %v, want listeners\n%s%s", patience, c.stdout.String(), c.stderr.String())
 		}
 	}
 }
@@ -257,7 +257,7 @@ func writeFile(t *testing.T, name, content string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), name)
 	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
-		t.Fatal(err)
+		t.Fatalf("os.WriteFile: got error %v, want none", err)
 	}
 	return path
 }

@@ -133,7 +133,7 @@ func TestPropertyVerdict(t *testing.T) {
 			s := &stranger{Rand: rand.New(rand.NewPCG(uint64(i), 7)), tokens: tokens}
 			for range requests / clients / 2 { // two at a time
 				if err := w.tell(s.request() + s.request() + closing); err != nil {
-					t.Error(err)
+					t.Errorf("w.tell: got error %v, want none", err)
 					return
 				}
 			}

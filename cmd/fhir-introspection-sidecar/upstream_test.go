@@ -58,7 +58,7 @@ func newUpstream(t *testing.T) *upstream {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("net.Listen: got error %v, want none", err)
 	}
 	return newUpstreamOn(t, ln)
 }
@@ -84,7 +84,7 @@ func newUpstreamOn(t *testing.T, ln net.Listener) *upstream {
 		u.mu.Lock()
 		defer u.mu.Unlock()
 		for _, fault := range u.faults {
-			t.Errorf("FHIR server got: %s", fault)
+			t.Errorf("FHIR server got %s, want well-formed requests", fault)
 		}
 	})
 	return u
@@ -130,7 +130,7 @@ func (u *upstream) last(t *testing.T) *arrival {
 	t.Helper()
 	all := u.all()
 	if len(all) == 0 {
-		t.Fatal("FHIR server got nothing")
+		t.Fatal("FHIR server got nothing, want a request")
 	}
 	return all[len(all)-1]
 }
@@ -323,7 +323,7 @@ func (r *arrival) has(t testing.TB, name, value string) {
 func (r *arrival) lacks(t testing.TB, text string) {
 	t.Helper()
 	if strings.Contains(strings.ToLower(r.head+r.trailer), strings.ToLower(text)) {
-		t.Errorf("FHIR server got %q in %q", text, r.head+r.trailer)
+		t.Errorf("FHIR server got %q, want nothing with %q", r.head+r.trailer, text)
 	}
 }
 
@@ -337,14 +337,14 @@ func (r *arrival) entitled(t *testing.T, active map[string]bool) string {
 	preflight := method == http.MethodOptions && r.values("Origin") != nil && r.values("Access-Control-Request-Method") != nil
 	if len(authorization) == 0 {
 		if !public && !preflight || strings.Contains(strings.ToLower(r.head), "launch") {
-			t.Errorf("FHIR server got %q", r.head)
+			t.Errorf("FHIR server got %q, want a token", r.head)
 		}
 		return ""
 	}
 	scheme, token, _ := strings.Cut(authorization[0], " ")
 	if len(authorization) != 1 || !strings.EqualFold(scheme, "Bearer") || !active[strings.TrimSpace(token)] || public || preflight ||
 		!strings.HasPrefix(r.target(), "/fhir") || strings.Contains(r.head, "evil") || strings.Contains(r.trailer, ":") {
-		t.Errorf("FHIR server got %q", r.head)
+		t.Errorf("FHIR server got %q, want one good token, and nothing forged", r.head)
 	}
 	return token
 }
@@ -359,7 +359,7 @@ func newTrap(t *testing.T) *trap {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("net.Listen: got error %v, want none", err)
 	}
 	s := &trap{Listener: ln}
 	go func() {

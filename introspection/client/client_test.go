@@ -321,7 +321,7 @@ func TestNewClientFaults(t *testing.T) {
 		Credential: mustCredential(t, credential.Config{Auth: credential.AuthNone}),
 	}
 	if _, err := New(good); err != nil {
-		t.Error(err)
+		t.Errorf("New: got error %v, want none", err)
 	}
 	for name, spoil := range map[string]func(*Config){
 		"no endpoint":    func(c *Config) { c.Endpoint = nil },
@@ -440,7 +440,7 @@ func TestCredentialIsRenewedOnce(t *testing.T) {
 			})
 			if hasGrant {
 				if _, err := introspect(t.Context(), client, "t"); err != nil { // brings the first token
-					t.Fatal(err)
+					t.Fatalf("introspect: got error %v, want none", err)
 				}
 				ahead = time.Minute // another may be asked for only after a while
 			}
@@ -851,7 +851,7 @@ func TestTraceHeaders(t *testing.T) {
 	for _, want := range []introspection.Request{{}, {}, {CorrelationID: "corr-1"}, {TraceID: "trace-1"}, {CorrelationID: "corr-2", TraceID: "trace-2"}} {
 		want.Token = "t"
 		if _, err := client.Introspect(t.Context(), want); err != nil {
-			t.Fatal(err)
+			t.Fatalf("client.Introspect: got error %v, want none", err)
 		}
 		header := seen[len(seen)-1]
 		for name, value := range map[string]string{"X-Correlation-Id": want.CorrelationID, "X-Trace-Id": want.TraceID} {
@@ -941,7 +941,7 @@ introspection_sidecar_introspections_total{result="credential_rejected"} 6
 `
 	if err := testutil.GatherAndCompare(registry, strings.NewReader(want),
 		"introspection_sidecar_introspections_in_flight", "introspection_sidecar_introspections_total"); err != nil {
-		t.Error(err)
+		t.Errorf("testutil.GatherAndCompare: got error %v, want none", err)
 	}
 	if n := must(testutil.GatherAndCount(registry, "introspection_sidecar_introspection_duration_seconds")); n != len(results) {
 		t.Errorf("%d durations", n)

@@ -12,7 +12,7 @@ func discoveryClient(t *testing.T) *http.Client {
 	t.Helper()
 	client, err := transport.NewClient(transport.Config{Timeout: 5 * time.Second})
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("transport.NewClient: got error %v, want none", err)
 	}
 	t.Cleanup(client.CloseIdleConnections)
 	return client

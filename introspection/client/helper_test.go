@@ -106,7 +106,7 @@ func mustCredential(t *testing.T, cfg credential.Config) *credential.Credential 
 	t.Helper()
 	c, err := credential.New(cfg)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("credential.New: got error %v, want none", err)
 	}
 	return c
 }
@@ -210,7 +210,7 @@ func mustClient(t *testing.T, cfg transport.Config) *http.Client {
 	}
 	client, err := transport.NewClient(cfg)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("transport.NewClient: got error %v, want none", err)
 	}
 	t.Cleanup(client.CloseIdleConnections)
 	return client

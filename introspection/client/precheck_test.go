@@ -62,7 +62,7 @@ func newKey(t *testing.T) *ecdsa.PrivateKey {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("ecdsa.GenerateKey: got error %v, want none", err)
 	}
 	return key
 }
@@ -71,11 +71,11 @@ func sign(t *testing.T, key crypto.Signer, kid string, claims map[string]any) st
 	t.Helper()
 	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: jose.JSONWebKey{Key: key, KeyID: kid}}, nil)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("jose.NewSigner: got error %v, want none", err)
 	}
 	token, err := jwt.Signed(signer).Claims(claims).Serialize()
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("Claims: got error %v, want none", err)
 	}
 	return token
 }
@@ -87,7 +87,7 @@ func newPrecheck(t *testing.T, location string, now func() time.Time) *client.Pr
 		ClockSkew: 5 * time.Second, Now: now,
 	})
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("client.NewPrecheck: got error %v, want none", err)
 	}
 	return p
 }
@@ -246,14 +246,14 @@ func TestClientPrecheck(t *testing.T) {
 	httpClient := discoveryClient(t)
 	credential, err := credential.New(credential.Config{Auth: credential.AuthNone})
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("credential.New: got error %v, want none", err)
 	}
 	client, err := client.New(client.Config{
 		Endpoint: func() string { return as.URL }, Credential: credential, HTTPClient: httpClient,
 		Timeout: 5 * time.Second, MaxConcurrent: 1, Precheck: newPrecheck(t, keys.URL, time.Now),
 	})
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("client.New: got error %v, want none", err)
 	}
 	for _, tt := range []struct {
 		token string

@@ -297,7 +297,7 @@ func TestNameMoves(t *testing.T) {
 			client := dns.client(t, port, 10*time.Second)
 			dns.set(of(typeA, net.ParseIP(tt.from).To4(), 1)) // where nobody is
 			if _, err := introspect(t.Context(), client, "t"); !errors.Is(err, introspection.ErrUnavailable) {
-				t.Fatal(err)
+				t.Fatalf("introspect: got error %v, want none", err)
 			}
 			dns.set(of(tt.kind, data, 1))
 			awaitVerdict(t, client)
@@ -330,7 +330,7 @@ func deafPort(t *testing.T) string {
 		t.Skip("no IPv6 here: ", err)
 	}
 	if err = syscall.Listen(fd, 0); err != nil {
-		t.Fatal(err)
+		t.Fatalf("syscall.Listen: got error %v, want none", err)
 	}
 	port := strconv.Itoa(must(syscall.Getsockname(fd)).(*syscall.SockaddrInet6).Port)
 	for {

@@ -78,6 +78,6 @@ func TestSpansOff(t *testing.T) {
 		return answer(200, `{"active":true}`), nil
 	}, nil)
 	if _, err := client.Introspect(ctx, introspection.Request{Token: "t", Span: parent}); err != nil {
-		t.Fatal(err)
+		t.Fatalf("client.Introspect: got error %v, want none", err)
 	}
 }

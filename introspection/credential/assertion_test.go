@@ -64,7 +64,7 @@ func assertionOf(t *testing.T, form url.Values, public any, algorithm jose.Signa
 	}
 	token, err := jwt.ParseSigned(form.Get("client_assertion"), []jose.SignatureAlgorithm{algorithm})
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("jwt.ParseSigned: got error %v, want none", err)
 	}
 	claims := map[string]any{}
 	if err := token.Claims(public, &claims); err != nil {
@@ -242,7 +242,7 @@ func TestKeyFaults(t *testing.T) {
 	mixed.D = other.D //nolint:staticcheck // a JWK may hold this, and only D shows it
 	public, err := x509.MarshalPKIXPublicKey(p256().Public())
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("x509.MarshalPKIXPublicKey: got error %v, want none", err)
 	}
 	const neither = "is neither a PEM nor a JWK private key"
 	for _, tt := range []struct{ name, key, algorithm, want string }{
@@ -325,7 +325,7 @@ func TestJWKS(t *testing.T) {
 	c := mustCredential(t, cfg)
 	raw, err := c.JWKS()
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("c.JWKS: got error %v, want none", err)
 	}
 	var set struct{ Keys []map[string]any }
 	if err := json.Unmarshal(raw, &set); err != nil || len(set.Keys) != 1 {
@@ -338,7 +338,7 @@ func TestJWKS(t *testing.T) {
 	_, form, _ := mustAttach(t, c)
 	var keys jose.JSONWebKeySet
 	if err := json.Unmarshal(raw, &keys); err != nil {
-		t.Fatal(err)
+		t.Fatalf("json.Unmarshal: got error %v, want none", err)
 	}
 	header, _ := assertionOf(t, form, rsaKey().Public(), "RS512")
 	if found := keys.Key(header.KeyID); len(found) != 1 || found[0].Algorithm != "RS512" {

@@ -95,7 +95,7 @@ func mustCredential(t *testing.T, cfg Config) *Credential {
 	t.Helper()
 	c, err := New(cfg)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("New: got error %v, want none", err)
 	}
 	return c
 }
@@ -106,7 +106,7 @@ func mustAttach(t *testing.T, c *Credential) (http.Header, url.Values, transport
 	h, form := http.Header{}, url.Values{"token": {"t"}}
 	gen, err := c.Attach(t.Context(), "https://as.test/introspect", h, form)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("c.Attach: got error %v, want none", err)
 	}
 	return h, form, gen
 }
@@ -337,7 +337,7 @@ introspection_sidecar_credential_renewals_total{result="failed"} %d
 introspection_sidecar_credential_renewals_total{result="ok"} %d
 `, failed, ok)
 	if err := testutil.GatherAndCompare(registry, strings.NewReader(want), "introspection_sidecar_credential_renewals_total"); err != nil {
-		t.Error(err)
+		t.Errorf("testutil.GatherAndCompare: got error %v, want none", err)
 	}
 }
 
@@ -393,7 +393,7 @@ func TestNoneHasNothingToRenew(t *testing.T) {
 	c := mustCredential(t, Config{Auth: AuthNone})
 	expectRenew(t, c, 0, false)
 	if err := c.Ready(); err != nil {
-		t.Error(err)
+		t.Errorf("c.Ready: got error %v, want none", err)
 	}
 }
 
@@ -478,6 +478,6 @@ func expectExpiry(t *testing.T, registry *prometheus.Registry, value string) {
 	want := "# HELP " + name + " When the sidecar's own token expires, in Unix time; +Inf when it doesn't or that is not known.\n" +
 		"# TYPE " + name + " gauge\n" + name + " " + value + "\n"
 	if err := testutil.GatherAndCompare(registry, strings.NewReader(want), name); err != nil {
-		t.Error(err)
+		t.Errorf("testutil.GatherAndCompare: got error %v, want none", err)
 	}
 }

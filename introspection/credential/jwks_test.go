@@ -143,7 +143,7 @@ func TestJWKSOneKeyID(t *testing.T) {
 	raw := must(r.JWKS())
 	var set jose.JSONWebKeySet
 	if err := json.Unmarshal(raw, &set); err != nil {
-		t.Fatal(err)
+		t.Fatalf("json.Unmarshal: got error %v, want none", err)
 	}
 	if key, _ := set.Keys[0].Key.(ed25519.PublicKey); !key.Equal(seeded(2).Public()) {
 		t.Errorf("published the old key: %s", raw)
@@ -164,7 +164,7 @@ func TestJWKSPublicOnly(t *testing.T) {
 			}
 			var private map[string]any
 			if err := json.Unmarshal([]byte(jwk), &private); err != nil {
-				t.Fatal(err)
+				t.Fatalf("json.Unmarshal: got error %v, want none", err)
 			}
 			raw := string(must(r.JWKS()))
 			for _, member := range []string{"d", "p", "q", "dp", "dq", "qi"} {

@@ -47,7 +47,7 @@ func discoveryClient(t *testing.T) *http.Client {
 	t.Helper()
 	client, err := transport.NewClient(transport.Config{Timeout: 5 * time.Second})
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("transport.NewClient: got error %v, want none", err)
 	}
 	t.Cleanup(client.CloseIdleConnections)
 	return client
@@ -60,7 +60,7 @@ func newDiscovery(t *testing.T, cfg discovery.Config) *discovery.Discovery {
 	cfg.IssuerClient = cfg.FHIRClient
 	d, err := discovery.New(cfg)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("discovery.New: got error %v, want none", err)
 	}
 	return d
 }
@@ -281,7 +281,7 @@ func TestDiscoveryRunRetries(t *testing.T) {
 	}
 	cancel()
 	if err := <-ended; err != nil {
-		t.Error(err)
+		t.Errorf("got error %v, want none", err)
 	}
 }
 
@@ -315,7 +315,7 @@ func FuzzCapabilityStatement(f *testing.F) {
 		}
 		quoted, err := json.Marshal(endpoint)
 		if err != nil {
-			t.Fatal(err)
+			t.Fatalf("json.Marshal: got error %v, want none", err)
 		}
 		for _, page := range []string{capability(string(quoted[1 : len(quoted)-1])), capabilityXML(escaped.String())} {
 			if e, err := discovery.ReadCapabilityStatement(strings.NewReader(page)); err != nil || e.Introspection != endpoint {

@@ -227,7 +227,7 @@ func TestCloseAndRestart(t *testing.T) {
 		t.Errorf("closed: got %v", err)
 	}
 	if err := as.Restart(); err != nil {
-		t.Fatal(err)
+		t.Fatalf("as.Restart: got error %v, want none", err)
 	}
 	if g := ask(t, as, "t"); g.body != `{"active":true}` || as.Endpoint() != before {
 		t.Errorf("restarted: got %s from %s", g.body, as.Endpoint())

@@ -24,7 +24,7 @@ func assertion(t *testing.T, jti string, changes map[string]any) string {
 	}
 	payload, err := json.Marshal(claims)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("json.Marshal: got error %v, want none", err)
 	}
 	encode := base64.RawURLEncoding.EncodeToString
 	return encode([]byte(`{"alg":"ES384"}`)) + "." + encode(payload) + "." + encode([]byte("signature"))
@@ -82,7 +82,7 @@ func TestCredentials(t *testing.T) {
 			tt.spoil(req)
 			g, err := do(client(t), req)
 			if err != nil {
-				t.Fatal(err)
+				t.Fatalf("do: got error %v, want none", err)
 			}
 			if g.status != tt.want {
 				t.Errorf("got %d %s, want %d", g.status, g.body, tt.want)
@@ -120,7 +120,7 @@ func TestAssertion(t *testing.T) {
 		req.Header.Del("Authorization")
 		g, err := do(client(t), req)
 		if err != nil {
-			t.Fatal(err)
+			t.Fatalf("do: got error %v, want none", err)
 		}
 		if g.status != tt.want {
 			t.Errorf("%s: got %d, want %d", tt.name, g.status, tt.want)
@@ -138,7 +138,7 @@ func grant(t *testing.T, as *introspectiontest.Server, form url.Values, spoil fu
 	}
 	g, err := do(client(t), req)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("do: got error %v, want none", err)
 	}
 	return g
 }
@@ -188,7 +188,7 @@ func TestGrantedBearer(t *testing.T) {
 		req.Header.Set("Authorization", "Bearer "+bearer)
 		g, err := do(client(t), req)
 		if err != nil {
-			t.Fatal(err)
+			t.Fatalf("do: got error %v, want none", err)
 		}
 		return g.status
 	}

@@ -38,7 +38,7 @@ func request(t *testing.T, endpoint string, form url.Values) *http.Request {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, endpoint, strings.NewReader(form.Encode()))
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("http.NewRequestWithContext: got error %v, want none", err)
 	}
 	req.Header.Set("Accept", "application/json")
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
@@ -70,7 +70,7 @@ func ask(t *testing.T, as *introspectiontest.Server, token string) got {
 	t.Helper()
 	g, err := do(client(t), request(t, as.Endpoint(), url.Values{"token": {token}}))
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("do: got error %v, want none", err)
 	}
 	return g
 }
@@ -235,7 +235,7 @@ func TestRules(t *testing.T) {
 			tt.spoil(req)
 			g, err := do(client(t), req)
 			if err != nil {
-				t.Fatal(err)
+				t.Fatalf("do: got error %v, want none", err)
 			}
 			if g.status != tt.want {
 				t.Errorf("got %d %s, want %d", g.status, g.body, tt.want)
@@ -325,7 +325,7 @@ func TestMetadata(t *testing.T) {
 		req, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, as.URL+path, nil)
 		g, err := do(client(t), req)
 		if err != nil {
-			t.Fatal(err)
+			t.Fatalf("do: got error %v, want none", err)
 		}
 		m := g.members(t)
 		if m["issuer"] != as.URL || m["introspection_endpoint"] != as.Endpoint() || m["token_endpoint"] != as.TokenEndpoint() {
@@ -350,7 +350,7 @@ func TestConcurrentUse(t *testing.T) {
 				as.AcceptBearers(introspectiontest.DefaultBearer)
 			}
 			if _, err := do(c, request(t, as.Endpoint(), url.Values{"token": {"t"}})); err != nil {
-				t.Error(err)
+				t.Errorf("do: got error %v, want none", err)
 			}
 			_, _, _ = as.Requests(), as.IntrospectionsOf("t"), as.Introspections()
 		})

@@ -32,7 +32,7 @@ func newNameServer(t *testing.T, found ...string) *nameServer {
 	t.Helper()
 	conn, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("net.ListenUDP: got error %v, want none", err)
 	}
 	s := &nameServer{conn: conn}
 	s.move(found...)
@@ -352,7 +352,7 @@ func TestRaceLeavesNothingOpen(t *testing.T) {
 		return ours, nil
 	})
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("ReadByte: got error %v, want none", err)
 	}
 	defer got.Close()
 	close(release)

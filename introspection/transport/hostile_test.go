@@ -29,7 +29,7 @@ func serveRaw(t *testing.T, conf *tls.Config, handle func(net.Conn)) (address st
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("net.Listen: got error %v, want none", err)
 	}
 	address = listener.Addr().String()
 	if conf != nil {
@@ -158,12 +158,12 @@ func TestNothingBeforeTheRequest(t *testing.T) {
 			d := client.Transport.(*reloadingTransport).current().dialer
 			conn, err := d.dial(t.Context(), address, scheme == "https")
 			if err != nil {
-				t.Fatal(err)
+				t.Fatalf("d.dial: got error %v, want none", err)
 			}
 			<-ready // on loopback what was written has arrived
 			req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, scheme+"://"+address, strings.NewReader("token=junk"))
 			if err != nil {
-				t.Fatal(err)
+				t.Fatalf("http.NewRequestWithContext: got error %v, want none", err)
 			}
 			if res, err := send(conn, req); err == nil || Redact(err) != error(errUnasked) { //nolint:errorlint // the very text
 				t.Errorf("response %v, error %v, want %v", res, err, errUnasked)

@@ -100,7 +100,7 @@ func mustClient(t *testing.T, cfg Config) *http.Client {
 	}
 	client, err := NewClient(cfg)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("NewClient: got error %v, want none", err)
 	}
 	t.Cleanup(client.CloseIdleConnections)
 	return client
@@ -148,7 +148,7 @@ func TestRedirectsAreAnswers(t *testing.T) {
 		client := mustClient(t, Config{})
 		res, err := client.Post(server.URL, "application/x-www-form-urlencoded", strings.NewReader("token="+canary))
 		if err != nil {
-			t.Fatal(err)
+			t.Fatalf("client.Post: got error %v, want none", err)
 		}
 		_ = res.Body.Close()
 		if res.StatusCode != status {
@@ -375,11 +375,11 @@ func TestOldConnectionsEnd(t *testing.T) {
 	file := newFile(ca.pem())
 	client := mustClient(t, Config{CA: file.read})
 	if _, err := getBody(client, server.URL); err != nil {
-		t.Fatal(err)
+		t.Fatalf("getBody: got error %v, want none", err)
 	}
 	file.replace(ca.pem() + newAuthority("new").pem())
 	if _, err := getBody(client, server.URL); err != nil {
-		t.Fatal(err)
+		t.Fatalf("getBody: got error %v, want none", err)
 	}
 	select {
 	case <-closed:
@@ -517,7 +517,7 @@ func deafAddress(t *testing.T) string {
 		err = syscall.Listen(fd, 0)
 	}
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("syscall.Listen: got error %v, want none", err)
 	}
 	address := fmt.Sprintf("127.0.0.1:%d", must(syscall.Getsockname(fd)).(*syscall.SockaddrInet4).Port)
 	for {
@@ -572,7 +572,7 @@ func TestPostIsNotRepeated(t *testing.T) {
 		return Redact(err)
 	}
 	if err := post(); err != nil { // leaves a connection to use again
-		t.Fatal(err)
+		t.Fatalf("post: got error %v, want none", err)
 	}
 	if err := post(); err == nil || err.Error() != "connection closed before the end of the answer" {
 		t.Errorf("error %v", err)

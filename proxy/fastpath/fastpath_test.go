@@ -47,7 +47,7 @@ func newFront(tb testing.TB, withFast bool, handler http.HandlerFunc, options ..
 	tb.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		tb.Fatal(err)
+		tb.Fatalf("net.Listen: got error %v, want none", err)
 	}
 	f := &front{TB: tb, address: listener.Addr().String()}
 	f.server = &http.Server{
@@ -87,7 +87,7 @@ func (f *front) dial() *net.TCPConn {
 	f.Helper()
 	c, err := net.Dial("tcp", f.address)
 	if err != nil {
-		f.Fatal(err)
+		f.Fatalf("net.Dial: got error %v, want none", err)
 	}
 	f.Cleanup(func() { _ = c.Close() })
 	_ = c.SetDeadline(time.Now().Add(patience))
@@ -97,7 +97,7 @@ func (f *front) dial() *net.TCPConn {
 func (f *front) send(c net.Conn, raw string) {
 	f.Helper()
 	if _, err := io.WriteString(c, raw); err != nil {
-		f.Fatal(err)
+		f.Fatalf("io.WriteString: got error %v, want none", err)
 	}
 }
 
@@ -107,7 +107,7 @@ func (f *front) everything(tb testing.TB, raw string, pause time.Duration) strin
 	tb.Helper()
 	c, err := net.Dial("tcp", f.address)
 	if err != nil {
-		tb.Fatal(err)
+		tb.Fatalf("net.Dial: got error %v, want none", err)
 	}
 	defer c.Close()
 	_ = c.SetDeadline(time.Now().Add(patience))
@@ -449,7 +449,7 @@ func (f *front) answered(r *bufio.Reader) *http.Response {
 	f.Helper()
 	res, err := http.ReadResponse(r, nil)
 	if err != nil {
-		f.Fatal(err)
+		f.Fatalf("http.ReadResponse: got error %v, want none", err)
 	}
 	_, _ = io.Copy(io.Discard, res.Body)
 	return res
@@ -592,7 +592,7 @@ func TestTimeouts(t *testing.T) {
 		c := f.dial()
 		f.send(c, plainRequest[:20])
 		if _, err := io.ReadAll(c); err != nil { // it may say 408
-			t.Error(err)
+			t.Errorf("io.ReadAll: got error %v, want none", err)
 		}
 		if f.others.Load() != 1 {
 			t.Error("not given to the http.Server")
@@ -637,7 +637,7 @@ func TestShutdown(t *testing.T) {
 	}
 	f.ends(r)
 	if err := receive(t, "the end", done); err != nil {
-		t.Error(err)
+		t.Errorf("receive: got error %v, want none", err)
 	}
 	if c, err := net.Dial("tcp", f.address); err == nil {
 		_ = c.Close()
@@ -656,7 +656,7 @@ func TestShutdownEnds(t *testing.T) {
 	short, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()
 	if err := f.fast.Wait(short); !errors.Is(err, context.DeadlineExceeded) {
-		t.Error(err)
+		t.Errorf("fast.Wait: got error %v, want none", err)
 	}
 	receive(t, "the end of the request's context", ctx.Done())
 }
@@ -670,7 +670,7 @@ func TestPanicIsLogged(t *testing.T) {
 				t.Errorf("answered %q", got)
 			}
 			if err := errors.Join(f.fast.Close(), f.fast.Wait(t.Context())); err != nil {
-				t.Fatal(err)
+				t.Fatalf("errors.Join: got error %v, want none", err)
 			}
 			if logged := strings.Contains(f.log.String(), "panic serving"); logged != (p == "lost") {
 				t.Errorf("logged %q", f.log.String())
@@ -698,13 +698,13 @@ func (l *failing) Accept() (net.Conn, error) {
 func TestAcceptErrors(t *testing.T) {
 	inner, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("net.Listen: got error %v, want none", err)
 	}
 	broken := errors.New("broken")
 	server := &http.Server{Handler: http.HandlerFunc(describe), ReadHeaderTimeout: patience, IdleTimeout: patience}
 	l := fastpath.New(&failing{inner, []error{broken}}, server)
 	if err := server.Serve(l); !errors.Is(err, broken) {
-		t.Error(err)
+		t.Errorf("server.Serve: got error %v, want none", err)
 	}
 }
 
@@ -722,7 +722,7 @@ func TestStream(t *testing.T) {
 	f.send(c, plainRequest)
 	res, err := http.ReadResponse(bufio.NewReader(c), nil)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("http.ReadResponse: got error %v, want none", err)
 	}
 	for range 3 {
 		next <- struct{}{}

@@ -48,12 +48,12 @@ func golden(t *testing.T, name string, got []byte) {
 	path := filepath.Join("testdata", name+".golden")
 	if *update {
 		if err := os.WriteFile(path, got, 0o600); err != nil {
-			t.Fatal(err)
+			t.Fatalf("os.WriteFile: got error %v, want none", err)
 		}
 	}
 	want, err := os.ReadFile(path)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("os.ReadFile: got error %v, want none", err)
 	}
 	if string(got) != string(want) {
 		t.Errorf("body differs from %s\n got %s\nwant %s", path, got, want)

@@ -15,7 +15,7 @@ func newGuard(t testing.TB, types ...string) *guard.Guard {
 	t.Helper()
 	g, err := guard.New(types)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("guard.New: got error %v, want none", err)
 	}
 	return g
 }

@@ -12,7 +12,7 @@ func rules(t testing.TB, config smart.Config) *smart.Rules {
 	t.Helper()
 	r, err := smart.New(config)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("smart.New: got error %v, want none", err)
 	}
 	return r
 }

@@ -44,7 +44,7 @@ func newServer(tb testing.TB) *server {
 	tb.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		tb.Fatal(err)
+		tb.Fatalf("net.Listen: got error %v, want none", err)
 	}
 	s := &server{Listener: listener, TB: tb, heads: make(chan string, 1000), conns: make(chan net.Conn, 1000)}
 	s.wg.Go(s.accept)

@@ -20,7 +20,7 @@ func arrived(t *testing.T, c *conn) {
 			quiet = errors.Is(err, syscall.EAGAIN)
 			return true
 		}); err != nil {
-			t.Fatal(err)
+			t.Fatalf("syscall.Recvfrom: got error %v, want none", err)
 		}
 		if !quiet {
 			return

@@ -352,7 +352,7 @@ func TestLookBeforeReuse(t *testing.T) {
 			if late == "" {
 				_ = conn.(*net.TCPConn).CloseWrite()
 			} else if _, err := io.WriteString(conn, late); err != nil {
-				t.Fatal(err)
+				t.Fatalf("io.WriteString: got error %v, want none", err)
 			}
 			c := tr.idle.conns[0]
 			arrived(t, c)
@@ -374,7 +374,7 @@ func TestNothingWritten(t *testing.T) {
 	tr := s.transport(patience)
 	dial := tr.dialContext
 	if _, err := fetched(tr, s.outgoing(t.Context(), http.MethodGet, nil, 0)); err != nil {
-		t.Fatal(err)
+		t.Fatalf("fetched: got error %v, want none", err)
 	}
 	tr.dialContext = dial
 	tr.idle.conns[0].Conn = unwritable{tr.idle.conns[0].Conn}
@@ -465,7 +465,7 @@ func TestIdleTimeout(t *testing.T) {
 	tr := s.transport(patience)
 	tr.idle.timeout = 50 * time.Millisecond
 	if _, err := fetched(tr, s.outgoing(t.Context(), http.MethodGet, nil, 0)); err != nil {
-		t.Fatal(err)
+		t.Fatalf("fetched: got error %v, want none", err)
 	}
 	conn := <-s.conns
 	_ = conn.SetReadDeadline(time.Now().Add(patience))

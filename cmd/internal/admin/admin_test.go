@@ -23,7 +23,7 @@ func TestPaths(t *testing.T) {
 		return nil
 	})
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("route.GetPathTemplate: got error %v, want none", err)
 	}
 	for path := range served {
 		if !slices.Contains(Paths(), path) {

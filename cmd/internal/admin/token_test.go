@@ -13,7 +13,7 @@ import (
 func TestTokenConstantTime(t *testing.T) {
 	file, err := parser.ParseFile(token.NewFileSet(), "token.go", nil, 0)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("parser.ParseFile: got error %v, want none", err)
 	}
 	var uses []string
 	for _, decl := range file.Decls {

@@ -72,7 +72,7 @@ func readiness(t *testing.T, sc *sidecar) (int, map[string]any) {
 	}
 	var body map[string]any
 	if err := json.Unmarshal(w.Body.Bytes(), &body); err != nil {
-		t.Fatal(err)
+		t.Fatalf("json.Unmarshal: got error %v, want none", err)
 	}
 	return w.Code, body
 }
@@ -133,7 +133,7 @@ func TestAdminReadiness(t *testing.T) {
 	expectReady(t, sc, "draining", refused)
 	as.AcceptBearers(introspectiontest.DefaultBearer)
 	if err := introspect("good"); err != nil {
-		t.Fatal(err)
+		t.Fatalf("introspect: got error %v, want none", err)
 	}
 	expectReady(t, sc, "draining")
 	sc.draining.Store(false)
@@ -166,7 +166,7 @@ func TestAdminReadinessGrant(t *testing.T) {
 	eventually(t, "a token", func() bool { status, _ := readiness(t, sc); return status == http.StatusOK })
 	stop()
 	if err := <-done; err != nil {
-		t.Error(err)
+		t.Errorf("got error %v, want none", err)
 	}
 	expectReady(t, sc)
 }
@@ -228,14 +228,14 @@ func TestAdminServer(t *testing.T) {
 	}
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("net.Listen: got error %v, want none", err)
 	}
 	served := make(chan error)
 	go func() { served <- ended(server.Serve(ln)) }()
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	res, err := client.Get("http://" + ln.Addr().String() + "/livez")
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("client.Get: got error %v, want none", err)
 	}
 	_, _ = io.Copy(io.Discard, res.Body)
 	_ = res.Body.Close()
@@ -243,7 +243,7 @@ func TestAdminServer(t *testing.T) {
 		t.Errorf("status %d", res.StatusCode)
 	}
 	if err := server.Close(); err != nil {
-		t.Error(err)
+		t.Errorf("server.Close: got error %v, want none", err)
 	}
 	if err := <-served; err != nil {
 		t.Errorf("a server that was told to stop: %v", err)

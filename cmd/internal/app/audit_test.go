@@ -87,14 +87,14 @@ func TestAuditThousandRequests(t *testing.T) {
 	wg.Wait()
 	stop()
 	if err := <-done; err != nil {
-		t.Fatal(err)
+		t.Fatalf("got error %v, want none", err)
 	}
 	if n := sc.inFlight.Load(); n != 0 {
 		t.Errorf("%d handlers seem to run", n)
 	}
 	text, err := os.ReadFile(path)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("os.ReadFile: got error %v, want none", err)
 	}
 	lines := auditLines(t, string(text))
 	inSequence(t, lines, 1000)
@@ -121,7 +121,7 @@ func TestAuditFaults(t *testing.T) {
 	dir := t.TempDir()
 	fifo := filepath.Join(dir, "fifo")
 	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
-		t.Fatal(err)
+		t.Fatalf("syscall.Mkfifo: got error %v, want none", err)
 	}
 	for path, want := range map[string]string{
 		filepath.Join(dir, "zx81canary", "audit"): "no such file or directory",
@@ -185,7 +185,7 @@ func TestAuditWaitsForHandlers(t *testing.T) {
 	go func() { ended <- sc.serve(ctx) }()
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+<-log.serving+"/fhir/Patient", nil)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("http.NewRequestWithContext: got error %v, want none", err)
 	}
 	r.Header.Set("Authorization", "Bearer good")
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
@@ -212,7 +212,7 @@ func TestAuditWaitsForHandlers(t *testing.T) {
 func TestAuditDocs(t *testing.T) {
 	page, err := os.ReadFile(filepath.Join(root, "docs", "operations", "audit.md"))
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("os.ReadFile: got error %v, want none", err)
 	}
 	full := proxy.AuditRecord{
 		Type: "x", ClientID: "x", Subject: "x", Issuer: "x", User: "x", Patient: "x", TokenRef: "x", Peer: "x",
@@ -220,11 +220,11 @@ func TestAuditDocs(t *testing.T) {
 	}
 	encoded, err := json.Marshal(auditLine{AuditRecord: full})
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("json.Marshal: got error %v, want none", err)
 	}
 	var members map[string]any
 	if err := json.Unmarshal(encoded, &members); err != nil {
-		t.Fatal(err)
+		t.Fatalf("json.Unmarshal: got error %v, want none", err)
 	}
 	for row := range strings.Lines(string(page)) {
 		cells := strings.Split(row, "|")

@@ -74,7 +74,7 @@ func TestCertificateReload(t *testing.T) {
 		t.Errorf("a file that is no certificate is not told once: %s", got)
 	}
 	if err := errors.Join(os.Remove(certFile), os.Remove(keyFile)); err != nil {
-		t.Fatal(err)
+		t.Fatalf("errors.Join: got error %v, want none", err)
 	}
 	serves("three.test")
 	put(t, certFile, certs["one.test"], settled)
@@ -86,7 +86,7 @@ func commonName(t *testing.T, pair *tls.Certificate) string {
 	t.Helper()
 	leaf, err := x509.ParseCertificate(pair.Certificate[0])
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("x509.ParseCertificate: got error %v, want none", err)
 	}
 	return leaf.Subject.CommonName
 }
@@ -100,7 +100,7 @@ func TestCertificateConcurrently(t *testing.T) {
 	put(t, keyFile, key, time.Hour)
 	pair := &certificate{certFile: config.Watch(certFile), keyFile: config.Watch(keyFile), logger: discard}
 	if _, err := pair.get(nil); err != nil {
-		t.Fatal(err)
+		t.Fatalf("pair.get: got error %v, want none", err)
 	}
 	var handshakes sync.WaitGroup
 	stop := make(chan struct{})
@@ -129,7 +129,7 @@ func TestCertificateConcurrently(t *testing.T) {
 	handshakes.Wait()
 	got, err := pair.get(nil)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("pair.get: got error %v, want none", err)
 	}
 	block, _ := pem.Decode([]byte(cert))
 	if !bytes.Equal(got.Certificate[0], block.Bytes) {

@@ -89,11 +89,11 @@ func TestDocsChartSchema(t *testing.T) {
 	path := filepath.Join(root, chart, "values.schema.json")
 	content, err := os.ReadFile(path)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("os.ReadFile: got error %v, want none", err)
 	}
 	var schema map[string]any
 	if err := json.Unmarshal(content, &schema); err != nil {
-		t.Fatal(err)
+		t.Fatalf("json.Unmarshal: got error %v, want none", err)
 	}
 	settings, files := map[string]any{}, map[string]any{}
 	for _, v := range chartValues(t) {
@@ -130,7 +130,7 @@ func TestDocsChartSchema(t *testing.T) {
 	encoder.SetEscapeHTML(false)
 	encoder.SetIndent("", "  ")
 	if err := encoder.Encode(schema); err != nil {
-		t.Fatal(err)
+		t.Fatalf("encoder.Encode: got error %v, want none", err)
 	}
 	golden(t, path, want.String())
 }
@@ -170,7 +170,7 @@ func TestDocsChartFiles(t *testing.T) {
 	} {
 		content, err := os.ReadFile(filepath.Join(root, source))
 		if err != nil {
-			t.Fatal(err)
+			t.Fatalf("os.ReadFile: got error %v, want none", err)
 		}
 		golden(t, filepath.Join(root, chart, file), string(content))
 	}
@@ -180,7 +180,7 @@ func TestDocsChartFiles(t *testing.T) {
 func TestChartVersion(t *testing.T) {
 	content, err := os.ReadFile(filepath.Join(root, chart, "Chart.yaml"))
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("os.ReadFile: got error %v, want none", err)
 	}
 	lines := strings.Split(string(content), "\n")
 	changelog := pages(t)["CHANGELOG.md"]

@@ -30,7 +30,7 @@ func spliceBetween(t *testing.T, page, begin, end, text string) {
 	path := filepath.Join(root, page)
 	content, err := os.ReadFile(path)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("os.ReadFile: got error %v, want none", err)
 	}
 	before, rest, found := strings.Cut(string(content), begin)
 	_, after, closed := strings.Cut(rest, end)
@@ -42,7 +42,7 @@ func spliceBetween(t *testing.T, page, begin, end, text string) {
 	case want == string(content):
 	case *update:
 		if err := os.WriteFile(path, []byte(want), 0o644); err != nil {
-			t.Fatal(err)
+			t.Fatalf("os.WriteFile: got error %v, want none", err)
 		}
 	default:
 		t.Errorf("%s is stale after %q; make docs rewrites it", page, begin)
@@ -53,7 +53,7 @@ func spliceBetween(t *testing.T, page, begin, end, text string) {
 func TestDocs(t *testing.T) {
 	var table bytes.Buffer
 	if err := config.WriteTable(&table); err != nil {
-		t.Fatal(err)
+		t.Fatalf("config.WriteTable: got error %v, want none", err)
 	}
 	splice(t, "docs/configuration.md", "config", table.String())
 	if strings.Contains(pages(t)["README.md"], "<!-- config:begin -->") {
@@ -102,7 +102,7 @@ func pages(t *testing.T) map[string]string {
 		return err
 	})
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("os.ReadFile: got error %v, want none", err)
 	}
 	return found
 }
@@ -141,7 +141,7 @@ func TestDocsVariables(t *testing.T) {
 func TestDocsMetricNames(t *testing.T) {
 	golden, err := os.ReadFile(filepath.Join("testdata", "metrics.golden"))
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("os.ReadFile: got error %v, want none", err)
 	}
 	values := map[string]string{} // of each metric's labels
 	for line := range strings.Lines(string(golden)) {

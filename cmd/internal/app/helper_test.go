@@ -58,7 +58,7 @@ func writeFile(t *testing.T, name, content string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), name)
 	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
-		t.Fatal(err)
+		t.Fatalf("os.WriteFile: got error %v, want none", err)
 	}
 	return path
 }
@@ -67,7 +67,7 @@ func rsaKey(t *testing.T) string {
 	t.Helper()
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("rsa.GenerateKey: got error %v, want none", err)
 	}
 	return toPEM(t, key)
 }
@@ -76,7 +76,7 @@ func ecKey(t *testing.T) string {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("ecdsa.GenerateKey: got error %v, want none", err)
 	}
 	return toPEM(t, key)
 }
@@ -85,7 +85,7 @@ func toPEM(t *testing.T, key any) string {
 	t.Helper()
 	der, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("x509.MarshalPKCS8PrivateKey: got error %v, want none", err)
 	}
 	return string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
 }
@@ -97,7 +97,7 @@ func setenv(t *testing.T, settings map[string]string) {
 		if name, _, _ := strings.Cut(entry, "="); strings.HasPrefix(name, config.Prefix+"_") {
 			t.Setenv(name, "") // puts the old value back at the end
 			if err := os.Unsetenv(name); err != nil {
-				t.Fatal(err)
+				t.Fatalf("os.Unsetenv: got error %v, want none", err)
 			}
 		}
 	}
@@ -147,11 +147,11 @@ func texts(faults []config.Fault) (lines []string) {
 func put(t *testing.T, path, content string, age time.Duration) {
 	t.Helper()
 	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
-		t.Fatal(err)
+		t.Fatalf("os.WriteFile: got error %v, want none", err)
 	}
 	when := time.Now().Add(-age)
 	if err := os.Chtimes(path, when, when); err != nil {
-		t.Fatal(err)
+		t.Fatalf("os.Chtimes: got error %v, want none", err)
 	}
 }
 
@@ -160,7 +160,7 @@ func swap(t *testing.T, path, content string, age time.Duration) {
 	t.Helper()
 	put(t, path+".new", content, age)
 	if err := os.Rename(path+".new", path); err != nil {
-		t.Fatal(err)
+		t.Fatalf("os.Rename: got error %v, want none", err)
 	}
 }
 
@@ -169,7 +169,7 @@ func newPair(t *testing.T, name string) (cert, key string) {
 	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("ecdsa.GenerateKey: got error %v, want none", err)
 	}
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, DNSNames: []string{name},
@@ -177,11 +177,11 @@ func newPair(t *testing.T, name string) (cert, key string) {
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("x509.CreateCertificate: got error %v, want none", err)
 	}
 	keyDER, err := x509.MarshalPKCS8PrivateKey(private)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("x509.MarshalPKCS8PrivateKey: got error %v, want none", err)
 	}
 	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})),
 		string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}))

@@ -21,7 +21,7 @@ func readFile(t *testing.T, path string) string {
 	t.Helper()
 	content, err := os.ReadFile(path)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("os.ReadFile: got error %v, want none", err)
 	}
 	return string(content)
 }
@@ -54,12 +54,12 @@ func thumbprints(t *testing.T, raw string) (prints []string) {
 	t.Helper()
 	var set jose.JSONWebKeySet
 	if err := json.Unmarshal([]byte(raw), &set); err != nil {
-		t.Fatal(err)
+		t.Fatalf("json.Unmarshal: got error %v, want none", err)
 	}
 	for _, key := range set.Keys {
 		sum, err := key.Thumbprint(crypto.SHA256)
 		if err != nil {
-			t.Fatal(err)
+			t.Fatalf("key.Thumbprint: got error %v, want none", err)
 		}
 		prints = append(prints, base64.RawURLEncoding.EncodeToString(sum))
 	}

@@ -26,7 +26,7 @@ func TestDataListener(t *testing.T) {
 	for _, tls := range []bool{false, true} {
 		ln, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
-			t.Fatal(err)
+			t.Fatalf("net.Listen: got error %v, want none", err)
 		}
 		var seen atomic.Int32
 		server := &http.Server{
@@ -53,7 +53,7 @@ func TestDataListener(t *testing.T) {
 			method, target, _ := strings.Cut(c.line, " ")
 			r, err := http.NewRequestWithContext(t.Context(), method, "http://"+ln.Addr().String()+target, nil)
 			if err != nil {
-				t.Fatal(err)
+				t.Fatalf("http.NewRequestWithContext: got error %v, want none", err)
 			}
 			res, err := client.Do(r)
 			if err != nil || res.StatusCode != http.StatusNoContent {
@@ -75,20 +75,20 @@ func TestDataListener(t *testing.T) {
 func TestLimitedListener(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("net.Listen: got error %v, want none", err)
 	}
 	l := limit(ln, 1)
 	for range 2 {
 		for range 2 {
 			c, err := net.Dial("tcp", ln.Addr().String())
 			if err != nil {
-				t.Fatal(err)
+				t.Fatalf("net.Dial: got error %v, want none", err)
 			}
 			defer c.Close()
 		}
 		c, err := l.Accept()
 		if err != nil {
-			t.Fatal(err)
+			t.Fatalf("l.Accept: got error %v, want none", err)
 		}
 		if len(l.places) != 1 {
 			t.Errorf("%d places taken", len(l.places))
@@ -102,7 +102,7 @@ func TestLimitedListener(t *testing.T) {
 		}
 	}
 	if _, err := l.Accept(); err != nil {
-		t.Fatal(err)
+		t.Fatalf("l.Accept: got error %v, want none", err)
 	}
 	failed := make(chan error)
 	go func() {

@@ -166,7 +166,7 @@ func exercise(t *testing.T) (*sidecar, map[string]*metricDoc) {
 	} {
 		req, err := http.NewRequestWithContext(t.Context(), tt.method, server.URL+tt.target, nil)
 		if err != nil {
-			t.Fatal(err)
+			t.Fatalf("http.NewRequestWithContext: got error %v, want none", err)
 		}
 		switch tt.token {
 		case "":
@@ -179,7 +179,7 @@ func exercise(t *testing.T) (*sidecar, map[string]*metricDoc) {
 		}
 		res, err := client.Do(req)
 		if err != nil {
-			t.Fatal(err)
+			t.Fatalf("client.Do: got error %v, want none", err)
 		}
 		_ = res.Body.Close()
 		if res.StatusCode != tt.status {

@@ -275,7 +275,7 @@ func TestPurgeAudit(t *testing.T) {
 	ended, stop := context.WithCancel(t.Context())
 	stop()
 	if err := p.audit.Run(ended); err != nil {
-		t.Fatal(err)
+		t.Fatalf("audit.Run: got error %v, want none", err)
 	}
 	text := readFile(t, path)
 	lines := auditLines(t, text)

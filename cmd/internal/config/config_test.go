@@ -19,7 +19,7 @@ func setenv(t *testing.T, settings map[string]string) {
 		if name, _, _ := strings.Cut(entry, "="); strings.HasPrefix(name, Prefix+"_") {
 			t.Setenv(name, "") // puts the old value back at the end
 			if err := os.Unsetenv(name); err != nil {
-				t.Fatal(err)
+				t.Fatalf("os.Unsetenv: got error %v, want none", err)
 			}
 		}
 	}
@@ -89,12 +89,12 @@ func TestConfigNames(t *testing.T) {
 	path, got := filepath.Join("testdata", "variables.golden"), strings.Join(Variables(), "\n")+"\n"
 	if *update {
 		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
+			t.Fatalf("os.WriteFile: got error %v, want none", err)
 		}
 	}
 	want, err := os.ReadFile(path)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("os.ReadFile: got error %v, want none", err)
 	}
 	if got != string(want) {
 		t.Errorf("got:\n%s\nwant:\n%s", got, want)
@@ -271,7 +271,7 @@ func TestDistance(t *testing.T) {
 func TestConfigTable(t *testing.T) {
 	var b bytes.Buffer
 	if err := WriteTable(&b); err != nil {
-		t.Fatal(err)
+		t.Fatalf("WriteTable: got error %v, want none", err)
 	}
 	lines := strings.Split(strings.TrimSuffix(b.String(), "\n"), "\n")
 	if want := 2 + len(Variables()); len(lines) != want {
@@ -284,7 +284,7 @@ func TestConfigTable(t *testing.T) {
 	}
 	var list bytes.Buffer
 	if err := WriteList(&list); err != nil {
-		t.Fatal(err)
+		t.Fatalf("WriteList: got error %v, want none", err)
 	}
 	for _, name := range Variables() {
 		if !strings.Contains(list.String(), "  "+name) {

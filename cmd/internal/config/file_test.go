@@ -14,11 +14,11 @@ import (
 func put(t *testing.T, path, content string, age time.Duration) {
 	t.Helper()
 	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
-		t.Fatal(err)
+		t.Fatalf("os.WriteFile: got error %v, want none", err)
 	}
 	when := time.Now().Add(-age)
 	if err := os.Chtimes(path, when, when); err != nil {
-		t.Fatal(err)
+		t.Fatalf("os.Chtimes: got error %v, want none", err)
 	}
 }
 
@@ -27,7 +27,7 @@ func swap(t *testing.T, path, content string, age time.Duration) {
 	t.Helper()
 	put(t, path+".new", content, age)
 	if err := os.Rename(path+".new", path); err != nil {
-		t.Fatal(err)
+		t.Fatalf("os.Rename: got error %v, want none", err)
 	}
 }
 
@@ -79,14 +79,14 @@ func TestFileFirstRead(t *testing.T) {
 func symlink(t *testing.T, target, path string) {
 	t.Helper()
 	if err := os.Symlink(target, path); err != nil {
-		t.Fatal(err)
+		t.Fatalf("os.Symlink: got error %v, want none", err)
 	}
 }
 
 func mkdir(t *testing.T, path string) {
 	t.Helper()
 	if err := os.Mkdir(path, 0o700); err != nil {
-		t.Fatal(err)
+		t.Fatalf("os.Mkdir: got error %v, want none", err)
 	}
 }
 
@@ -117,11 +117,11 @@ func TestFileSettles(t *testing.T) {
 	// Size and time alone may stay the same when a file is replaced.
 	info, err := os.Stat(path)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("os.Stat: got error %v, want none", err)
 	}
 	put(t, path+".new", "FOUR", 0)
 	if err := errors.Join(os.Chtimes(path+".new", info.ModTime(), info.ModTime()), os.Rename(path+".new", path)); err != nil {
-		t.Fatal(err)
+		t.Fatalf("errors.Join: got error %v, want none", err)
 	}
 	expectContent(t, f, false, "FOUR")
 }
@@ -149,7 +149,7 @@ func TestFileProjected(t *testing.T) {
 		put(t, filepath.Join(dir, ".."+version, "token"), version, age)
 		symlink(t, ".."+version, filepath.Join(dir, "..data_tmp"))
 		if err := os.Rename(filepath.Join(dir, "..data_tmp"), filepath.Join(dir, "..data")); err != nil {
-			t.Fatal(err)
+			t.Fatalf("os.Rename: got error %v, want none", err)
 		}
 	}
 	publish("one", time.Hour)
@@ -159,7 +159,7 @@ func TestFileProjected(t *testing.T) {
 	publish("two", 2*settleTime)
 	expectContent(t, f, false, "two")
 	if err := os.RemoveAll(filepath.Join(dir, "..one")); err != nil {
-		t.Fatal(err)
+		t.Fatalf("os.RemoveAll: got error %v, want none", err)
 	}
 	publish("three", 0)
 	expectContent(t, f, false, "two")
@@ -180,13 +180,13 @@ func TestFileKept(t *testing.T) {
 			f := &file{path: path}
 			expectContent(t, f, false, "one")
 			if err := os.Remove(path); err != nil {
-				t.Fatal(err)
+				t.Fatalf("os.Remove: got error %v, want none", err)
 			}
 			spoil(t, path)
 			expectContent(t, f, false, "one")
 			expectContent(t, f, true, "one")
 			if err := os.RemoveAll(path); err != nil {
-				t.Fatal(err)
+				t.Fatalf("os.RemoveAll: got error %v, want none", err)
 			}
 			put(t, path, "two", 2*settleTime)
 			expectContent(t, f, false, "two")

@@ -31,7 +31,7 @@ func newTestAudit(t *testing.T, target string, sink io.Writer, log io.Writer) (a
 	t.Helper()
 	a, err := NewAuditLog(target, sink, slog.New(slog.NewJSONHandler(log, nil)), prometheus.NewRegistry())
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("NewAuditLog: got error %v, want none", err)
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan error, 1)
@@ -39,7 +39,7 @@ func newTestAudit(t *testing.T, target string, sink io.Writer, log io.Writer) (a
 	end = sync.OnceFunc(func() {
 		stop()
 		if err := <-done; err != nil {
-			t.Error(err)
+			t.Errorf("got error %v, want none", err)
 		}
 	})
 	t.Cleanup(end)
@@ -192,7 +192,7 @@ func TestAuditFile(t *testing.T) {
 	read := func() []auditLine {
 		text, err := os.ReadFile(path)
 		if err != nil {
-			t.Fatal(err)
+			t.Fatalf("os.ReadFile: got error %v, want none", err)
 		}
 		return auditLines(t, string(text))
 	}
@@ -204,7 +204,7 @@ func TestAuditFile(t *testing.T) {
 	}
 	a, end := newTestAudit(t, path, nil, io.Discard)
 	if err := os.Truncate(path, 0); err != nil {
-		t.Fatal(err)
+		t.Fatalf("os.Truncate: got error %v, want none", err)
 	}
 	a.Add(record{Subject: "2"})
 	end()

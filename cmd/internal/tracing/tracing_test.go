@@ -97,7 +97,7 @@ func TestTracingFaultsAreFew(t *testing.T) {
 		for line := range strings.Lines(out.String()) {
 			var m map[string]any
 			if err := json.Unmarshal([]byte(line), &m); err != nil {
-				t.Fatal(err)
+				t.Fatalf("json.Unmarshal: got error %v, want none", err)
 			}
 			n, _ := m["untold"].(float64)
 			untold = append(untold, n)

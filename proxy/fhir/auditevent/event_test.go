@@ -102,7 +102,7 @@ func TestGolden(t *testing.T) {
 			t.Run(name+"/"+tt.name, func(t *testing.T) {
 				line, err := encoder(shape).Encode(event(tt.change))
 				if err != nil {
-					t.Fatal(err)
+					t.Fatalf("Encode: got error %v, want none", err)
 				}
 				if bytes.ContainsAny(line, "\n\r") || !json.Valid(line) {
 					t.Errorf("not one line of JSON: %s", line)
@@ -113,7 +113,7 @@ func TestGolden(t *testing.T) {
 				file := filepath.Join("testdata", name+"_"+tt.name+".golden")
 				if *update {
 					if err := os.WriteFile(file, pretty.Bytes(), 0o600); err != nil {
-						t.Fatal(err)
+						t.Fatalf("os.WriteFile: got error %v, want none", err)
 					}
 				}
 				want, err := os.ReadFile(file)
@@ -156,7 +156,7 @@ func decode(t *testing.T, shape auditevent.Shape, e *auditevent.Event) (d decode
 		err = json.Unmarshal(raw, &d)
 	}
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("json.Unmarshal: got error %v, want none", err)
 	}
 	return d, string(raw)
 }
