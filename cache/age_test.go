@@ -75,12 +75,13 @@ func (a aged) Introspect(context.Context, introspection.Request) (introspection.
 	return introspection.Verdict{Response: a.response, Lookup: "elsewhere", Age: a.age}, nil
 }
 
-// TestAgeOfTheSource: a miss here that another cache knew is as old as that says.
+// TestAgeOfTheSource: a miss here that another cache knew is as old as that says,
+// and was found there.
 func TestAgeOfTheSource(t *testing.T) {
 	f := newFixture(t, nil, func(c *Config) {
 		c.Source = aged{obtained(t, noon.Add(-time.Minute), true), time.Minute}
 	})
-	for _, lookup := range []string{Miss, Hit} {
+	for _, lookup := range []string{"elsewhere", Hit} {
 		v, err := f.Introspect(t.Context(), introspection.Request{Token: "token"})
 		if err != nil || v.Lookup != lookup || v.Age != time.Minute {
 			t.Errorf("got %s, %v old, %v, want %s, a minute old", v.Lookup, v.Age, err, lookup)

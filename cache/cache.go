@@ -154,7 +154,10 @@ func (c *Cache) Introspect(ctx context.Context, r introspection.Request) (v intr
 		f, v = c.join(k, v, r)
 		if f != nil {
 			c.count(v)
-			v.Response, v.Age, err = c.flights.wait(ctx, f)
+			v, err = c.flights.wait(ctx, f, v)
+			if v.Response != nil && v.Age > 0 {
+				c.metrics.hitAge.Observe(v.Age.Seconds())
+			}
 			return v, err
 		}
 	}
@@ -210,7 +213,7 @@ func (c *Cache) land(k key, f *flight) {
 	case f.err == nil:
 		c.storeActive(k, f.response)
 	case errors.Is(f.err, introspection.ErrInactive):
-		c.storeInactive(k)
+		c.storeInactive(k, f.age)
 	}
 }
 
@@ -230,16 +233,18 @@ func (c *Cache) storeActive(k key, r *introspection.Response) {
 	}
 }
 
-func (c *Cache) storeInactive(k key) {
+// storeInactive counts the time from when the authorization server said so.
+func (c *Cache) storeInactive(k key, age time.Duration) {
 	c.forget(k)
-	if c.config.InactiveAge == 0 {
+	left := c.config.InactiveAge - age
+	if left <= 0 {
 		return
 	}
 	elapsed := c.config.Elapsed()
 	c.metrics.evicted(inactiveLabel, reasonExpired, reap(c.inactive, func(until time.Duration) bool {
 		return elapsed >= until
 	}))
-	if c.inactive.Add(k, elapsed+c.config.InactiveAge) {
+	if c.inactive.Add(k, elapsed+left) {
 		c.metrics.evicted(inactiveLabel, reasonCapacity, 1)
 	}
 }

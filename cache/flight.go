@@ -15,7 +15,8 @@ type flight struct {
 	key      key
 	done     chan struct{}
 	response *introspection.Response // nil beside an error
-	age      time.Duration           // of the response, when it came
+	lookup   string                  // of the source, if it looks somewhere
+	age      time.Duration           // of the verdict, when it came
 	err      error
 
 	waiting   int           // guarded by flights.mu
@@ -23,14 +24,19 @@ type flight struct {
 	abandoned chan struct{} // closed when nobody waits and it hasn't begun
 }
 
-// wait returns the flight's result, or the error of a ctx that ends first.
-func (fs *flights) wait(ctx context.Context, f *flight) (*introspection.Response, time.Duration, error) {
+// wait adds the flight's result to a lookup's, or returns the error of a ctx that
+// ends first. Who started it also learns where the source found it.
+func (fs *flights) wait(ctx context.Context, f *flight, v introspection.Verdict) (introspection.Verdict, error) {
 	select {
 	case <-f.done:
-		return f.response, f.age, f.err
+		if f.lookup != "" && v.Lookup != Coalesced {
+			v.Lookup = f.lookup
+		}
+		v.Response, v.Age = f.response, f.age
+		return v, f.err
 	case <-ctx.Done():
 		fs.leave(f)
-		return nil, 0, ctx.Err()
+		return v, ctx.Err()
 	}
 }
 
@@ -160,8 +166,9 @@ func (c *Cache) ask(ctx context.Context, f *flight, r introspection.Request) {
 	if v.Response == nil && err == nil {
 		err = unavailable("no answer and no error")
 	}
+	f.lookup, f.age = v.Lookup, v.Age
 	if f.err = err; err == nil {
-		f.response, f.age = v.Response, v.Age
+		f.response = v.Response
 	}
 }
 

@@ -47,8 +47,8 @@ type Verdict struct {
 	// Lookup says how it was found: one of the results that package cache names,
 	// or "" when the endpoint was asked directly.
 	Lookup string
-	// Age is how long ago the authorization server said it; zero for a fresh
-	// verdict and with an error.
+	// Age is how long ago the authorization server said it, that the token is
+	// inactive too; zero for a fresh verdict and with any other error.
 	Age time.Duration
 }
 

@@ -11,8 +11,8 @@ import (
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cache"
 )
 
-// Event is a purge that all replicas make.
-type Event struct {
+// event is a purge that all replicas make.
+type feedEvent struct {
 	// Filter says what is purged.
 	Filter cache.Filter
 	// Source says what caused it, one of a few constants.
@@ -36,13 +36,13 @@ type wireEvent struct {
 }
 
 // newEvent gives a purge an id of its own, by which a replica knows it again.
-func newEvent(filter cache.Filter, source string) Event {
-	return Event{Filter: filter, Source: source, id: rand.Text()}
+func newEvent(filter cache.Filter, source string) feedEvent {
+	return feedEvent{Filter: filter, Source: source, id: rand.Text()}
 }
 
 // seal returns the event under each secret, so that replicas that know only one
 // of them can open it. Nobody without a secret can read one or make one up.
-func (e Event) seal(secrets Secrets, stream string) ([][]byte, error) {
+func (e feedEvent) seal(secrets Secrets, stream string) ([][]byte, error) {
 	wire := wireEvent{
 		ID: e.id, Source: e.Source,
 		Subject: e.Filter.Subject, ClientID: e.Filter.ClientID, Patient: e.Filter.Patient,
@@ -65,7 +65,7 @@ func (e Event) seal(secrets Secrets, stream string) ([][]byte, error) {
 var errNotOurs = errors.New("event doesn't open")
 
 // openEvent returns the event that stands in one of the values.
-func openEvent(secrets Secrets, stream string, values [][]byte) (Event, error) {
+func openEvent(secrets Secrets, stream string, values [][]byte) (feedEvent, error) {
 	for _, value := range values {
 		for _, s := range secrets {
 			plain, ok := unseal(s.feed, eventMark, stream, value)
@@ -79,22 +79,22 @@ func openEvent(secrets Secrets, stream string, values [][]byte) (Event, error) {
 			return decodeEvent(plain[4 : 4+length])
 		}
 	}
-	return Event{}, errNotOurs
+	return feedEvent{}, errNotOurs
 }
 
-func decodeEvent(text []byte) (Event, error) {
+func decodeEvent(text []byte) (feedEvent, error) {
 	var wire wireEvent
 	if err := json.Unmarshal(text, &wire); err != nil || wire.ID == "" {
-		return Event{}, errNotOurs
+		return feedEvent{}, errNotOurs
 	}
-	e := Event{
+	e := feedEvent{
 		Filter: cache.Filter{Subject: wire.Subject, ClientID: wire.ClientID, Patient: wire.Patient},
 		Source: wire.Source, id: wire.ID,
 	}
 	if wire.Digest != "" {
 		digest, err := hex.DecodeString(wire.Digest)
 		if err != nil || len(digest) != sha256.Size {
-			return Event{}, errNotOurs
+			return feedEvent{}, errNotOurs
 		}
 		e.Filter.TokenSHA256 = (*[sha256.Size]byte)(digest)
 	}

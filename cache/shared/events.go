@@ -42,12 +42,12 @@ func parseID(id string) (ms, n uint64, err error) {
 
 type keptEvent struct {
 	mark  mark
-	event Event
+	event feedEvent
 }
 
 // ownEvent is an event of this replica that it hasn't met in the feed yet.
 type ownEvent struct {
-	event  Event
+	event  feedEvent
 	sent   bool
 	missed int // readings to the feed's end since
 }
@@ -120,7 +120,7 @@ func (e *events) reach(ms, n uint64) {
 // add takes the event that stands where the feed was read up to, and reports
 // whether this replica still has to make that purge. One that stands there twice,
 // because it was sent twice or replayed by somebody, spares the verdicts between.
-func (e *events) add(event Event) (news bool) {
+func (e *events) add(event feedEvent) (news bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.known[event.id] {
@@ -140,7 +140,7 @@ func (e *events) add(event Event) (news bool) {
 
 // publishing notes an event of this replica before it is sent: whatever stands
 // in the store by now is older than it.
-func (e *events) publishing(event Event) {
+func (e *events) publishing(event feedEvent) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if len(e.own) < maxEvents {
@@ -149,7 +149,7 @@ func (e *events) publishing(event Event) {
 }
 
 // published notes that an event was sent.
-func (e *events) published(event Event) {
+func (e *events) published(event feedEvent) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if own := e.own[event.id]; own != nil {
@@ -160,7 +160,7 @@ func (e *events) published(event Event) {
 // unpublished returns the events to send: those that couldn't be, and those that
 // didn't come back though the feed was read to its end, because a store that
 // failed over lost them.
-func (e *events) unpublished() (out []Event) {
+func (e *events) unpublished() (out []feedEvent) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, own := range e.own {

@@ -201,7 +201,7 @@ func TestActiveWins(t *testing.T) {
 			store, as := newFakeStore(), newAuthority()
 			writer := newReplica(t, store, as)
 			writer.active("t1")
-			l, err := writer.lookup("t1")
+			l, err := writer.lookup(introspection.Request{Token: "t1"})
 			if err != nil {
 				t.Fatalf("writer.lookup: got error %v, want none", err)
 			}

@@ -72,7 +72,7 @@ func (f *feed) round(ctx context.Context) error {
 		return err
 	}
 	for _, event := range f.events.unpublished() {
-		if err := f.resend(ctx, event); err != nil {
+		if _, err := f.publish(ctx, event); err != nil {
 			return err
 		}
 	}
@@ -92,13 +92,6 @@ func (f *feed) round(ctx context.Context) error {
 		f.caughtUp.Store(true)
 	}
 	return nil
-}
-
-func (f *feed) resend(ctx context.Context, event Event) error {
-	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
-	defer cancel()
-	_, err := f.send(ctx, event)
-	return err
 }
 
 // look gives the store an incarnation, or finds the one it has.
@@ -153,18 +146,16 @@ func (f *feed) take(entry valkey.Event) {
 	}
 }
 
-// publish sends a purge to all replicas. Until this replica meets its event in
-// the feed it takes nothing from the store that the filter matches, and it sends
-// an event that couldn't be sent again.
-func (f *feed) publish(ctx context.Context, filter cache.Filter, source string) (replicated bool, err error) {
-	event := newEvent(filter, source)
-	f.events.publishing(event)
+// publish sends an event that is known here. Until this replica meets it in the
+// feed it takes nothing from the store that the filter matches, and it sends one
+// that couldn't be sent again.
+func (f *feed) publish(ctx context.Context, event feedEvent) (replicated bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
 	defer cancel()
 	return f.send(ctx, event)
 }
 
-func (f *feed) send(ctx context.Context, event Event) (replicated bool, err error) {
+func (f *feed) send(ctx context.Context, event feedEvent) (replicated bool, err error) {
 	values, err := event.seal(f.secrets(), f.stream)
 	if err != nil {
 		return false, err

@@ -13,8 +13,8 @@ import (
 
 func (r *replica) publish(f cache.Filter) {
 	r.t.Helper()
-	if _, err := r.Publish(r.t.Context(), f, "admin"); err != nil {
-		r.t.Fatalf("publishing: got %v, want no error", err)
+	if n, _, err := r.Purge(r.t.Context(), f, "admin"); err != nil || n != 7 {
+		r.t.Fatalf("purging: got %d, %v, want 7 and no error", n, err)
 	}
 	synctest.Wait()
 }
@@ -142,7 +142,7 @@ func TestFeedCutOff(t *testing.T) {
 		first, second := newReplica(t, store, as), newReplica(t, store, as)
 		first.active("t1")
 		store.fault(errRefused, false)
-		if _, err := first.Publish(t.Context(), cache.Filter{Subject: "sub-of-t1"}, "admin"); err == nil {
+		if _, _, err := first.Purge(t.Context(), cache.Filter{Subject: "sub-of-t1"}, "admin"); err == nil {
 			t.Error("got no error, want one: the feed can't be reached")
 		}
 		time.Sleep(40 * time.Second)
@@ -222,7 +222,7 @@ func TestForgottenEvents(t *testing.T) {
 	var middle position
 	for i := range uint64(maxEvents + 10) {
 		e.reach(1, i+1)
-		e.add(Event{Filter: cache.Filter{Subject: "nobody"}, id: fmt.Sprint(i)})
+		e.add(feedEvent{Filter: cache.Filter{Subject: "nobody"}, id: fmt.Sprint(i)})
 		if i == 20 {
 			middle = e.position()
 		}

@@ -149,10 +149,13 @@ func newReplica(t *testing.T, store Store, a *authority, change ...func(*Config)
 		Store: store, Secrets: func() Secrets { return secrets },
 		Prefix: "fis", OperationTimeout: 100 * time.Millisecond,
 		NoExpAge: 30 * time.Second, InactiveAge: 5 * time.Second, ClockSkew: 5 * time.Second,
-		Purge: func(f cache.Filter) {
+		Purge: func(f cache.Filter, source string) int {
 			r.mu.Lock()
 			defer r.mu.Unlock()
-			r.purged = append(r.purged, f)
+			if source == Feed {
+				r.purged = append(r.purged, f)
+			}
+			return 7
 		},
 		Now: r.now,
 		Elapsed: func() time.Duration {

@@ -24,13 +24,14 @@ type lookup struct {
 	digest     [sha256.Size]byte
 	lease      []byte
 	leaseTTL   time.Duration
+	abandoned  <-chan struct{} // closed when nobody waits any more
 
 	mayHold bool          // a lease of ours may stand in the store
 	since   time.Duration // elapsed time before that was asked for
 	waited  bool
 }
 
-// errOutOfTime says that the search ended with the request's time.
+// errOutOfTime says that the search ended with the time, or with those who waited.
 var errOutOfTime = errors.New("another replica is asking, and took too long")
 
 // claim returns the verdict that stands in the store, or nil with the lease of all
@@ -54,7 +55,9 @@ func (l *lookup) claim(ctx context.Context) (*finding, error) {
 		select {
 		case <-timer.C:
 		case <-ctx.Done():
-			timer.Stop()
+		case <-l.abandoned:
+		}
+		if timer.Stop() {
 			return nil, errOutOfTime
 		}
 		pause = min(pause+1, len(pauses)-1)

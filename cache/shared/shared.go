@@ -20,6 +20,9 @@ import (
 // in logs and audit records.
 const Lookup = "shared"
 
+// Feed is the source of purges that another replica was told to make.
+const Feed = "feed"
+
 // retryAfter is what a client is told to wait while the store is away, or has
 // been taken by another replica for too long.
 const retryAfter = time.Second
@@ -65,9 +68,9 @@ type Config struct {
 	MaxAge, NoExpAge, InactiveAge time.Duration
 	// ClockSkew is how far a writer's clock may be ahead of ours.
 	ClockSkew time.Duration
-	// Purge forgets verdicts in the cache in front, because another replica was
-	// told to.
-	Purge func(cache.Filter)
+	// Purge forgets verdicts in the cache in front, and returns how many. The source
+	// is that of a call to Cache.Purge, or Feed.
+	Purge func(f cache.Filter, source string) int
 	// Now is the wall clock. Nil means time.Now.
 	Now func() time.Time
 	// Elapsed is a clock that no one can set. Nil means the time since New.
@@ -106,7 +109,8 @@ func New(config Config) (*Cache, error) {
 	}
 	c.queue = newQueue(c.operations, config.Elapsed)
 	c.feed = &feed{
-		operations: c.operations, events: newEvents(), secrets: config.Secrets, apply: config.Purge,
+		operations: c.operations, events: newEvents(), secrets: config.Secrets,
+		apply: func(f cache.Filter) { config.Purge(f, Feed) },
 		// In a cluster both keys have to be on one node, to be lost together: what
 		// stands in braces is what the second is placed by.
 		stream: config.Prefix + ":feed", life: config.Prefix + ":{" + config.Prefix + ":feed}:incarnation",
@@ -152,11 +156,18 @@ func (c *Cache) changed(open bool, reason string) {
 	c.config.Logger.Warn("shared cache lost", "reason", reason)
 }
 
-// Publish has all other replicas purge what matches. It reports whether another
-// copy of the store has the event by then, where the store is of a kind that has
-// copies. After an error the event is published as soon as the store is back.
-func (c *Cache) Publish(ctx context.Context, filter cache.Filter, source string) (replicated bool, err error) {
-	return c.feed.publish(ctx, filter, source)
+// Purge forgets verdicts in the cache in front, has all other replicas do so, and
+// returns how many were forgotten here. It reports whether another copy of the store
+// has the event by then, where the store is of a kind that has copies. After an
+// error the others are told as soon as the store is back.
+func (c *Cache) Purge(ctx context.Context, filter cache.Filter, source string) (purged int, replicated bool, err error) {
+	event := newEvent(filter, source)
+	// Known before the purge here begins: what is looked up meanwhile doesn't come
+	// back from the store.
+	c.feed.events.publishing(event)
+	purged = c.config.Purge(filter, source)
+	replicated, err = c.feed.publish(ctx, event)
+	return purged, replicated, err
 }
 
 // Introspect returns the verdict that another replica got, or asks on behalf of
@@ -165,7 +176,7 @@ func (c *Cache) Introspect(ctx context.Context, r introspection.Request) (intros
 	if err := c.config.Source.Refuse(ctx, r.Token); err != nil {
 		return introspection.Verdict{}, err
 	}
-	l, err := c.lookup(r.Token)
+	l, err := c.lookup(r)
 	if err != nil {
 		return introspection.Verdict{}, unavailable(err.Error())
 	}
@@ -189,8 +200,8 @@ func (c *Cache) Introspect(ctx context.Context, r introspection.Request) (intros
 }
 
 // lookup prepares the search for a token's verdict.
-func (c *Cache) lookup(token string) (*lookup, error) {
-	places, err := placesOf(c.config.Secrets(), c.config.Prefix, c.config.Source.Authority(), token)
+func (c *Cache) lookup(r introspection.Request) (*lookup, error) {
+	places, err := placesOf(c.config.Secrets(), c.config.Prefix, c.config.Source.Authority(), r.Token)
 	if err != nil {
 		return nil, err
 	}
@@ -198,9 +209,9 @@ func (c *Cache) lookup(token string) (*lookup, error) {
 	_, _ = rand.Read(id[:]) // never fails since Go 1.24
 	return &lookup{
 		operations: c.operations, reader: c.reader, elapsed: c.config.Elapsed,
-		places: places, digest: sha256.Sum256([]byte(token)),
+		places: places, digest: sha256.Sum256([]byte(r.Token)),
 		lease:    append([]byte{leaseMark}, hex.EncodeToString(id[:])...),
-		leaseTTL: 2*c.config.Source.Timeout + leaseSlack,
+		leaseTTL: 2*c.config.Source.Timeout + leaseSlack, abandoned: r.Abandoned,
 	}, nil
 }
 

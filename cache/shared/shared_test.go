@@ -221,7 +221,7 @@ func TestHolderDies(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store, as := newFakeStore(), newAuthority()
 		r := newReplica(t, store, as)
-		l, err := r.lookup("t1")
+		l, err := r.lookup(introspection.Request{Token: "t1"})
 		if err != nil {
 			t.Fatalf("r.lookup: got error %v, want none", err)
 		}
@@ -326,5 +326,24 @@ func TestAuthorityChangesWhileAsking(t *testing.T) {
 		if got := len(store.verdicts()); got != 0 {
 			t.Errorf("keys in the store: got %d, want 0", got)
 		}
+	})
+}
+
+// Nobody asks about a token that a replica gave up waiting for.
+func TestAbandonedWhileWaiting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, as := newFakeStore(), newAuthority()
+		as.takes = time.Second
+		first, second := newReplica(t, store, as), newReplica(t, store, as)
+		go first.introspect("t1")
+		synctest.Wait()
+		abandoned, begin := make(chan struct{}), time.Now()
+		time.AfterFunc(100*time.Millisecond, func() { close(abandoned) })
+		_, err := second.Introspect(t.Context(), introspection.Request{Token: "t1", Abandoned: abandoned})
+		if took := time.Since(begin); !errors.Is(err, introspection.ErrUnavailable) || took != 100*time.Millisecond {
+			t.Errorf("got %v after %v, want unavailable after 100ms", err, took)
+		}
+		time.Sleep(2 * time.Second)
+		as.wantCalls(t, "t1", 1)
 	})
 }

@@ -22,7 +22,8 @@ const module = "github.com/fhir-introspection-sidecar/fhir-introspection-sidecar
 var arrows = map[string][]string{
 	"cmd/fhir-introspection-sidecar": {module + "/cmd/internal/app"},
 	"cmd/internal/app": {
-		module + "/introspection", module + "/cache", module + "/proxy", module + "/proxy/fastpath", module + "/proxy/policy",
+		module + "/introspection", module + "/cache", module + "/cache/shared", module + "/cache/valkey",
+		module + "/proxy", module + "/proxy/fastpath", module + "/proxy/policy",
 		module + "/introspection/client", module + "/introspection/credential", module + "/introspection/discovery",
 		module + "/introspection/transport",
 		module + "/cmd/internal/admin", module + "/cmd/internal/config", module + "/cmd/internal/doctor",

@@ -2,8 +2,6 @@ package transport
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"io"
 	"log/slog"
@@ -49,20 +47,9 @@ func NewClient(cfg Config) (*http.Client, error) {
 	if cfg.Timeout <= 0 {
 		faults = append(faults, &FieldError{Field: "Timeout", Err: SafeText("must be above zero")})
 	}
-	if cfg.CA != nil {
-		t.roots = &Watched[*x509.CertPool]{Field: "CA", Read: cfg.CA, Parse: parseRoots, Logger: cfg.Logger}
-		_, _, err := t.roots.Load(true)
-		faults = append(faults, err)
-	}
-	if (cfg.ClientCert == nil) != (cfg.ClientCertKey == nil) {
-		faults = append(faults, &FieldError{Field: "ClientCert", Err: SafeText("certificate and key are needed, or neither")})
-	} else if cfg.ClientCert != nil {
-		t.pair = &Watched[*tls.Certificate]{
-			Field: "ClientCert", Read: concat(cfg.ClientCert, cfg.ClientCertKey), Parse: parsePair, Logger: cfg.Logger,
-		}
-		_, _, err := t.pair.Load(true)
-		faults = append(faults, err)
-	}
+	var err error
+	t.trust, err = newTrust(TLSFiles{CA: cfg.CA, ClientCert: cfg.ClientCert, ClientCertKey: cfg.ClientCertKey, Logger: cfg.Logger})
+	faults = append(faults, err)
 	if err := errors.Join(faults...); err != nil {
 		return nil, err
 	}
@@ -81,12 +68,11 @@ type reloadingTransport struct {
 	timeout   time.Duration
 	userAgent string
 	addresses *addresses
-	roots     *Watched[*x509.CertPool]   // nil: the system's
-	pair      *Watched[*tls.Certificate] // nil: no client certificate
+	trust     *trust
 
-	mu                sync.Mutex
-	rootsGen, pairGen Generation
-	conns             *connections
+	mu    sync.Mutex
+	state generations // of the files when conns were made
+	conns *connections
 }
 
 // RoundTrip sends the request over the connections of the current files.
@@ -125,34 +111,16 @@ func (t *reloadingTransport) CloseIdleConnections() { t.current().closeIdle() }
 func (t *reloadingTransport) current() *connections {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	var (
-		roots             *x509.CertPool
-		pair              *tls.Certificate
-		rootsGen, pairGen Generation
-	)
-	if t.roots != nil {
-		roots, rootsGen, _ = t.roots.Load(false) // logged there; the last good one stays
-	}
-	if t.pair != nil {
-		pair, pairGen, _ = t.pair.Load(false)
-	}
-	if t.conns != nil && rootsGen == t.rootsGen && pairGen == t.pairGen {
+	state := t.trust.load()
+	if t.conns != nil && state.generations == t.state {
 		return t.conns
 	}
 	if t.conns != nil {
 		t.conns.closeIdle()
 	}
-	t.conns, t.rootsGen, t.pairGen = t.connect(roots, pair), rootsGen, pairGen
+	conf := state.config()
+	conf.NextProtos = []string{"h2", "http/1.1"}
+	t.state = state.generations
+	t.conns = newConnections(&dialer{addresses: t.addresses, timeout: t.timeout, tls: conf})
 	return t.conns
-}
-
-func (t *reloadingTransport) connect(roots *x509.CertPool, pair *tls.Certificate) *connections {
-	// Without a ClientSessionCache no session outlives a change of roots.
-	conf := &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots, NextProtos: []string{"h2", "http/1.1"}}
-	if pair != nil {
-		// conf.Certificates would be held back when the server's list of
-		// authorities doesn't name their issuer; the server shall refuse itself.
-		conf.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return pair, nil }
-	}
-	return newConnections(&dialer{addresses: t.addresses, timeout: t.timeout, tls: conf})
 }

@@ -4,6 +4,8 @@
 package admin
 
 import (
+	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"log/slog"
 	"net/http"
@@ -42,8 +44,11 @@ type Config struct {
 	// change something don't exist.
 	Token *Token
 
-	// Cache is what DELETE /cache makes forget.
-	Cache *cache.Cache
+	// Purge makes the caches forget what a filter selects.
+	Purge func(ctx context.Context, f cache.Filter) Purge
+
+	// DigestRef returns the reference of a token in logs by its SHA-256.
+	DigestRef func(digest [sha256.Size]byte) string
 
 	// Audit records who made it forget what. Nil: nobody does.
 	Audit func(proxy.AuditRecord)
@@ -67,7 +72,7 @@ func New(cfg Config) http.Handler {
 	router := mux.NewRouter()
 	router.MethodNotAllowedHandler = http.HandlerFunc(methodNotAllowed)
 	if cfg.Token != nil {
-		purge := purger{token: cfg.Token, cache: cfg.Cache, audit: cfg.Audit, logger: cfg.Logger}
+		purge := purger{token: cfg.Token, purge: cfg.Purge, ref: cfg.DigestRef, audit: cfg.Audit, logger: cfg.Logger}
 		router.Handle(purgePath, purge).Methods(http.MethodDelete)
 		// Or the GET routes below would take it for a path that isn't there.
 		router.HandleFunc(purgePath, methodNotAllowed)
@@ -107,7 +112,7 @@ func readyz(unready func() []string) http.HandlerFunc {
 	}
 }
 
-func writeStatus(w http.ResponseWriter, status int, body map[string]any) {
+func writeStatus(w http.ResponseWriter, status int, body any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(status)

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -15,10 +16,25 @@ import (
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy"
 )
 
+// Purge is what a purge did, as it is told.
+type Purge struct {
+	// Purged is how many verdicts were forgotten here.
+	Purged int `json:"purged"`
+	// Published says whether all other replicas will forget theirs. Nil: there is
+	// no shared cache.
+	Published *bool `json:"published,omitempty"`
+	// Replicated says whether a second copy of the store knows of it, in case the
+	// first is lost. Nil: the store has no copies.
+	Replicated *bool `json:"replicated,omitempty"`
+	// Warning is what an admin may not expect.
+	Warning string `json:"warning,omitempty"`
+}
+
 // purger makes the cache forget: everything, or what all filters match.
 type purger struct {
 	token  *Token
-	cache  *cache.Cache
+	purge  func(context.Context, cache.Filter) Purge
+	ref    func([sha256.Size]byte) string
 	audit  func(proxy.AuditRecord) // nil: off
 	logger *slog.Logger
 }
@@ -41,10 +57,16 @@ func (p purger) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		writeStatus(w, http.StatusBadRequest, map[string]any{"error": err.Error()})
 		return
 	}
-	purged := p.cache.Purge(filter)
-	p.record(r, http.StatusOK, filter)
-	p.logger.Info("cache purged", "purged", purged, "everything", filter == cache.Filter{})
-	writeStatus(w, http.StatusOK, map[string]any{"purged": purged})
+	// Whoever asked may leave: half a purge is none.
+	result := p.purge(context.WithoutCancel(r.Context()), filter)
+	status := http.StatusOK
+	if result.Published != nil && !*result.Published {
+		status = http.StatusServiceUnavailable
+		p.logger.Warn("purge could not be published; other replicas are told when the shared cache is back")
+	}
+	p.record(r, status, filter)
+	p.logger.Info("cache purged", "purged", result.Purged, "everything", filter == cache.Filter{})
+	writeStatus(w, status, result)
 }
 
 // parseFilter is strict: a filter that was misspelled must not purge everything.
@@ -93,7 +115,7 @@ func (p purger) record(r *http.Request, status int, filter cache.Filter) {
 	}
 	record.Peer, _, _ = net.SplitHostPort(r.RemoteAddr) // empty for what is no address
 	if filter.TokenSHA256 != nil {
-		record.TokenRef = p.cache.DigestRef(*filter.TokenSHA256)
+		record.TokenRef = p.ref(*filter.TokenSHA256)
 	}
 	p.audit(record)
 }

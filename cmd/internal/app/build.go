@@ -41,6 +41,7 @@ func build(s *config.Config, o options) (*sidecar, []config.Fault) {
 	faults = config.AddFaults(faults, sc.buildTLS())
 	faults = config.AddFaults(faults, sc.buildAdminToken())
 	faults = config.AddFaults(faults, sc.buildClients(o.wrap))
+	faults = config.AddFaults(faults, sc.buildStore())
 	if len(faults) == 0 {
 		faults = config.AddFaults(faults, sc.buildDiscovery())
 	}
@@ -83,6 +84,12 @@ func checkFiles(s *config.Config) (faults []config.Fault) {
 	check("SIDECAR_CA_FILE", s.CAFile)
 	check("SIDECAR_CLIENT_CERT_FILE", s.ClientCertFile)
 	check("SIDECAR_CLIENT_CERT_KEY_FILE", s.ClientCertKeyFile)
+	check("SIDECAR_SHARED_CACHE_KEY_FILE", s.SharedCacheKeyFile)
+	check("SIDECAR_SHARED_CACHE_PASSWORD_FILE", s.SharedCachePasswordFile)
+	check("SIDECAR_SHARED_CACHE_SENTINEL_PASSWORD_FILE", s.SharedCacheSentinelPasswordFile)
+	check("SIDECAR_SHARED_CACHE_CA_FILE", s.SharedCacheCAFile)
+	check("SIDECAR_SHARED_CACHE_CLIENT_CERT_FILE", s.SharedCacheClientCertFile)
+	check("SIDECAR_SHARED_CACHE_CLIENT_CERT_KEY_FILE", s.SharedCacheClientCertKeyFile)
 	check("SIDECAR_TLS_CERT_FILE", s.TLSCertFile)
 	check("SIDECAR_TLS_KEY_FILE", s.TLSKeyFile)
 	check("SIDECAR_ADMIN_TOKEN_FILE", s.AdminTokenFile)
@@ -235,12 +242,22 @@ func (sc *sidecar) buildPath() error {
 		return err
 	}
 	s := sc.settings
+	// The client waits for a place and then calls, each within its timeout.
+	var source introspection.Introspector = sc.client
+	timeout := 2*s.IntrospectionTimeout + time.Second
+	sc.purges = newPurges(sc.registry)
+	if sc.replicas != nil {
+		if err := sc.buildShared(); err != nil {
+			return err
+		}
+		// Before that it may wait for another replica's call.
+		source, timeout = sc.replicas.cache, timeout+s.IntrospectionTimeout
+	}
 	var err error
 	sc.cache, err = cache.New(cache.Config{
-		Source:    sc.client,
-		Authority: sc.client.Authority,
-		// The client waits for a place and then calls, each within its timeout.
-		Timeout:     2*s.IntrospectionTimeout + time.Second,
+		Source:      source,
+		Authority:   sc.client.Authority,
+		Timeout:     timeout,
 		MaxEntries:  s.CacheMaxEntries,
 		MaxAge:      s.CacheMaxAge,
 		NoExpAge:    s.CacheNoExpAge,

@@ -165,12 +165,15 @@ func TestEveryFaultAtOnce(t *testing.T) {
 		switch name {
 		case "SIDECAR_CLIENT_ID", "SIDECAR_CLIENT_KEY_ID", "SIDECAR_TOKEN_SCOPE",
 			"SIDECAR_REQUIRED_AUDIENCES", "SIDECAR_REQUIRED_ISSUERS", "SIDECAR_REQUIRED_TOKEN_TYPES",
+			"SIDECAR_SHARED_CACHE_USERNAME", "SIDECAR_SHARED_CACHE_SENTINEL_USERNAME", "SIDECAR_SHARED_CACHE_SENTINEL_MASTER",
 			"SIDECAR_AUDIT_LOG": // opened once all else is right
 			continue // any text will do for these
 		case "SIDECAR_REQUIRED_SCOPES":
 			environ[name] = canary + ` "a b"`
 		case "SIDECAR_PUBLIC_PATHS":
 			environ[name] = "/" + canary
+		case "SIDECAR_SHARED_CACHE_PREFIX":
+			environ[name] = canary + ":"
 		case "SIDECAR_DISCOVERY_ALLOWED_HOSTS":
 			environ[name] = "https://" + canary
 		case "SIDECAR_UPSTREAM_URL":

@@ -5,7 +5,28 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cache/shared"
 )
+
+// Sources of purges.
+const (
+	purgedByAdmin = "admin"
+	purgedByFeed  = shared.Feed
+)
+
+// newPurges counts the purges that this sidecar made.
+func newPurges(registry prometheus.Registerer) *prometheus.CounterVec {
+	purges := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "introspection_sidecar_purges_total",
+		Help: "Purges of the cache in memory, by source: an admin here, or the purge feed of the shared cache.",
+	}, []string{"source"})
+	for _, source := range []string{purgedByAdmin, purgedByFeed} {
+		purges.WithLabelValues(source)
+	}
+	registry.MustRegister(purges)
+	return purges
+}
 
 // newRegistry has what every program of ours has.
 func newRegistry(build Build) *prometheus.Registry {

@@ -19,24 +19,31 @@ import (
 // metricLabels is every metric of ours with its labels. Dashboards and alerts
 // are built on it: a change here is a change for every operator.
 var metricLabels = map[string][]string{
-	"introspection_sidecar_requests_total":                      {"decision", "code"},
-	"introspection_sidecar_request_duration_seconds":            {"decision"},
-	"introspection_sidecar_cache_lookups_total":                 {"result"},
-	"introspection_sidecar_cache_entries":                       {"verdict"},
-	"introspection_sidecar_cache_evictions_total":               {"verdict", "reason"},
-	"introspection_sidecar_cache_hit_age_seconds":               {},
-	"introspection_sidecar_introspections_total":                {"result"},
-	"introspection_sidecar_introspection_duration_seconds":      {"result"},
-	"introspection_sidecar_introspections_in_flight":            {},
-	"introspection_sidecar_credential_renewals_total":           {"result"},
-	"introspection_sidecar_credential_expiry_timestamp_seconds": {},
-	"introspection_sidecar_spoofed_headers_total":               {},
-	"introspection_sidecar_refusals_total":                      {"reason"},
-	"introspection_sidecar_omitted_headers_total":               {"header", "reason"},
-	"introspection_sidecar_audit_dropped_total":                 {},
-	"introspection_sidecar_discovery_disagreements_total":       {},
-	"introspection_sidecar_ready":                               {},
-	"introspection_sidecar_build_info":                          {"version", "commit", "goversion"},
+	"introspection_sidecar_requests_total":                          {"decision", "code"},
+	"introspection_sidecar_request_duration_seconds":                {"decision"},
+	"introspection_sidecar_cache_lookups_total":                     {"result"},
+	"introspection_sidecar_cache_entries":                           {"verdict"},
+	"introspection_sidecar_cache_evictions_total":                   {"verdict", "reason"},
+	"introspection_sidecar_cache_hit_age_seconds":                   {},
+	"introspection_sidecar_introspections_total":                    {"result"},
+	"introspection_sidecar_introspection_duration_seconds":          {"result"},
+	"introspection_sidecar_introspections_in_flight":                {},
+	"introspection_sidecar_credential_renewals_total":               {"result"},
+	"introspection_sidecar_credential_expiry_timestamp_seconds":     {},
+	"introspection_sidecar_spoofed_headers_total":                   {},
+	"introspection_sidecar_refusals_total":                          {"reason"},
+	"introspection_sidecar_omitted_headers_total":                   {"header", "reason"},
+	"introspection_sidecar_audit_dropped_total":                     {},
+	"introspection_sidecar_discovery_disagreements_total":           {},
+	"introspection_sidecar_ready":                                   {},
+	"introspection_sidecar_purges_total":                            {"source"},
+	"introspection_sidecar_purge_feed_age_seconds":                  {},
+	"introspection_sidecar_shared_cache_connected":                  {},
+	"introspection_sidecar_shared_cache_errors_total":               {"reason"},
+	"introspection_sidecar_shared_cache_lookups_total":              {"result"},
+	"introspection_sidecar_shared_cache_resets_total":               {},
+	"introspection_sidecar_shared_cache_operation_duration_seconds": {"operation"},
+	"introspection_sidecar_build_info":                              {"version", "commit", "goversion"},
 }
 
 // metricDoc is a metric as /metrics shows it.
@@ -133,6 +140,9 @@ func exercise(t *testing.T) (*sidecar, map[string]*metricDoc) {
 		}
 	}
 	sc := assemble(t, as, fhir, grantWith("SIDECAR_AUDIT_LOG", "stdout", "SIDECAR_JWT_PRECHECK", "true", "SIDECAR_ISSUER_URL", as.URL,
+		// Nobody listens there, and nothing is asked of it before it was connected.
+		"SIDECAR_SHARED_CACHE_ADDRESSES", "127.0.0.1:1", "SIDECAR_SHARED_CACHE_TLS", "false",
+		"SIDECAR_SHARED_CACHE_KEY_FILE", writeFile(t, "key", strings.Repeat("6b", 32)),
 		"SIDECAR_TOKEN_ENDPOINT", as.TokenEndpoint(), "SIDECAR_CLIENT_ID", introspectiontest.DefaultClientID,
 		"SIDECAR_CLIENT_SECRET_FILE", writeFile(t, "secret", introspectiontest.DefaultClientSecret))...)
 	server := httptest.NewUnstartedServer(nil)
@@ -232,7 +242,10 @@ func TestMetricsAtStart(t *testing.T) {
 	for name := range metricLabels {
 		switch name {
 		case "introspection_sidecar_audit_dropped_total", // only with an audit log
-			"introspection_sidecar_discovery_disagreements_total": // only when discovery runs
+			"introspection_sidecar_discovery_disagreements_total",                                          // only when discovery runs
+			"introspection_sidecar_purge_feed_age_seconds", "introspection_sidecar_shared_cache_connected", // only with a shared cache
+			"introspection_sidecar_shared_cache_errors_total", "introspection_sidecar_shared_cache_lookups_total",
+			"introspection_sidecar_shared_cache_resets_total", "introspection_sidecar_shared_cache_operation_duration_seconds":
 			if metrics[name] != nil {
 				t.Errorf("%s is there already", name)
 			}

@@ -58,6 +58,8 @@ type sidecar struct {
 	credential *credential.Credential
 	client     *client.Client
 	cache      *cache.Cache
+	replicas   *replicas // nil: nothing is shared
+	purges     *prometheus.CounterVec
 	proxy      *proxy.Proxy
 	audit      *sink.AuditLog    // nil: off
 	tracing    *tracing.Provider // nil: off
@@ -88,6 +90,7 @@ func (sc *sidecar) serve(ctx context.Context) error {
 	// The loops outlive the signal: requests in flight still need a credential.
 	loops, stopLoops := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopLoops()
+	stopSharing := sc.share()
 	group, failed := errgroup.WithContext(ctx)
 	requests := drainRequests()
 	group.Go(func() error { return sc.awaitDrainRequest(loops, requests) })
@@ -107,6 +110,7 @@ func (sc *sidecar) serve(ctx context.Context) error {
 		"listen_address", data.Addr().String(), "admin_address", adminListener.Addr().String(), "tls", sc.tls != nil)
 	err = group.Wait()
 	sc.cache.Close()
+	stopSharing() // after the calls that still had something to write
 	sc.proxy.CloseIdleConnections()
 	sc.tracing.Close()
 	if err == nil {
@@ -207,7 +211,7 @@ func (sc *sidecar) dataServer() *http.Server {
 // adminServer serves what operators and the kubelet ask.
 func (sc *sidecar) adminServer() *http.Server {
 	cfg := admin.Config{
-		Token: sc.adminToken, Cache: sc.cache, JWKS: sc.credential.JWKS,
+		Token: sc.adminToken, Purge: sc.purge, DigestRef: sc.cache.DigestRef, JWKS: sc.credential.JWKS,
 		Unready: sc.unready, Gatherer: sc.registry, Logger: sc.logger,
 	}
 	if sc.audit != nil {

@@ -53,6 +53,24 @@ type Settings struct {
 	CacheNoExpAge    time.Duration `split_words:"true" default:"30s" min:"0s" desc:"How long an active result without exp is believed; 0 means it is not kept."`
 	CacheInactiveAge time.Duration `split_words:"true" default:"5s" min:"0s" desc:"How long an inactive result is believed; 0 means it is not kept."`
 
+	// What replicas share.
+	IntrospectionOnce               bool          `split_words:"true" default:"false" desc:"The authorization server tells the truth about a token once, as Koppeltaal's does. An inactive verdict that was obtained while the shared cache could not be asked is then not believed: 503."`
+	SharedCacheAddresses            []string      `split_words:"true" desc:"Comma separated host:port of a Valkey or Redis 7.0+ server that all replicas share verdicts and purges through; of its sentinels with SIDECAR_SHARED_CACHE_SENTINEL_MASTER, of some of its nodes with SIDECAR_SHARED_CACHE_CLUSTER. Default: nothing is shared."`
+	SharedCacheSentinelMaster       string        `split_words:"true" desc:"Name of the master that the sentinels watch. The addresses are the sentinels' then."`
+	SharedCacheSentinelUsername     string        `split_words:"true" desc:"Account at the sentinels."`
+	SharedCacheSentinelPasswordFile string        `split_words:"true" desc:"File with its password. Reloaded on change."`
+	SharedCacheCluster              bool          `split_words:"true" default:"false" desc:"The addresses are nodes of a cluster."`
+	SharedCacheUsername             string        `split_words:"true" desc:"Account (ACL user) at the server. Default: the server's default user."`
+	SharedCachePasswordFile         string        `split_words:"true" desc:"File with its password. Reloaded on change: the next connection uses the new one."`
+	SharedCacheKeyFile              string        `split_words:"true" desc:"Required with SIDECAR_SHARED_CACHE_ADDRESSES: file with the secret that all replicas share, at least 32 random bytes as base64 or hex. While it is being replaced, the new one on the first line and the previous one on the second. Reloaded on change."`
+	SharedCachePrefix               string        `split_words:"true" default:"fis" desc:"Beginning of every key in the store: 1 to 32 of a-z, 0-9 and -. Another one for each deployment that shares a server."`
+	SharedCacheTLS                  bool          `split_words:"true" default:"true" desc:"Connect over TLS. false is for loopback addresses, unless SIDECAR_ALLOW_INSECURE_HTTP=true."`
+	SharedCacheCAFile               string        `split_words:"true" desc:"PEM file with the certificates that the store's is checked against. Default: the system's. Reloaded on change."`
+	SharedCacheClientCertFile       string        `split_words:"true" desc:"PEM file with the certificate for mTLS towards the store. Reloaded on change."`
+	SharedCacheClientCertKeyFile    string        `split_words:"true" desc:"PEM file with the key of that certificate."`
+	SharedCacheTimeout              time.Duration `split_words:"true" default:"100ms" min:"1ms" max:"10s" desc:"Longest time for one operation of the store."`
+	SharedCacheOnFailure            string        `split_words:"true" default:"introspect" oneof:"introspect refuse" desc:"What happens to tokens that are not in this replica's memory while the store is away: introspect asks about them from each replica, refuse has them come back later (503)."`
+
 	// What a token must have besides being active.
 	RequiredAudiences  []string      `split_words:"true" desc:"Comma separated. aud must contain one of these values (exact match)."`
 	RequiredIssuers    []string      `split_words:"true" desc:"Comma separated. iss must be one of these values (exact match)."`

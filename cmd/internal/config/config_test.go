@@ -117,7 +117,8 @@ func TestConfigDefaults(t *testing.T) {
 		},
 		UpstreamAuthorization: "forward", UpstreamHeaderTimeout: 2 * time.Minute,
 		PublicPaths:     []string{"metadata", ".well-known/smart-configuration"},
-		ShutdownTimeout: 25 * time.Second, AuditLog: "off", LogLevel: "info", LogFormat: "json", BypassGuard: "warn", IdleTimeout: 2 * time.Minute,
+		ShutdownTimeout: 25 * time.Second, AuditLog: "off", LogLevel: "info",
+		SharedCachePrefix: "fis", SharedCacheTLS: true, SharedCacheTimeout: 100 * time.Millisecond, SharedCacheOnFailure: "introspect", LogFormat: "json", BypassGuard: "warn", IdleTimeout: 2 * time.Minute,
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)

@@ -24,9 +24,10 @@ func hasFault(faults []Fault, variable string) bool {
 // causes are variables whose fault a constructor tells a second time, as one of
 // another variable.
 var causes = map[string]string{
-	"SIDECAR_TLS_CERT_FILE":             "SIDECAR_TLS_KEY_FILE",
-	"SIDECAR_CLIENT_CERT_FILE":          "SIDECAR_CLIENT_CERT_KEY_FILE",
-	"SIDECAR_CLIENT_ASSERTION_AUDIENCE": "SIDECAR_ISSUER_URL",
+	"SIDECAR_TLS_CERT_FILE":                 "SIDECAR_TLS_KEY_FILE",
+	"SIDECAR_CLIENT_CERT_FILE":              "SIDECAR_CLIENT_CERT_KEY_FILE",
+	"SIDECAR_SHARED_CACHE_CLIENT_CERT_FILE": "SIDECAR_SHARED_CACHE_CLIENT_CERT_KEY_FILE",
+	"SIDECAR_CLIENT_ASSERTION_AUDIENCE":     "SIDECAR_ISSUER_URL",
 }
 
 // AddFaults adds what a constructor found. Once something is at fault, what it
@@ -47,20 +48,25 @@ const noVariable = "configuration"
 // fieldVariables maps the fields of package introspection's configuration, and
 // our own, to the variables they come from.
 var fieldVariables = map[string]string{
-	"Auth":          "SIDECAR_INTROSPECTION_AUTH",
-	"BearerToken":   "SIDECAR_BEARER_TOKEN_FILE",
-	"TokenEndpoint": "SIDECAR_TOKEN_ENDPOINT",
-	"ClientID":      "SIDECAR_CLIENT_ID",
-	"ClientSecret":  "SIDECAR_CLIENT_SECRET_FILE",
-	"ClientKey":     "SIDECAR_CLIENT_KEY_FILE",
-	"Algorithm":     "SIDECAR_CLIENT_ASSERTION_ALG",
-	"Audience":      "SIDECAR_CLIENT_ASSERTION_AUDIENCE",
-	"Timeout":       "SIDECAR_INTROSPECTION_TIMEOUT",
-	"CA":            "SIDECAR_CA_FILE",
-	"ClientCert":    "SIDECAR_CLIENT_CERT_FILE",
-	"TLSCert":       "SIDECAR_TLS_CERT_FILE",
-	"AdminToken":    "SIDECAR_ADMIN_TOKEN_FILE",
-	"AuditLog":      "SIDECAR_AUDIT_LOG",
+	"Auth":                        "SIDECAR_INTROSPECTION_AUTH",
+	"BearerToken":                 "SIDECAR_BEARER_TOKEN_FILE",
+	"TokenEndpoint":               "SIDECAR_TOKEN_ENDPOINT",
+	"ClientID":                    "SIDECAR_CLIENT_ID",
+	"ClientSecret":                "SIDECAR_CLIENT_SECRET_FILE",
+	"ClientKey":                   "SIDECAR_CLIENT_KEY_FILE",
+	"Algorithm":                   "SIDECAR_CLIENT_ASSERTION_ALG",
+	"Audience":                    "SIDECAR_CLIENT_ASSERTION_AUDIENCE",
+	"Timeout":                     "SIDECAR_INTROSPECTION_TIMEOUT",
+	"CA":                          "SIDECAR_CA_FILE",
+	"ClientCert":                  "SIDECAR_CLIENT_CERT_FILE",
+	"SharedCacheKey":              "SIDECAR_SHARED_CACHE_KEY_FILE",
+	"SharedCachePassword":         "SIDECAR_SHARED_CACHE_PASSWORD_FILE",
+	"SharedCacheSentinelPassword": "SIDECAR_SHARED_CACHE_SENTINEL_PASSWORD_FILE",
+	"SharedCacheCA":               "SIDECAR_SHARED_CACHE_CA_FILE",
+	"SharedCacheClientCert":       "SIDECAR_SHARED_CACHE_CLIENT_CERT_FILE",
+	"TLSCert":                     "SIDECAR_TLS_CERT_FILE",
+	"AdminToken":                  "SIDECAR_ADMIN_TOKEN_FILE",
+	"AuditLog":                    "SIDECAR_AUDIT_LOG",
 }
 
 // SettingOf puts the variable where the log would have the name of a field. It is

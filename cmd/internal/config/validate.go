@@ -52,6 +52,8 @@ func (s *Settings) validate(unread []Fault) *Config {
 	c.checkHeaders()
 	c.checkOperation()
 	c.checkAuditLog()
+	c.checkOnce()
+	c.checkSharedCache()
 	return c
 }
 

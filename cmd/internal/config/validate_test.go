@@ -9,13 +9,15 @@ import (
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/transport"
 )
 
-// settingTests has for each variable what it takes and what it doesn't, alone
-// or beside others.
-var settingTests = []struct {
+type settingTest struct {
 	variable, value string
 	beside          []string // pairs of variable and value
 	want            string   // the fault, "" for none; of variable unless it names another
-}{
+}
+
+// settingTests has for each variable what it takes and what it doesn't, alone
+// or beside others.
+var settingTests = slices.Concat(sharedTests, []settingTest{
 	{"SIDECAR_UPSTREAM_URL", "http://fhir.internal", nil, ""},
 	{"SIDECAR_UPSTREAM_URL", "http://fhir.internal/", nil, ""},
 	{"SIDECAR_UPSTREAM_URL", "https://fhir.internal:8443/a/b/", nil, ""},
@@ -298,7 +300,7 @@ var settingTests = []struct {
 	{"SIDECAR_LOG_LEVEL", "error", nil, ""},
 	{"SIDECAR_LOG_LEVEL", "INFO", nil, "must be debug, info, warn or error"},
 	{"SIDECAR_LOG_LEVEL", "", nil, "must be debug, info, warn or error"},
-}
+})
 
 const (
 	wantInsecure  = "must be https, or http to a loopback address; tokens would cross the network readable (SIDECAR_ALLOW_INSECURE_HTTP=true allows it)"
@@ -347,7 +349,7 @@ func TestSettings(t *testing.T) {
 func TestSettingsComplete(t *testing.T) {
 	anyText := []string{
 		"SIDECAR_CLIENT_KEY_ID", "SIDECAR_TOKEN_SCOPE", "SIDECAR_REQUIRED_AUDIENCES", "SIDECAR_REQUIRED_ISSUERS",
-		"SIDECAR_REQUIRED_TOKEN_TYPES", "SIDECAR_CA_FILE", "SIDECAR_CLIENT_SECRET_FILE", "SIDECAR_ADMIN_TOKEN_FILE",
+		"SIDECAR_REQUIRED_TOKEN_TYPES", "SIDECAR_CA_FILE", "SIDECAR_SHARED_CACHE_CA_FILE", "SIDECAR_CLIENT_SECRET_FILE", "SIDECAR_ADMIN_TOKEN_FILE",
 	}
 	for _, name := range Variables() {
 		var takes, refuses bool
