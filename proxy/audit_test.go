@@ -33,7 +33,7 @@ func recorded(t *testing.T, options ...func(*Config)) (*stack, <-chan AuditRecor
 func one(t *testing.T, records <-chan AuditRecord) AuditRecord {
 	t.Helper()
 	if len(records) != 1 {
-		t.Fatalf("%d records of one request", len(records))
+		t.Fatalf("got %d records of one request, want 1", len(records))
 	}
 	return <-records
 }
@@ -146,7 +146,7 @@ func TestAuditTrustedPeer(t *testing.T) {
 	s, records := recorded(t, func(c *Config) { c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")} })
 	s.do(get("/fhir/Patient", bearerTOK, "X-Forwarded-For: 192.0.2.1"))
 	if r := one(t, records); r.Peer != "127.0.0.1" {
-		t.Errorf("peer %q", r.Peer)
+		t.Errorf("got peer %q, want 127.0.0.1", r.Peer)
 	}
 }
 
@@ -157,7 +157,7 @@ func TestAuditNames(t *testing.T) {
 	s.do(get("/fhir/Patient", bearerTOK))
 	r := one(t, records)
 	if r.ClientID != "portal" || r.User != "Patient/9" || r.Patient != "9" || r.Subject != "" || r.Issuer != "" {
-		t.Errorf("record %+v", r)
+		t.Errorf("got record %+v, want the names of the token", r)
 	}
 }
 
@@ -166,7 +166,7 @@ func TestAuditVerdict(t *testing.T) {
 	s, records := recorded(t)
 	s.do(get("/fhir/Patient", bearerTOK))
 	if r := one(t, records); r.Verdict != "hit" || r.VerdictAge != 0 {
-		t.Errorf("record %+v", r)
+		t.Errorf("got record %+v, want a hit without an age", r)
 	}
 	aged, records := recorded(t, func(c *Config) {
 		c.Introspector = verdictFunc(func(introspection.Request) (introspection.Verdict, error) {
@@ -175,7 +175,7 @@ func TestAuditVerdict(t *testing.T) {
 	})
 	aged.do(get("/fhir/Patient", bearerTOK))
 	if r := one(t, records); r.Verdict != "coalesced" || r.VerdictAge != 90.5 {
-		t.Errorf("record %+v", r)
+		t.Errorf("got record %+v, want coalesced and 90.5 s", r)
 	}
 }
 
@@ -191,7 +191,7 @@ func TestAuditIDs(t *testing.T) {
 		s.do(get("/fhir/Patient", fields...))
 		r, got := one(t, records), s.upstream.got().one(t, "X-Request-Id")
 		if r.RequestID != got || len(got) != 36 {
-			t.Errorf("%q: recorded %q, FHIR server got %q", id, r.RequestID, got)
+			t.Errorf("%q: got id %q recorded and %q sent, want the same UUID", id, r.RequestID, got)
 		}
 	}
 }
@@ -205,13 +205,13 @@ func TestAuditBrokenAnswer(t *testing.T) {
 		return false
 	}
 	if a := s.do(get("/fhir/Patient/p1", bearerTOK)); a.err == nil {
-		t.Error("the answer looks whole")
+		t.Error("got a whole response, want one that was cut off")
 	}
 	if r := one(t, records); r != asSeed(AuditRecord{
 		Time: auditTime.UTC(), Decision: "upstream_error", Status: 200, Method: "GET", Interaction: "read", Type: "Patient",
 		Peer: "127.0.0.1", RequestID: r.RequestID,
 	}) {
-		t.Errorf("record %+v", r)
+		t.Errorf("got record %+v, want the response that broke off", r)
 	}
 }
 
@@ -235,11 +235,11 @@ func TestAuditEveryDecision(t *testing.T) {
 			}
 			if active := s.verdicts.answers[canary] != nil && len(s.verdicts.asked()) > 0; (r.Patient != "") != (active && r.Decision != "insufficient_scope") ||
 				(r.TokenRef != "") != (len(s.verdicts.asked()) > 0) {
-				t.Errorf("names %q, %q", r.Patient, r.TokenRef)
+				t.Errorf("got patient %q and token %q, want them only with a verdict", r.Patient, r.TokenRef)
 			}
 			r.Subject, r.User, r.Patient = "", "", ""
 			if text, err := json.Marshal(r); err != nil || strings.Contains(string(text), canary) {
-				t.Errorf("%v: record tells %s", err, text)
+				t.Errorf("got record %s (%v), want nothing of the request", text, err)
 			}
 		})
 	}
@@ -264,6 +264,6 @@ func TestAuditParallel(t *testing.T) {
 		seen[(<-records).RequestID] = true
 	}
 	if len(seen) != n || len(records) != 0 {
-		t.Errorf("%d ids in %d records, %d left", len(seen), n, len(records))
+		t.Errorf("got %d ids in %d records and %d left, want one record a request", len(seen), n, len(records))
 	}
 }

@@ -86,12 +86,12 @@ func TestHasQueryToken(t *testing.T) {
 		"access%5Ftoken=x", "a=%zz&access_token=x", "&&access_token",
 	} {
 		if !hasQueryToken(query) {
-			t.Errorf("%q has a token", query)
+			t.Errorf("hasQueryToken(%q): got false, want true", query)
 		}
 	}
 	for _, query := range []string{"", "token=x", "access_token2=x", "xaccess_token=x", "a=access_token", "ACCESS_TOKEN=x", "a=%61ccess_token", "access%zz_token"} {
 		if hasQueryToken(query) {
-			t.Errorf("%q has no token", query)
+			t.Errorf("hasQueryToken(%q): got true, want false", query)
 		}
 	}
 }
@@ -126,10 +126,10 @@ func FuzzBearerToken(f *testing.F) {
 			t.Fatalf("token %q and refusal %+v, want %q", token, refused, want)
 		}
 		if values, _ := url.ParseQuery(query); values.Has("access_token") && !inQuery {
-			t.Errorf("token in the query %q isn't seen", query)
+			t.Errorf("%q: got no token in the query, want one", query)
 		}
 		if token, _, _ := limited.token(&request{authorization: []string{value, value}}); token != "" {
-			t.Errorf("token %q of two", token)
+			t.Errorf("got token %q of two, want none", token)
 		}
 	})
 }
@@ -191,15 +191,15 @@ func TestNoCall(t *testing.T) {
 	}
 	s.upstream.untouched()
 	if asked := s.verdicts.asked(); len(asked) > 0 {
-		t.Errorf("introspected %q", asked)
+		t.Errorf("introspected %q, want nothing", asked)
 	}
 	// The longest token that is allowed is asked about, and once only.
 	long := strings.Repeat("a", 64)
 	if a := s.do(get("/fhir/Patient", "authorization: bEARER   "+long+" \t")); a.StatusCode != http.StatusUnauthorized {
-		t.Errorf("long token: status %d", a.StatusCode)
+		t.Errorf("long token: got status %d, want 401", a.StatusCode)
 	}
 	if asked := s.verdicts.asked(); len(asked) != 1 || asked[0] != long {
-		t.Errorf("introspected %q", asked)
+		t.Errorf("introspected %q, want %q", asked, long)
 	}
 }
 

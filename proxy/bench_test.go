@@ -122,10 +122,10 @@ func BenchmarkHit(b *testing.B) {
 				h.ServeHTTP(w, r)
 			}
 			if w.status != http.StatusOK {
-				b.Fatal("status", w.status)
+				b.Fatalf("got status %d, want 200", w.status)
 			}
 			if h.name != "reverseproxy" && transport.patients != 1 {
-				b.Fatal("no context headers")
+				b.Fatal("got no context headers, want some")
 			}
 		})
 	}
@@ -157,7 +157,7 @@ func BenchmarkRefusal(b *testing.B) {
 				p.ServeHTTP(w, r)
 			}
 			if w.status != refused.status {
-				b.Fatal("status", w.status)
+				b.Fatalf("got status %d, want %d", w.status, refused.status)
 			}
 		})
 	}

@@ -26,7 +26,7 @@ const tokenSeparators = "!#$%&'*+-.^_`|~"
 func TestCheckHeaderPrefix(t *testing.T) {
 	for _, prefix := range []string{"X-Launch-", "x-launch-", "X-Authorization-", "X-Forwarded-Launch-", "A1-", "Sec-Launch-", "Content-Launch-", "Launch-"} {
 		if err := CheckHeaderPrefix(prefix); err != nil {
-			t.Errorf("%q: %v", prefix, err)
+			t.Errorf("%q: got error %v, want none", prefix, err)
 		}
 	}
 	for _, prefix := range []string{
@@ -36,7 +36,7 @@ func TestCheckHeaderPrefix(t *testing.T) {
 		"Referrer-", "Permissions-", "Cross-Origin-", "Clear-Site-", "Server-", "Alt-", "Max-", "Idempotency-",
 	} {
 		if CheckHeaderPrefix(prefix) == nil {
-			t.Errorf("%q passes", prefix)
+			t.Errorf("%q: got no error, want one", prefix)
 		}
 	}
 }
@@ -47,19 +47,19 @@ func TestFamilyHas(t *testing.T) {
 		t.Fatalf("newNamespace: got error %v, want none", err)
 	}
 	if f.prefix != "X-Launch-" {
-		t.Errorf("prefix %q", f.prefix)
+		t.Errorf("got prefix %q, want X-Launch-", f.prefix)
 	}
 	for _, c := range tokenSeparators {
 		for _, name := range []string{"X%sLaunch%sPatient", "x%slaunch%spatient", "X%sLAUNCH%s", "X%sLaunch%sAnything-At-All"} {
 			name = fmt.Sprintf(name, string(c), string(c))
 			if !f.has(name) {
-				t.Errorf("%q passes", name)
+				t.Errorf("has(%q): got false, want true", name)
 			}
 		}
 	}
 	for _, name := range []string{"X-Launch", "XLaunchPatient", "X-Launcher-X", "A-X-Launch-Patient", "X-Launc-", "", "X"} {
 		if f.has(name) {
-			t.Errorf("%q is taken", name)
+			t.Errorf("has(%q): got true, want false", name)
 		}
 	}
 }
@@ -114,7 +114,7 @@ func FuzzFold(f *testing.F) {
 				gone = gone || folded == removed
 			}
 			if _, survives := r.Header[name]; survives == gone {
-				t.Errorf("%q (trusted peer: %t) survives: %t", name, trusted, survives)
+				t.Errorf("%q (trusted peer: %t): survives: %t, want %t", name, trusted, survives, !gone)
 			}
 		}
 	})
@@ -147,7 +147,7 @@ func injected(t *testing.T, p *Proxy, response *introspection.Response) map[stri
 	for name, values := range out.Header {
 		if suffix, ok := strings.CutPrefix(name, "X-Launch-"); ok {
 			if len(values) != 1 || values[0] == "" {
-				t.Errorf("%s has values %q", name, values)
+				t.Errorf("got %s with values %q, want one", name, values)
 			}
 			headers[suffix] = values[0]
 		}
@@ -256,7 +256,7 @@ func TestContextHeadersIsACopy(t *testing.T) {
 	headers := ContextHeaders()
 	headers[0].Suffix = "Other"
 	if ContextHeaders()[0].Suffix != "Patient" {
-		t.Error("a caller can change the table")
+		t.Error("got a table that a caller has changed, want a copy")
 	}
 }
 
@@ -272,14 +272,14 @@ func FuzzPercentEncode(f *testing.F) {
 		}
 		got := percentEncode(s)
 		if back, err := url.PathUnescape(got); err != nil || back != s {
-			t.Errorf("%q comes back as %q, %v", s, back, err)
+			t.Errorf("got %q (%v) back, want %q", back, err, s)
 		}
 		if got == "" || strings.TrimSpace(got) != got {
-			t.Errorf("%q would be trimmed", got)
+			t.Errorf("got %q, want nothing that HTTP trims", got)
 		}
 		for i := range len(got) {
 			if got[i] < ' ' || got[i] > '~' {
-				t.Errorf("%q isn't printable ASCII", got)
+				t.Errorf("got %q, want printable ASCII", got)
 			}
 		}
 	})
@@ -319,21 +319,21 @@ func FuzzContextHeaders(f *testing.F) {
 		}
 		for suffix, value := range injected(t, p, response) {
 			if strings.Trim(value, " ") != value || strings.ContainsFunc(value, func(c rune) bool { return c < ' ' || c > '~' }) {
-				t.Errorf("%s: %q", suffix, value)
+				t.Errorf("%s: got %q, want printable ASCII without spaces at its ends", suffix, value)
 			}
 			back, err := url.PathUnescape(value)
 			switch suffix {
 			case "Fhir-Context":
 				if want := contextItems([]byte(fhirContext)); !reflect.DeepEqual(decodeItems(t, value), want) {
-					t.Errorf("%s becomes %s", fhirContext, value)
+					t.Errorf("%s: got %s, want the same items", fhirContext, value)
 				}
 			case "Patient":
 				if back != strings.TrimPrefix(text, "Patient/") {
-					t.Errorf("patient %q becomes %q", text, value)
+					t.Errorf("got patient %q, want that of %q", value, text)
 				}
 			default:
 				if err != nil || back != text {
-					t.Errorf("%q becomes %s: %q", text, suffix, value)
+					t.Errorf("got %s %q (%v), want what decodes to %q", suffix, value, err, text)
 				}
 			}
 		}
@@ -345,7 +345,7 @@ func decodeItems(t *testing.T, list string) (items []any) {
 	decoder := json.NewDecoder(strings.NewReader(list))
 	decoder.UseNumber()
 	if err := decoder.Decode(&items); err != nil {
-		t.Errorf("%s: %v", list, err)
+		t.Errorf("%s: got error %v, want JSON", list, err)
 	}
 	return items
 }

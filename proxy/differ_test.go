@@ -136,7 +136,7 @@ func TestNoContent(t *testing.T) {
 	w := httptest.NewRecorder()
 	s.proxy.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/fhir/metadata", nil))
 	if length := w.Header()["Content-Length"]; w.Code != http.StatusNoContent || length != nil {
-		t.Errorf("status %d, length %q", w.Code, length)
+		t.Errorf("got status %d with length %q, want 204 without", w.Code, length)
 	}
 }
 
@@ -145,15 +145,15 @@ func TestRelayKeepsNothing(t *testing.T) {
 	s := newStack(t)
 	s.do(get("/fhir/Patient/1", bearerTOK, "X-Secret: 1", "Connection: close"))
 	if got := s.upstream.got().one(t, "X-Secret"); got != "1" {
-		t.Error(got)
+		t.Errorf("got X-Secret %q, want 1", got)
 	}
 	s.do(get("/fhir/metadata", "Connection: close"))
 	r := s.upstream.got()
 	if fields := append(r.family(), slices.Concat(r.all("X-Secret"), r.all("Authorization"))...); len(fields) > 0 {
-		t.Error("left over from the last request:", fields)
+		t.Errorf("got %q of the last request, want nothing", fields)
 	}
 	if h, ok := s.proxy.forwarder.headers.Get().(http.Header); ok && len(h) > 0 {
-		t.Error("kept:", h)
+		t.Errorf("got %v in the pool, want nothing", h)
 	}
 }
 
@@ -169,7 +169,7 @@ func TestRelayKeepsNothingLarge(t *testing.T) {
 		s.proxy.ServeHTTP(httptest.NewRecorder(), r)
 		s.upstream.got()
 		if h, ok := s.proxy.forwarder.headers.Get().(http.Header); ok {
-			t.Fatal("kept a header that was large, now with fields:", len(h))
+			t.Fatalf("got a header in the pool that was large, with %d fields now, want none", len(h))
 		}
 	}
 }

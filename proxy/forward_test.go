@@ -28,7 +28,7 @@ func (r *received) family() (names []string) {
 func (r *received) checkSeed(t *testing.T) {
 	t.Helper()
 	if names := r.family(); len(names) != len(seedHeaders) {
-		t.Errorf("FHIR server got %q", names)
+		t.Errorf("FHIR server got %q, want %d context headers", names, len(seedHeaders))
 	}
 	for name, want := range seedHeaders {
 		if got := r.one(t, name); got != want {
@@ -67,13 +67,13 @@ func TestSpoofedHeaders(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if a := s.do(tt.raw); a.StatusCode != http.StatusOK {
-				t.Fatal("status", a.StatusCode)
+				t.Fatalf("got status %d, want 200", a.StatusCode)
 			}
 			r := s.upstream.got()
 			if tt.seed {
 				r.checkSeed(t)
 			} else if names := r.family(); len(names) > 0 {
-				t.Errorf("FHIR server got %q", names)
+				t.Errorf("FHIR server got %q, want no context headers", names)
 			}
 		})
 		// What differs in case only is one header to net/http.
@@ -104,7 +104,7 @@ func TestNominated(t *testing.T) {
 	for _, connection := range [][]string{{"Connection: " + all}, {"Connection: close," + all}, {"Connection:", "connection: " + all}} {
 		s := newStack(t)
 		if a := s.do(get("/fhir/Patient", append(connection, bearerTOK, "X-Request-Id: id-1")...)); a.StatusCode != http.StatusOK {
-			t.Fatal("status", a.StatusCode)
+			t.Fatalf("got status %d, want 200", a.StatusCode)
 		}
 		r := s.upstream.got()
 		r.checkSeed(t)
@@ -117,7 +117,7 @@ func TestNominated(t *testing.T) {
 			}
 		}
 		if got := r.all("Connection"); len(got) > 0 {
-			t.Errorf("Connection: %q", got)
+			t.Errorf("FHIR server got Connection %q, want none", got)
 		}
 	}
 }
@@ -140,13 +140,13 @@ func TestRemovedInbound(t *testing.T) {
 	r := s.upstream.got()
 	for _, name := range names {
 		if got := r.all(name); len(got) > 0 {
-			t.Errorf("%s: %q", name, got)
+			t.Errorf("FHIR server got %s %q, want none", name, got)
 		}
 	}
 	r.one(t, "X-Method")
 	r.one(t, "X-Provenance")
 	if len(r.all("Accept-Encoding")) > 0 || len(r.all("User-Agent")) > 0 {
-		t.Errorf("headers were made up: %q", r.fields)
+		t.Errorf("FHIR server got %q, want no made-up headers", r.fields)
 	}
 }
 
@@ -244,11 +244,11 @@ func TestRequestID(t *testing.T) {
 		s.do(get("/fhir/Patient", append(tt.fields, bearerTOK)...))
 		upstream := s.upstream.got().one(t, "X-Request-Id")
 		if tt.want != made && upstream != tt.want || tt.want == made && len(upstream) != 36 {
-			t.Errorf("%q: FHIR server got %q", tt.fields, upstream)
+			t.Errorf("%q: FHIR server got %q, want %q", tt.fields, upstream, tt.want)
 		}
 		told := s.do(get("/fhir/Patient", tt.fields...)).Header.Get("X-Request-Id")
 		if tt.want != made && told != tt.want || tt.want == made && (len(told) != 36 || told == upstream) {
-			t.Errorf("%q: client got %q", tt.fields, told)
+			t.Errorf("%q: client got %q, want %q", tt.fields, told, tt.want)
 		}
 	}
 }
@@ -267,7 +267,7 @@ func TestUpstreamAuthorization(t *testing.T) {
 		s := newStack(t, func(c *Config) { c.StripAuthorization = tt.strip })
 		s.do(tt.raw)
 		if got := s.upstream.got().all("Authorization"); len(got) != tt.values {
-			t.Errorf("strip %t, %q: Authorization %q", tt.strip, tt.raw, got)
+			t.Errorf("strip %t, %q: FHIR server got Authorization %q, want %d values", tt.strip, tt.raw, got, tt.values)
 		}
 	}
 }
@@ -288,13 +288,13 @@ func TestUpgradeIsNotForwarded(t *testing.T) {
 		} {
 			s := newStack(t)
 			if a := s.do(raw); a.StatusCode != http.StatusOK {
-				t.Errorf("%q: status %d", upgrade, a.StatusCode)
+				t.Errorf("%q: got status %d, want 200", upgrade, a.StatusCode)
 				continue
 			}
 			r := s.upstream.got()
 			for _, name := range []string{"Connection", "Upgrade", "HTTP2-Settings"} {
 				if got := r.all(name); len(got) > 0 {
-					t.Errorf("%q: FHIR server got %s: %q", upgrade, name, got)
+					t.Errorf("%q: FHIR server got %s %q, want none", upgrade, name, got)
 				}
 			}
 		}
@@ -306,13 +306,13 @@ func TestSwitchingProtocols(t *testing.T) {
 	s.upstream.writes("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nX-Launch-Patient: evil\r\n\r\nsmuggled")
 	a := s.do(get("/fhir/Patient", bearerTOK, "Connection: Upgrade", "Upgrade: h2c"))
 	if a.StatusCode != http.StatusBadGateway || len(a.Header["Upgrade"]) > 0 || len(a.Header["X-Launch-Patient"]) > 0 {
-		t.Errorf("status %d %v", a.StatusCode, a.Header)
+		t.Errorf("got status %d %v, want 502 without the server's headers", a.StatusCode, a.Header)
 	}
 	// The connection that was switched is no longer HTTP.
 	select {
 	case <-s.upstream.gone:
 	case <-time.After(deadline):
-		t.Error("connection to the FHIR server stays open")
+		t.Error("connection to the FHIR server stays open, want its end")
 	}
 }
 
@@ -322,7 +322,7 @@ func TestInformationalIsDropped(t *testing.T) {
 		s.upstream.writes("HTTP/1.1 103 Early Hints\r\nX-Launch-Patient: evil\r\nLink: </x>\r\n\r\nHTTP/1.1 102 Processing\r\n\r\n" + okAnswer)
 		a := s.do(message(method, "/fhir/Patient", "", bearerTOK))
 		if a.StatusCode != http.StatusOK || a.body != "{}" || len(a.Header["Link"]) > 0 || len(a.Header["X-Launch-Patient"]) > 0 {
-			t.Errorf("%s: status %d %v %q", method, a.StatusCode, a.Header, a.body)
+			t.Errorf("%s: got status %d %v %q, want the final response only", method, a.StatusCode, a.Header, a.body)
 		}
 	}
 }
@@ -350,10 +350,10 @@ func TestResponseFamily(t *testing.T) {
 			}
 			text := strings.ToLower(string(all))
 			if !strings.HasPrefix(text, "http/1.1 200 ") || !strings.Contains(text, "{}") || !strings.Contains(text, "x-kept: 1") {
-				t.Errorf("client got %q", all)
+				t.Errorf("client got %q, want 200, the body and X-Kept", all)
 			}
 			if strings.Contains(foldReference(text), "x-launch") {
-				t.Errorf("client got %q", all)
+				t.Errorf("client got %q, want nothing of the namespace", all)
 			}
 		})
 	}
@@ -366,12 +366,12 @@ func TestRequestTrailers(t *testing.T) {
 		a := s.do("POST /fhir/Patient HTTP/1.1\r\nHost: fhir.test\r\n" + bearerTOK + "\r\nTransfer-Encoding: chunked\r\n" + declared +
 			"\r\n2\r\n{}\r\n0\r\nX-Launch-Patient: evil\r\nX-Other: evil\r\n\r\n")
 		if a.StatusCode != http.StatusOK {
-			t.Fatal("status", a.StatusCode)
+			t.Fatalf("got status %d, want 200", a.StatusCode)
 		}
 		r := s.upstream.got()
 		r.checkSeed(t)
 		if len(r.trailer) > 0 || len(r.all("Trailer")) > 0 || r.body != "{}" {
-			t.Errorf("%q: FHIR server got %q, trailers %q, body %q", declared, r.fields, r.trailer, r.body)
+			t.Errorf("%q: FHIR server got %q, trailers %q, body %q, want the body without trailers", declared, r.fields, r.trailer, r.body)
 		}
 	}
 }
@@ -395,7 +395,7 @@ func TestBodyFraming(t *testing.T) {
 		r := s.upstream.got()
 		framing := strings.Join(append(r.all("Content-Length"), r.all("Transfer-Encoding")...), ",")
 		if a.StatusCode != http.StatusOK || r.body != tt.body || framing != tt.length {
-			t.Errorf("%.80q: status %d, body of %d bytes framed %q", tt.raw, a.StatusCode, len(r.body), framing)
+			t.Errorf("%.80q: got status %d and a body of %d bytes framed %q, want 200, %d bytes and %q", tt.raw, a.StatusCode, len(r.body), framing, len(tt.body), tt.length)
 		}
 	}
 }
@@ -405,16 +405,16 @@ func TestExpectContinue(t *testing.T) {
 	c := s.dial()
 	c.send("POST /fhir/Patient HTTP/1.1\r\nHost: f\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n")
 	if a := c.receive("POST"); a.StatusCode != http.StatusUnauthorized || !a.Close {
-		t.Errorf("without token: status %d, close %t", a.StatusCode, a.Close)
+		t.Errorf("without token: got status %d, close %t, want 401 and true", a.StatusCode, a.Close)
 	}
 	c = s.dial()
 	c.send("POST /fhir/Patient HTTP/1.1\r\nHost: f\r\n" + bearerTOK + "\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n")
 	if status := c.head("POST").StatusCode; status != http.StatusContinue {
-		t.Errorf("status %d", status)
+		t.Errorf("got status %d, want 100", status)
 	}
 	c.send("{}")
 	if a := c.receive("POST"); a.StatusCode != http.StatusOK {
-		t.Errorf("status %d", a.StatusCode)
+		t.Errorf("got status %d, want 200", a.StatusCode)
 	}
 }
 
@@ -425,7 +425,7 @@ func TestExpectation(t *testing.T) {
 	for _, value := range []string{"y 100-continue", "100-continue, 200-ok", "100-continue\r\nExpect: 100-continue"} {
 		for _, method := range []string{"GET", "POST"} {
 			if a := s.do(message(method, "/fhir/Patient", "{}", bearerTOK, "Expect: "+value)); a.StatusCode != http.StatusExpectationFailed || !a.Close {
-				t.Errorf("%s %q: status %d, connection ends %t", method, value, a.StatusCode, a.Close)
+				t.Errorf("%s %q: got status %d, connection ends %t, want 417 and true", method, value, a.StatusCode, a.Close)
 			}
 		}
 	}
@@ -433,7 +433,7 @@ func TestExpectation(t *testing.T) {
 	for _, method := range []string{"GET", "POST"} {
 		s.do(message(method, "/fhir/Patient", "", bearerTOK, "Expect: 100-continue"))
 		if r := s.upstream.got(); len(r.all("Expect")) > 0 {
-			t.Errorf("%s without a body: FHIR server got %q", method, r.fields)
+			t.Errorf("%s without a body: FHIR server got %q, want no Expect", method, r.fields)
 		}
 	}
 }
@@ -454,7 +454,7 @@ func TestEarlyAnswer(t *testing.T) {
 			c.send("POST /fhir/Patient HTTP/1.1\r\nHost: f\r\n" + bearerTOK + "\r\n" + framing)
 			// What is left of the body must not be taken for a request.
 			if a := c.receive("POST"); a.StatusCode != http.StatusRequestEntityTooLarge || a.body != "{}" || !a.Close {
-				t.Errorf("status %d %q, close %t", a.StatusCode, a.body, a.Close)
+				t.Errorf("got status %d %q, close %t, want 413, its body and true", a.StatusCode, a.body, a.Close)
 			}
 		})
 	}
@@ -480,7 +480,7 @@ func TestMalformedBody(t *testing.T) {
 			// Which of the two it is depends on who sees first that the client left.
 			gone := name == "truncated" && a.StatusCode == statusClientClosed
 			if a.StatusCode != http.StatusBadRequest && !gone || !a.Close {
-				t.Errorf("status %d, close %t", a.StatusCode, a.Close)
+				t.Errorf("got status %d, close %t, want 400 and true", a.StatusCode, a.Close)
 			}
 			c.closed()
 			s.upstream.untouched()
@@ -525,19 +525,19 @@ func TestNotSentTwice(t *testing.T) {
 		a := s.do(tt.raw)
 		r := s.upstream.got()
 		if r.conn != first {
-			t.Fatal("the kept connection wasn't used")
+			t.Fatal("got another connection, want the kept one")
 		}
 		if tt.twice {
 			if a.StatusCode != http.StatusOK {
-				t.Errorf("%q: status %d", tt.raw, a.StatusCode)
+				t.Errorf("%q: got status %d, want 200", tt.raw, a.StatusCode)
 			}
 			continue
 		}
 		if a.StatusCode != http.StatusBadGateway {
-			t.Errorf("%q: status %d", tt.raw, a.StatusCode)
+			t.Errorf("%q: got status %d, want 502", tt.raw, a.StatusCode)
 		}
 		if strings.Contains(strings.ToLower(tt.raw), "idempotency") && len(r.all("Idempotency-Key"))+len(r.all("X-Idempotency-Key")) != 1 {
-			t.Errorf("FHIR server got %q", r.fields)
+			t.Errorf("FHIR server got %q, want the client's header", r.fields)
 		}
 		s.upstream.untouched()
 	}
@@ -574,16 +574,16 @@ func TestStreaming(t *testing.T) {
 			for _, want := range tt.parts {
 				part := make([]byte, len(want))
 				if _, err := io.ReadFull(body, part); err != nil || string(part) != want {
-					t.Errorf("part %q, %v", part, err)
+					t.Errorf("got part %q (%v), want %q", part, err, want)
 				}
 				select {
 				case next <- struct{}{}:
 				case <-time.After(deadline):
-					t.Fatal("FHIR server doesn't go on")
+					t.Fatal("FHIR server doesn't go on, want it to")
 				}
 			}
 			if rest, err := io.ReadAll(body); err != nil || len(rest) > 0 {
-				t.Errorf("rest %q, %v", rest, err)
+				t.Errorf("got rest %q (%v), want none", rest, err)
 			}
 		})
 	}
@@ -609,11 +609,11 @@ func TestUploadStreams(t *testing.T) {
 			c.send("POST /fhir/Patient HTTP/1.1\r\nHost: f\r\n" + bearerTOK + "\r\n" + tt.framing + "\r\n\r\n" + tt.first)
 			// It arrives although the second part hasn't been sent.
 			if got := <-first; got != tt.first {
-				t.Errorf("first bytes %q", got)
+				t.Errorf("got first bytes %q, want %q", got, tt.first)
 			}
 			c.send(tt.second)
 			if a := c.receive("POST"); a.StatusCode != http.StatusOK {
-				t.Errorf("status %d", a.StatusCode)
+				t.Errorf("got status %d, want 200", a.StatusCode)
 			}
 		})
 	}
@@ -640,11 +640,11 @@ func TestClientLeaves(t *testing.T) {
 			}
 			_ = c.Close()
 			if err := <-ended; err == nil || isTimeout(err) {
-				t.Errorf("request to the FHIR server goes on: %v", err)
+				t.Errorf("request to the FHIR server goes on (%v), want its end", err)
 			}
 			s.wait(1)
 			if waiting := head == ""; waiting && s.counted(clientClosed, statusClientClosed) != 1 || !waiting && s.counted(allowed, 200) != 1 {
-				t.Errorf("counted otherwise: %s", s.log)
+				t.Errorf("got other counts, want one request: %s", s.log)
 			}
 		})
 	}
@@ -665,13 +665,13 @@ func TestClientTakesNoBody(t *testing.T) {
 	func() {
 		defer func() {
 			if !isAbort(recover()) {
-				t.Error("the answer isn't cut off")
+				t.Error("got a whole response, want one that is cut off")
 			}
 		}()
 		s.proxy.ServeHTTP(&brokenClient{benchWriter{header: http.Header{}}}, r)
 	}()
 	if s.counted(allowed, 200) != 1 {
-		t.Errorf("counted otherwise: %s", s.log)
+		t.Errorf("got other counts, want one request: %s", s.log)
 	}
 }
 
@@ -703,13 +703,13 @@ func TestUpstreamFaults(t *testing.T) {
 			}
 			a := s.do(get("/fhir/Patient", bearerTOK))
 			if a.StatusCode != tt.status || (a.err != nil) != (tt.failure == broken) {
-				t.Errorf("status %d, body %q, %v", a.StatusCode, a.body, a.err)
+				t.Errorf("got status %d, body %q, error %v, want %d", a.StatusCode, a.body, a.err, tt.status)
 			}
 			if tt.status == 401 && a.Header.Get("WWW-Authenticate") != "Basic realm=x" {
-				t.Errorf("header %v", a.Header)
+				t.Errorf("got header %v, want the server's challenge", a.Header)
 			}
 			if strings.Contains(s.log.String(), `"msg":"panic"`) {
-				t.Errorf("logged as a bug: %s", s.log)
+				t.Errorf("got %s, want no panic", s.log)
 			}
 			d := allowed
 			if tt.status == 502 || tt.failure == broken {
@@ -731,13 +731,13 @@ func TestUpstreamRefuses(t *testing.T) {
 	s := newStack(t)
 	_ = s.upstream.Close()
 	if a := s.do(get("/fhir/Patient", bearerTOK)); a.StatusCode != http.StatusBadGateway {
-		t.Errorf("status %d", a.StatusCode)
+		t.Errorf("got status %d, want 502", a.StatusCode)
 	}
 	// The rest of the body isn't waited for.
 	c := s.dial()
 	c.send("POST /fhir/Patient HTTP/1.1\r\nHost: f\r\n" + bearerTOK + "\r\nContent-Length: 100\r\n\r\n{")
 	if a := c.receive("POST"); a.StatusCode != http.StatusBadGateway || !a.Close {
-		t.Errorf("status %d, close %t", a.StatusCode, a.Close)
+		t.Errorf("got status %d, close %t, want 502 and true", a.StatusCode, a.Close)
 	}
 }
 
@@ -746,12 +746,12 @@ func TestUpstreamHeaderTimeout(t *testing.T) {
 	s.upstream.answer = func(conn net.Conn, _ *received) bool {
 		_, err := conn.Read(make([]byte, 1))
 		if err == nil || isTimeout(err) {
-			t.Errorf("request to the FHIR server goes on: %v", err)
+			t.Errorf("request to the FHIR server goes on (%v), want its end", err)
 		}
 		return false
 	}
 	if a := s.do(get("/fhir/Patient", bearerTOK)); a.StatusCode != http.StatusGatewayTimeout {
-		t.Errorf("status %d", a.StatusCode)
+		t.Errorf("got status %d, want 504", a.StatusCode)
 	}
 	<-s.upstream.gone
 }
@@ -780,12 +780,12 @@ func TestPool(t *testing.T) {
 		s.wait(1)
 		for _, victim := range victims {
 			if a := s.do(victim); a.StatusCode != http.StatusOK {
-				t.Errorf("victim: status %d", a.StatusCode)
+				t.Errorf("victim: got status %d, want 200", a.StatusCode)
 			}
 			for {
 				r := s.upstream.got()
 				if strings.Contains(r.line, "poison") {
-					t.Fatalf("%q: FHIR server got %q", attack, r.line)
+					t.Fatalf("%q: FHIR server got %q, want nothing smuggled", attack, r.line)
 				}
 				if strings.Contains(r.line, "victim") {
 					break
@@ -812,11 +812,11 @@ func TestContextIsTheRequests(t *testing.T) {
 	<-asked
 	_ = c.Close()
 	if err := <-ended; err == nil {
-		t.Error("context goes on")
+		t.Error("context goes on, want its end")
 	}
 	s.wait(1)
 	if got := s.counted(clientClosed, statusClientClosed); got != 1 {
-		t.Errorf("%v requests counted as client_closed", got)
+		t.Errorf("got %v requests counted as client_closed, want 1", got)
 	}
 	s.upstream.untouched()
 }
@@ -833,11 +833,11 @@ func TestHTTP10(t *testing.T) {
 	} {
 		a := s.do(raw)
 		if a.StatusCode != status || !a.Close {
-			t.Errorf("%.60q: status %d, connection ends %t", raw, a.StatusCode, a.Close)
+			t.Errorf("%.60q: got status %d, connection ends %t, want %d and true", raw, a.StatusCode, a.Close, status)
 		}
 		if status == 200 {
 			if r := s.upstream.got(); len(r.all("X-Forwarded-Host")) > 0 {
-				t.Errorf("%.60q: FHIR server got %q", raw, r.fields)
+				t.Errorf("%.60q: FHIR server got %q, want no X-Forwarded-Host", raw, r.fields)
 			}
 		}
 	}
@@ -851,7 +851,7 @@ func TestNoMediaTypeIsInvented(t *testing.T) {
 	for _, method := range []string{http.MethodGet, http.MethodDelete} { // the fast path, and net/http
 		a := s.do(message(method, "/fhir/Binary/1", "", bearerTOK))
 		if a.StatusCode != http.StatusOK || a.Header.Get("Content-Type") != "" {
-			t.Errorf("%s: status %d, Content-Type %q", method, a.StatusCode, a.Header.Get("Content-Type"))
+			t.Errorf("%s: got status %d, Content-Type %q, want 200 and none", method, a.StatusCode, a.Header.Get("Content-Type"))
 		}
 	}
 }

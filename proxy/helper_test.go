@@ -409,7 +409,7 @@ func (r *received) one(t *testing.T, name string) string {
 	t.Helper()
 	values := r.all(name)
 	if len(values) != 1 {
-		t.Errorf("%s stands %d times: %q", name, len(values), values)
+		t.Errorf("got %s %d times, want once: %q", name, len(values), values)
 		return ""
 	}
 	return values[0]
@@ -533,18 +533,18 @@ func (u *fhirServer) readHeader(r *bufio.Reader) (*received, bool) {
 		line, ok := strings.CutSuffix(line, "\r\n")
 		switch {
 		case !ok || strings.ContainsAny(line, "\r\x00"):
-			u.t.Errorf("upstream got a line with a bad end: %q", line)
+			u.t.Errorf("upstream got line %q, want one that ends in CR LF", line)
 		case first:
 			request.line = line
 			if strings.Count(line, " ") != 2 || !strings.HasSuffix(line, " HTTP/1.1") {
-				u.t.Errorf("upstream got request line %q", line)
+				u.t.Errorf("upstream got request line %q, want three parts", line)
 			}
 		case line == "":
 			return &request, true
 		default:
 			name, value, ok := strings.Cut(line, ": ")
 			if !ok || strings.ContainsAny(name, " \t") {
-				u.t.Errorf("upstream got field line %q", line)
+				u.t.Errorf("upstream got field line %q, want a name and a value", line)
 			}
 			request.fields = append(request.fields, [2]string{name, value})
 		}
@@ -604,7 +604,7 @@ func (u *fhirServer) got() *received {
 	case r := <-u.requests:
 		return r
 	case <-time.After(deadline):
-		u.t.Fatal("FHIR server got no request")
+		u.t.Fatal("FHIR server got no request, want one")
 		return nil
 	}
 }
@@ -615,7 +615,7 @@ func (u *fhirServer) untouched() {
 	u.t.Helper()
 	select {
 	case r := <-u.requests:
-		u.t.Errorf("FHIR server got %q %q", r.line, r.fields)
+		u.t.Errorf("FHIR server got %q %q, want nothing", r.line, r.fields)
 	default:
 	}
 }

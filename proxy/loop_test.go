@@ -13,11 +13,11 @@ func TestLoop(t *testing.T) {
 	s.do(get("/fhir/Patient", bearerTOK))
 	own := s.upstream.got().one(t, hopHeader)
 	if own != string(s.proxy.router.hop) || len(own) < 40 {
-		t.Fatalf("forwarded as %q", own)
+		t.Fatalf("forwarded as %q, want a random name", own)
 	}
 	other := string(newHop())
 	if other == own {
-		t.Error("two processes have one name")
+		t.Error("got one name for two processes, want two")
 	}
 	for _, tt := range []struct {
 		name   string
@@ -42,17 +42,17 @@ func TestLoop(t *testing.T) {
 			a := s.do(get(target, append([]string{token}, tt.fields...)...))
 			if tt.hops != "" {
 				if got := s.upstream.got().one(t, hopHeader); a.StatusCode != http.StatusOK || got != tt.hops {
-					t.Errorf("%s: %d, forwarded as %q", tt.name, a.StatusCode, got)
+					t.Errorf("%s: got %d, forwarded as %q, want 200 and %q", tt.name, a.StatusCode, got, tt.hops)
 				}
 				continue
 			}
 			s.upstream.untouched()
 			if a.StatusCode != http.StatusLoopDetected || len(s.verdicts.calls) != calls {
-				t.Errorf("%s: %d after %d calls", tt.name, a.StatusCode, len(s.verdicts.calls)-calls)
+				t.Errorf("%s: got %d after %d calls, want 508 and none", tt.name, a.StatusCode, len(s.verdicts.calls)-calls)
 			}
 		}
 	}
 	if n := strings.Count(s.log.String(), errLoop.Error()); n != 8 {
-		t.Errorf("%d log lines:\n%s", n, s.log)
+		t.Errorf("got %d log lines, want 8:\n%s", n, s.log)
 	}
 }

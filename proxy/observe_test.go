@@ -95,7 +95,7 @@ func TestEveryDecision(t *testing.T) {
 			}
 			s.checkLog(tt)
 			if got := s.counted(tt.decision, tt.status); got != 1 {
-				t.Errorf("counted %v times", got)
+				t.Errorf("counted %v times, want once", got)
 			}
 			s.checkMetrics(tt)
 		})
@@ -207,7 +207,7 @@ func TestMetricsGolden(t *testing.T) {
 		t.Fatalf("testutil.GatherAndLint: got error %v, want none", err)
 	}
 	for _, problem := range problems {
-		t.Errorf("%s: %s", problem.Metric, problem.Text)
+		t.Errorf("%s: %s, want none of promlint's problems", problem.Metric, problem.Text)
 	}
 	s.proxy.context.omit(s.proxy.context.names[0], omittedInvalid)
 	families, err := s.registry.Gather()
@@ -237,11 +237,11 @@ func TestLogLevels(t *testing.T) {
 	var log bytes.Buffer
 	s := newStack(t, func(c *Config) {
 		c.Logger = slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelInfo}))
-		c.TokenRef = func(string) string { t.Error("TokenRef is called for no line"); return "" }
+		c.TokenRef = func(string) string { t.Error("TokenRef is called, want no call without a line"); return "" }
 	})
 	s.do(get("/fhir/Patient", bearerTOK))
 	if log.Len() > 0 {
-		t.Errorf("log: %s", &log)
+		t.Errorf("got log %s, want nothing", &log)
 	}
 }
 

@@ -29,11 +29,11 @@ func TestContextFor(t *testing.T) {
 	got := s.upstream.got()
 	for _, field := range got.fields {
 		if name := http.CanonicalHeaderKey(field[0]); strings.HasPrefix(name, "X-Launch-") && shown.Get(name) != field[1] {
-			t.Errorf("%s: shown %q, sent %q", name, shown.Get(name), field[1])
+			t.Errorf("%s: shown %q, want %q as sent", name, shown.Get(name), field[1])
 		}
 	}
 	if len(shown) != len(seedHeaders) {
-		t.Errorf("%d headers shown: %v", len(shown), shown)
+		t.Errorf("got %d headers, want %d: %v", len(shown), len(seedHeaders), shown)
 	}
 	for name, value := range seedHeaders {
 		if shown.Get(name) != value {

@@ -153,10 +153,10 @@ func TestPropertyContext(t *testing.T) {
 		raw := line + " HTTP/1.1\r\nHost: fhir.test\r\n" + fields.String() + body
 		// A Trailer field that names what can't be a trailer is net/http's to refuse.
 		if a := k.do(raw); a.StatusCode != http.StatusOK {
-			t.Fatalf("status %d for %q", a.StatusCode, raw)
+			t.Fatalf("got status %d for %q, want 200", a.StatusCode, raw)
 		}
 		if s.upstream.got().checkContext(t, token); t.Failed() {
-			t.Fatalf("%q", raw)
+			t.Fatalf("got another context for %q, want that of the token", raw)
 		}
 	}
 }
@@ -167,10 +167,10 @@ func (r *received) checkContext(t *testing.T, token string) {
 	if token == "TOK" {
 		r.checkSeed(t)
 	} else if names := r.family(); len(names) > 0 {
-		t.Errorf("FHIR server got %q", names)
+		t.Errorf("FHIR server got %q, want no context headers", names)
 	}
 	if len(r.trailer) > 0 || len(r.all("Trailer")) > 0 || len(r.all("Connection")) > 0 {
-		t.Errorf("FHIR server got trailers %q, %q", r.trailer, r.fields)
+		t.Errorf("FHIR server got trailers %q and %q, want none, and no Connection", r.trailer, r.fields)
 	}
 }
 
@@ -193,10 +193,10 @@ func TestPropertyContextHTTP2(t *testing.T) {
 		}
 		r.Header.Set("Authorization", "Bearer TOK")
 		if status, _ := fetchHTTP2(t, client, r); status != http.StatusOK {
-			t.Fatalf("status %d for %q", status, r.Header)
+			t.Fatalf("got status %d for %q, want 200", status, r.Header)
 		}
 		if s.upstream.got().checkContext(t, "TOK"); t.Failed() {
-			t.Fatalf("%q, trailers %q", r.Header, r.Trailer)
+			t.Fatalf("got another context for %q with trailers %q, want that of the token", r.Header, r.Trailer)
 		}
 	}
 }
@@ -221,7 +221,7 @@ func fetchHTTP2(t *testing.T, client *http.Client, r *http.Request) (status int,
 	defer response.Body.Close()
 	b, err := io.ReadAll(response.Body)
 	if err != nil || response.ProtoMajor != 2 {
-		t.Fatalf("%s: %v", response.Proto, err)
+		t.Fatalf("got %s (%v), want HTTP/2", response.Proto, err)
 	}
 	return response.StatusCode, string(b)
 }
@@ -440,7 +440,7 @@ func (p *patients) load(t *testing.T, requests int, ask func(c chance, client, n
 	clients.Wait()
 	// Of 50 calls two are no verdict, and some clients leave.
 	if n := allowed.Load(); n < int64(requests)/2 {
-		t.Errorf("only %d of %d requests were allowed", n, requests)
+		t.Errorf("got %d allowed requests of %d, want at least half", n, requests)
 	}
 	t.Logf("%d requests, %d allowed, %d introspections", requests, allowed.Load(), p.asked.Load())
 }
@@ -451,7 +451,7 @@ func answerFor(t *testing.T, one func(name string) string) string {
 	token, patient := one("Authorization"), one("X-Launch-Patient")
 	number, ok := strings.CutPrefix(token, "Bearer T")
 	if !ok || patient != "P"+number || one("X-Launch-Subject") != "S"+number || one("X-Launch-Client-Id") != "C"+number {
-		t.Errorf("%q arrives with patient %q", token, patient)
+		t.Errorf("%q arrives with patient %q, want the token's", token, patient)
 	}
 	return patient + " " + one("X-Request-Id")
 }
@@ -469,7 +469,7 @@ func TestPropertyPatients(t *testing.T) {
 	p.forwarder.transport = roundTrip(func(r *http.Request) (*http.Response, error) {
 		body := answerFor(t, func(name string) string {
 			if len(r.Header[name]) != 1 {
-				t.Errorf("%s has values %q", name, r.Header[name])
+				t.Errorf("got %s with values %q, want one", name, r.Header[name])
 			}
 			return r.Header.Get(name)
 		})

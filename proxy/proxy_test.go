@@ -54,7 +54,7 @@ func TestNew(t *testing.T) {
 		config := unitConfig(introspectorFunc(nil))
 		change(&config)
 		if p, err := New(config); err == nil || p != nil {
-			t.Errorf("%s: %v", name, err)
+			t.Errorf("%s: got %v (%v), want an error", name, p, err)
 		}
 	}
 }
@@ -138,7 +138,7 @@ func TestRoutes(t *testing.T) {
 		s.upstream.untouched()
 	}
 	if asked := s.verdicts.asked(); len(asked) > 0 {
-		t.Errorf("introspected %q", asked)
+		t.Errorf("introspected %q, want nothing", asked)
 	}
 }
 
@@ -162,7 +162,7 @@ func TestMethods(t *testing.T) {
 		c.send(raw + get("/fhir/poison", bearerTOK))
 		a := c.receive("GET")
 		if a.StatusCode != http.StatusMethodNotAllowed || !a.Close || a.Header.Get("Allow") != allowedMethods {
-			t.Errorf("%.40q: status %d, close %t, %v", raw, a.StatusCode, a.Close, a.Header)
+			t.Errorf("%.40q: got status %d, close %t, %v, want 405, true and Allow", raw, a.StatusCode, a.Close, a.Header)
 		}
 		c.closed()
 		s.wait(1)
@@ -170,10 +170,10 @@ func TestMethods(t *testing.T) {
 	}
 	for _, method := range []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"} {
 		if a := s.do(message(method, "/fhir/Patient/1", "", bearerTOK)); a.StatusCode != 200 {
-			t.Errorf("%s: status %d", method, a.StatusCode)
+			t.Errorf("%s: got status %d, want 200", method, a.StatusCode)
 		}
 		if line := s.upstream.got().line; !strings.HasPrefix(line, method+" ") {
-			t.Errorf("%s: FHIR server got %q", method, line)
+			t.Errorf("FHIR server got %q, want method %s", line, method)
 		}
 	}
 }
@@ -210,22 +210,22 @@ func TestCORS(t *testing.T) {
 	s := newStack(t)
 	a := s.do(get("/fhir/Patient", "Origin: https://app.test"))
 	if a.Header.Get("Access-Control-Allow-Origin") != "*" || a.Header.Get("Access-Control-Expose-Headers") != exposedHeaders {
-		t.Errorf("refusal: %v", a.Header)
+		t.Errorf("got refusal with %v, want CORS headers", a.Header)
 	}
 	s.upstream.writes("HTTP/1.1 200 OK\r\nAccess-Control-Allow-Origin: https://app.test\r\nContent-Length: 2\r\n\r\n{}")
 	a = s.do(get("/fhir/Patient", bearerTOK, "Origin: https://app.test"))
 	if got := a.Header["Access-Control-Allow-Origin"]; len(got) != 1 || got[0] != "https://app.test" {
-		t.Errorf("answer: %v", a.Header)
+		t.Errorf("got response with %v, want the server's CORS header", a.Header)
 	}
 	a = s.do(message("OPTIONS", "/fhir/Patient", "", "Origin: https://app.test", "Access-Control-Request-Method: PUT", "Access-Control-Request-Headers: authorization"))
 	if a.StatusCode != 200 || len(s.verdicts.asked()) != 1 {
-		t.Errorf("preflight: status %d, asked %q", a.StatusCode, s.verdicts.asked())
+		t.Errorf("preflight: got status %d and introspections %q, want 200 and one", a.StatusCode, s.verdicts.asked())
 	}
 	s.upstream.got()
 	r := s.upstream.got()
 	for name, want := range map[string]string{"Origin": "https://app.test", "Access-Control-Request-Method": "PUT", "Access-Control-Request-Headers": "authorization"} {
 		if got := r.one(t, name); got != want {
-			t.Errorf("%s: %q", name, got)
+			t.Errorf("got %s %q, want %q", name, got, want)
 		}
 	}
 }
@@ -236,15 +236,15 @@ func TestPanic(t *testing.T) {
 	s := newStack(t)
 	s.verdicts.during = panics
 	if a := s.do(get("/fhir/Patient", bearerTOK)); a.StatusCode != 500 || !a.Close || strings.Contains(a.body, canary) {
-		t.Errorf("status %d, close %t, %q", a.StatusCode, a.Close, a.body)
+		t.Errorf("got status %d, close %t, %q, want 500, true and nothing of the panic", a.StatusCode, a.Close, a.body)
 	}
 	s.upstream.untouched()
 	if text := s.log.String(); strings.Contains(text, canary) || !strings.Contains(text, "proxy.panics") {
-		t.Errorf("log: %s", text)
+		t.Errorf("got log %s, want the place of the panic without its text", text)
 	}
 	s.verdicts.during = nil
 	if a := s.do(get("/fhir/Patient", bearerTOK)); a.StatusCode != 200 {
-		t.Errorf("next request: status %d", a.StatusCode)
+		t.Errorf("next request: got status %d, want 200", a.StatusCode)
 	}
 }
 
@@ -256,15 +256,15 @@ func TestPanicInRewrite(t *testing.T) {
 	broken.headers, broken.names = []ContextHeader{{Suffix: "X", Claim: 200}}, []string{"X-Launch-X"} // no such claim
 	s.proxy.forwarder.context = &broken
 	if a := s.do(get("/fhir/Patient", bearerTOK)); a.StatusCode != 500 || s.counted(internalError, 500) != 1 {
-		t.Errorf("status %d", a.StatusCode)
+		t.Errorf("got status %d, want 500, counted once", a.StatusCode)
 	}
 	s.upstream.untouched()
 	if text := s.log.String(); !strings.Contains(text, `"msg":"panic"`) || strings.Contains(text, "TOK") || strings.Contains(text, "Practitioner/123") {
-		t.Errorf("log: %s", text)
+		t.Errorf("got log %s, want a panic and nothing of the request", text)
 	}
 	s.proxy.forwarder.context = context
 	if a := s.do(get("/fhir/Patient", bearerTOK)); a.StatusCode != 200 {
-		t.Errorf("next request: status %d", a.StatusCode)
+		t.Errorf("next request: got status %d, want 200", a.StatusCode)
 	}
 }
 
@@ -294,13 +294,13 @@ func TestPanicAfterAnswerBegan(t *testing.T) {
 	})
 	a := s.do(get("/fhir/Patient", bearerTOK))
 	if a.StatusCode != 200 || a.body != "begun" || a.err == nil {
-		t.Errorf("status %d %q %v", a.StatusCode, a.body, a.err)
+		t.Errorf("got status %d %q %v, want 200, what had begun and an error", a.StatusCode, a.body, a.err)
 	}
 	if got := s.counted(internalError, 200); got != 1 {
-		t.Errorf("counted %v times", got)
+		t.Errorf("counted %v times, want once", got)
 	}
 	if strings.Contains(s.log.String(), canary) {
-		t.Errorf("log: %s", s.log.String())
+		t.Errorf("got log %s, want nothing of the panic's text", s.log.String())
 	}
 }
 
@@ -310,7 +310,7 @@ func TestNoVerdictNoError(t *testing.T) {
 		c.Introspector = introspectorFunc(func(context.Context, string) (*introspection.Response, error) { return nil, nil })
 	})
 	if a := s.do(get("/fhir/Patient", bearerTOK)); a.StatusCode != 500 {
-		t.Errorf("status %d", a.StatusCode)
+		t.Errorf("got status %d, want 500", a.StatusCode)
 	}
 	s.upstream.untouched()
 }
@@ -332,22 +332,22 @@ func TestDrain(t *testing.T) {
 	kept, inFlight := s.dial(), s.dial()
 	kept.send(get("/fhir/Patient", bearerTOK))
 	if a := kept.receive("GET"); a.Close {
-		t.Error("closes before it drains")
+		t.Error("closes before it drains, want a kept connection")
 	}
 	inFlight.send(get("/fhir/slow", bearerTOK))
 	<-arrived
 	s.proxy.Drain()
 	close(release)
 	if a := inFlight.receive("GET"); a.StatusCode != 200 || !a.Close {
-		t.Errorf("answer begun after Drain: status %d, close %t", a.StatusCode, a.Close)
+		t.Errorf("response begun after Drain: got status %d, close %t, want 200 and true", a.StatusCode, a.Close)
 	}
 	kept.send(get("/fhir/Patient", bearerTOK))
 	if a := kept.receive("GET"); a.StatusCode != 200 || !a.Close {
-		t.Errorf("request after Drain: status %d, close %t", a.StatusCode, a.Close)
+		t.Errorf("request after Drain: got status %d, close %t, want 200 and true", a.StatusCode, a.Close)
 	}
 	kept.closed()
 	if a := s.do(get("/fhir/Patient")); a.StatusCode != 401 || !a.Close {
-		t.Errorf("refusal after Drain: status %d, close %t", a.StatusCode, a.Close)
+		t.Errorf("refusal after Drain: got status %d, close %t, want 401 and true", a.StatusCode, a.Close)
 	}
 }
 
@@ -371,7 +371,7 @@ func TestDecisionLabels(t *testing.T) {
 func TestNilDefaults(t *testing.T) {
 	s := newStack(t, func(c *Config) { c.Logger, c.Registerer, c.Now = nil, prometheus.Registerer(nil), nil })
 	if a := s.do(get("/fhir/Patient", bearerTOK)); a.StatusCode != 200 {
-		t.Errorf("status %d", a.StatusCode)
+		t.Errorf("got status %d, want 200", a.StatusCode)
 	}
 }
 
@@ -389,7 +389,7 @@ func TestPipelined(t *testing.T) {
 		if r := s.upstream.got(); seed {
 			r.checkSeed(t)
 		} else if names := r.family(); len(names) > 0 {
-			t.Errorf("FHIR server got %q", names)
+			t.Errorf("FHIR server got %q, want no context headers", names)
 		}
 	}
 }
@@ -418,16 +418,16 @@ func TestHTTP2(t *testing.T) {
 		_, err = io.Copy(io.Discard, response.Body)
 		_ = response.Body.Close()
 		if response.StatusCode != status || response.ProtoMajor != 2 || err != nil {
-			t.Errorf("%s: %s %d %v", token, response.Proto, response.StatusCode, err)
+			t.Errorf("%s: got %s %d (%v), want %d over HTTP/2", token, response.Proto, response.StatusCode, err, status)
 		}
 		if status == 200 && (len(response.Trailer) != 1 || response.Trailer.Get("X-Kept") != "1") {
-			t.Errorf("trailers %v", response.Trailer)
+			t.Errorf("got trailers %v, want X-Kept only", response.Trailer)
 		}
 	}
 	r := s.upstream.got()
 	r.checkSeed(t)
 	if r.line != "POST /fhir/Patient?a;b HTTP/1.1" || r.body != "{}" || len(r.trailer) > 0 || r.one(t, "X-Forwarded-Proto") != "https" {
-		t.Errorf("FHIR server got %+v", r)
+		t.Errorf("FHIR server got %+v, want the request without trailers, from https", r)
 	}
 	s.upstream.untouched()
 }

@@ -87,7 +87,7 @@ func TestRefusals(t *testing.T) {
 			x, got := refused(t, tt.why, tt.failure, tt.method, tt.target, tt.fields...)
 			golden(t, tt.name, got)
 			if strings.Contains(got, "canary") {
-				t.Error("tells what the request or the failure said")
+				t.Errorf("got %s, want nothing of the request or the failure", got)
 			}
 			if x.decision != tt.why || x.status != tt.why.status {
 				t.Errorf("got decision %s, status %d, want %s, %d", x.decision.label, x.status, tt.why.label, tt.why.status)
@@ -131,12 +131,12 @@ func TestRefusalWire(t *testing.T) {
 	c := s.dial()
 	c.send(message("HEAD", "/fhir/Patient", ""))
 	if a := c.receive("HEAD"); a.StatusCode != 401 || a.ContentLength <= 0 {
-		t.Errorf("HEAD: status %d, length %d", a.StatusCode, a.ContentLength)
+		t.Errorf("HEAD: got status %d, length %d, want 401 and a length", a.StatusCode, a.ContentLength)
 	}
 	// The connection goes on, and where it should: HEAD had no body.
 	c.send(get("/fhir/Patient", bearerTOK))
 	if a := c.receive("GET"); a.StatusCode != 200 || a.body != "{}" {
-		t.Errorf("next: status %d %q", a.StatusCode, a.body)
+		t.Errorf("next: got status %d %q, want 200 {}", a.StatusCode, a.body)
 	}
 	s.upstream.got()
 
@@ -151,7 +151,7 @@ func TestRefusalWire(t *testing.T) {
 			c := s.dial()
 			c.send(raw)
 			if a := c.receive("POST"); a.StatusCode/100 != 4 || !a.Close || a.err != nil {
-				t.Errorf("status %d, close %t, %v", a.StatusCode, a.Close, a.err)
+				t.Errorf("got status %d, close %t, %v, want a refusal and true", a.StatusCode, a.Close, a.err)
 			}
 			c.closed()
 		})
@@ -167,11 +167,11 @@ func TestRefusedUpload(t *testing.T) {
 	raw := message("POST", "/fhir/Patient", strings.Repeat("x", 200_000))
 	c.send(raw[:100_000])
 	if a := c.receive("POST"); a.StatusCode != http.StatusUnauthorized || a.err != nil {
-		t.Errorf("status %d, %v", a.StatusCode, a.err)
+		t.Errorf("got status %d (%v), want 401", a.StatusCode, a.err)
 	}
 	c.send(raw[100_000:])
 	if _, err := c.r.ReadByte(); !errors.Is(err, io.EOF) {
-		t.Errorf("the connection ends with %v", err)
+		t.Errorf("connection ends with %v, want EOF", err)
 	}
 }
 
@@ -187,9 +187,9 @@ func TestRefusedOnce(t *testing.T) {
 	first := w.Body.String()
 	p.refuser.refuse(x, internalError)
 	if w.Code != 401 || w.Body.String() != first || w.Header().Get("WWW-Authenticate") == "" {
-		t.Errorf("%d %v %s", w.Code, w.Header(), w.Body)
+		t.Errorf("got %d %v %s, want the first refusal", w.Code, w.Header(), w.Body)
 	}
 	if x.decision != internalError {
-		t.Errorf("decision %s", x.decision.label)
+		t.Errorf("got decision %s, want internal_error", x.decision.label)
 	}
 }

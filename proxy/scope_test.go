@@ -208,20 +208,20 @@ func FuzzNeeds(f *testing.F) {
 		n, ok := needs(method, path, query, false)
 		interaction, resourceType := fhir.ParseInteraction(method, path)
 		if ok && (n.permission == 0) != (interaction == fhir.Capabilities) || ok && interaction == fhir.Unknown {
-			t.Errorf("%s %q needs %q", method, path, n.permission)
+			t.Errorf("%s %q: needs %q, want some, unless it is about capabilities", method, path, n.permission)
 		}
 		if resourceType != "" && n.types != resourceType && n.types != smart.EveryType {
-			t.Errorf("%s %q is about %s, not %s", method, path, resourceType, n.types)
+			t.Errorf("%s %q: is about %s, want %s", method, path, n.types, resourceType)
 		}
 		if writes := writing[method]; interaction != fhir.Operation && interaction != fhir.SearchType && interaction != fhir.SearchSystem && n.permission&writes != writes {
-			t.Errorf("%s %q needs %q only", method, path, n.permission)
+			t.Errorf("%s %q: needs %q, want at least %q", method, path, n.permission, writes)
 		}
 		if c, _ := needs(method, path, query, true); n.permission&^c.permission != 0 {
-			t.Errorf("%s %q needs %q with a condition, %q without", method, path, c.permission, n.permission)
+			t.Errorf("%s %q: needs %q with a condition, want at least %q as without", method, path, c.permission, n.permission)
 		}
 		for _, c := range []byte(n.types) {
 			if !isAlphanumeric(c) && c != ',' && c != '*' {
-				t.Errorf("%s %q?%q: types %q", method, path, query, n.types)
+				t.Errorf("%s %q?%q: got types %q, want names of types", method, path, query, n.types)
 			}
 		}
 	})

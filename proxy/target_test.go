@@ -45,7 +45,7 @@ func TestUnambiguous(t *testing.T) {
 		"/Patient/%3b", "/Patient/x%3fy",
 	} {
 		if !(target{path: path}).unambiguous() {
-			t.Errorf("%q is refused", path)
+			t.Errorf("unambiguous(%q): got false, want true", path)
 		}
 	}
 	for _, path := range []string{
@@ -58,7 +58,7 @@ func TestUnambiguous(t *testing.T) {
 		"/é/%2e%2e/b", "/%C3%A9%2f", "/Patient/1 HTTP/1.0", "/Patient ",
 	} {
 		if (target{path: path}).unambiguous() {
-			t.Errorf("%q passes", path)
+			t.Errorf("unambiguous(%q): got true, want false", path)
 		}
 	}
 	for query, want := range map[string]bool{"": true, "a=b;c&d=%zz//../#": true, "a=b HTTP/1.0": false, " ": false} {
@@ -102,7 +102,7 @@ func TestBaseBelow(t *testing.T) {
 	for _, tt := range tests {
 		b, err := newBase((&url.URL{Path: tt.base}).EscapedPath())
 		if err != nil {
-			t.Fatalf("newBase(%q): %v", tt.base, err)
+			t.Fatalf("newBase(%q): got error %v, want none", tt.base, err)
 		}
 		rest, ok := b.below(tt.path)
 		if ok != tt.ok || ok && rest != tt.rest {
@@ -114,14 +114,14 @@ func TestBaseBelow(t *testing.T) {
 func TestCheckBase(t *testing.T) {
 	for _, path := range []string{"", "/", "/fhir", "/fhir/", "/fhir/{tenant}", "/%7Btenant%7D/fhir", "/hapi-fhir.v4/fhir"} {
 		if err := CheckBase(path); err != nil {
-			t.Errorf("CheckBase(%q): %v", path, err)
+			t.Errorf("CheckBase(%q): got error %v, want none", path, err)
 		}
 	}
 	for _, path := range []string{
 		"/{tenant}/{tenant}", "/x{tenant}", "/{tenant}x", "/{id}", "/{", "/fhir/..", "/a//b", "//", "/fhir//", "/{tenant}//", "/a;b", "/a%2fb", "{tenant}",
 	} {
 		if CheckBase(path) == nil {
-			t.Errorf("CheckBase(%q) passes", path)
+			t.Errorf("CheckBase(%q): got no error, want one", path)
 		}
 	}
 }
@@ -129,12 +129,12 @@ func TestCheckBase(t *testing.T) {
 func TestCheckPublicPath(t *testing.T) {
 	for _, path := range []string{"metadata", ".well-known/smart-configuration", "Questionnaire/$x"} {
 		if err := CheckPublicPath(path); err != nil {
-			t.Errorf("CheckPublicPath(%q): %v", path, err)
+			t.Errorf("CheckPublicPath(%q): got error %v, want none", path, err)
 		}
 	}
 	for _, path := range []string{"", "/", "/metadata", "metadata/", "a//b", "../x", "a;b", "metadata?x", "a%2e"} {
 		if CheckPublicPath(path) == nil {
-			t.Errorf("CheckPublicPath(%q) passes", path)
+			t.Errorf("CheckPublicPath(%q): got no error, want one", path)
 		}
 	}
 }
@@ -178,14 +178,14 @@ func FuzzTarget(f *testing.F) {
 		}
 		normal, ok := normalise(parsed.path)
 		if !ok {
-			t.Fatalf("%q passes and has no reading", parsed.path)
+			t.Fatalf("%q passes, want a refusal of what has no reading", parsed.path)
 		}
 		decoded, _ := url.PathUnescape(parsed.path)
 		if normal != decoded {
-			t.Errorf("%q passes and can be read as %q", parsed.path, normal)
+			t.Errorf("%q passes and reads as %q too, want a refusal", parsed.path, normal)
 		}
 		if strings.Count(normal, "/") != strings.Count(parsed.path, "/") {
-			t.Errorf("%q passes and hides a slash", parsed.path)
+			t.Errorf("%q passes, want a refusal of what hides a slash", parsed.path)
 		}
 		// What goes upstream is what was decided about.
 		u := &url.URL{Scheme: "http", Host: "h", Opaque: parsed.path, RawQuery: parsed.query, ForceQuery: parsed.hasQuery && parsed.query == ""}
@@ -236,7 +236,7 @@ func FuzzBase(f *testing.F) {
 			t.Fatalf("%q below %q: %t, want %t", requestPath, basePath, ok, is)
 		}
 		if ok && rest != strings.Join(have[len(want):], "/") {
-			t.Errorf("%q below %q is %q", requestPath, basePath, rest)
+			t.Errorf("%q below %q: got %q, want %q", requestPath, basePath, rest, strings.Join(have[len(want):], "/"))
 		}
 	})
 }
@@ -271,7 +271,7 @@ func TestTargetBytes(t *testing.T) {
 		for _, method := range []string{http.MethodGet, http.MethodDelete} { // relay, and ReverseProxy
 			a := s.do(message(method, target, "", bearerTOK))
 			if a.StatusCode != http.StatusOK {
-				t.Errorf("%s %q: status %d", method, target, a.StatusCode)
+				t.Errorf("%s %q: got status %d, want 200", method, target, a.StatusCode)
 				continue
 			}
 			if got, want := s.upstream.got().line, method+" "+target+" HTTP/1.1"; got != want {
@@ -280,11 +280,11 @@ func TestTargetBytes(t *testing.T) {
 		}
 	}
 	if a := s.do(get("http://u:p@evil.test:8/fhir/metadata?x;y")); a.StatusCode != http.StatusOK {
-		t.Errorf("absolute-form: status %d", a.StatusCode)
+		t.Errorf("absolute-form: got status %d, want 200", a.StatusCode)
 	}
 	r := s.upstream.got()
 	if r.line != "GET /fhir/metadata?x;y HTTP/1.1" || len(r.all("Authorization")) > 0 {
-		t.Errorf("absolute-form: FHIR server got %q %q", r.line, r.fields)
+		t.Errorf("absolute-form: FHIR server got %q %q, want origin-form and no Authorization", r.line, r.fields)
 	}
 }
 
@@ -295,7 +295,7 @@ func TestIsHost(t *testing.T) {
 		strings.Repeat("a", maxHost) + ":65535",
 	} {
 		if !isHost(host) {
-			t.Errorf("%q is refused", host)
+			t.Errorf("isHost(%q): got false, want true", host)
 		}
 	}
 	for _, host := range []string{
@@ -304,7 +304,7 @@ func TestIsHost(t *testing.T) {
 		strings.Repeat("a", maxHost+1),
 	} {
 		if isHost(host) {
-			t.Errorf("%q passes", host)
+			t.Errorf("isHost(%q): got true, want false", host)
 		}
 	}
 }

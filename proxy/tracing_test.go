@@ -47,7 +47,7 @@ func theSpan(t *testing.T, spans *tracetest.InMemoryExporter) tracetest.SpanStub
 	all := spans.GetSpans()
 	spans.Reset()
 	if len(all) != 1 {
-		t.Fatalf("%d spans", len(all))
+		t.Fatalf("got %d spans, want 1", len(all))
 	}
 	return all[0]
 }
@@ -60,20 +60,20 @@ func TestTraceIsContinued(t *testing.T) {
 		"baggage: k=v", "Connection: close, traceparent, tracestate"))
 	span := theSpan(t, spans)
 	if span.Name != "fhir request" || span.SpanKind != trace.SpanKindServer {
-		t.Errorf("%q of kind %v", span.Name, span.SpanKind)
+		t.Errorf("got %q of kind %v, want a server's fhir request", span.Name, span.SpanKind)
 	}
 	if got := span.Parent.SpanID().String(); got != clientSpan || !span.Parent.IsRemote() || span.SpanContext.TraceID().String() != clientTrace {
-		t.Errorf("parent %v, context %v", span.Parent, span.SpanContext)
+		t.Errorf("got parent %v and context %v, want the client's", span.Parent, span.SpanContext)
 	}
 	r := s.upstream.got()
 	if got, want := r.one(t, "traceparent"), "00-"+clientTrace+"-"+span.SpanContext.SpanID().String()+"-01"; got != want {
 		t.Errorf("traceparent %q, want %q", got, want)
 	}
 	if got := r.one(t, "tracestate"); got != "a=1,b=2" {
-		t.Errorf("tracestate %q", got)
+		t.Errorf("got tracestate %q, want a=1,b=2", got)
 	}
 	if got := r.one(t, "baggage"); got != "k=v" {
-		t.Errorf("baggage %q", got)
+		t.Errorf("got baggage %q, want k=v", got)
 	}
 }
 
@@ -84,10 +84,10 @@ func TestTraceUnsampled(t *testing.T) {
 	s.do(get("/fhir/Patient/123", bearerTOK, "traceparent: 00-"+clientTrace+"-"+clientSpan+"-00"))
 	got := s.upstream.got().one(t, "traceparent")
 	if !strings.HasPrefix(got, "00-"+clientTrace+"-") || !strings.HasSuffix(got, "-00") || strings.Contains(got, clientSpan) {
-		t.Errorf("traceparent %q", got)
+		t.Errorf("got traceparent %q, want one of the client's trace, not sampled", got)
 	}
 	if n := len(spans.GetSpans()); n != 0 {
-		t.Errorf("%d spans", n)
+		t.Errorf("got %d spans, want none", n)
 	}
 }
 
@@ -120,11 +120,11 @@ func TestTraceParentIsNotBelieved(t *testing.T) {
 			fields = append(fields, "traceparent: "+value)
 		}
 		if a := s.do(get("/fhir/Patient/123", fields...)); a.StatusCode != http.StatusOK {
-			t.Errorf("%s: status %d", name, a.StatusCode)
+			t.Errorf("%s: got status %d, want 200", name, a.StatusCode)
 		}
 		span := theSpan(t, spans)
 		if span.Parent.IsValid() || span.SpanContext.TraceID().String() == clientTrace || span.SpanContext.TraceState().Len() > 0 {
-			t.Errorf("%s: parent %v, context %v", name, span.Parent, span.SpanContext)
+			t.Errorf("%s: got parent %v and context %v, want a trace of its own", name, span.Parent, span.SpanContext)
 		}
 		r := s.upstream.got()
 		want := "00-" + span.SpanContext.TraceID().String() + "-" + span.SpanContext.SpanID().String() + "-01"
@@ -132,7 +132,7 @@ func TestTraceParentIsNotBelieved(t *testing.T) {
 			t.Errorf("%s: traceparent %q, want %q", name, got, want)
 		}
 		if got := r.all("tracestate"); got != nil {
-			t.Errorf("%s: tracestate %q", name, got)
+			t.Errorf("%s: got tracestate %q, want none", name, got)
 		}
 	}
 }
@@ -148,10 +148,10 @@ func TestTraceOff(t *testing.T) {
 		s.do(get("/fhir/Patient/123", fields...))
 		r := s.upstream.got()
 		if got := r.all("traceparent"); !slices.Equal(got, append(values, clientParent)) {
-			t.Errorf("%s: traceparent %.200q", name, got)
+			t.Errorf("%s: got traceparent %.200q, want the client's", name, got)
 		}
 		if r.one(t, "tracestate") != "a=1" || r.one(t, "baggage") != "k=v" {
-			t.Errorf("%s: %.200q", name, r.fields)
+			t.Errorf("%s: got %.200q, want the client's headers", name, r.fields)
 		}
 	}
 }
@@ -189,10 +189,10 @@ func TestSpans(t *testing.T) {
 		}
 		delete(a, "introspection_sidecar.cache")
 		if len(a) != 4 || len(span.Events) > 0 || len(span.Links) > 0 {
-			t.Errorf("%.40q: %v %v %v", tt.raw, slices.Sorted(maps.Keys(a)), span.Events, span.Links)
+			t.Errorf("%.40q: got %v %v %v, want four attributes only", tt.raw, slices.Sorted(maps.Keys(a)), span.Events, span.Links)
 		}
 		if text := fmt.Sprintf("%+v", span); strings.Contains(text, canary) {
-			t.Errorf("%.40q: %s", tt.raw, text)
+			t.Errorf("%.40q: got %s, want nothing of the request", tt.raw, text)
 		}
 	}
 }
@@ -204,18 +204,18 @@ func TestSpanOfFailures(t *testing.T) {
 	s.upstream.writes("HTTP/1.1 500 Internal Server Error\r\nContent-Length: 6\r\n\r\nCANARY")
 	s.do(get("/fhir/Patient", bearerTOK))
 	if span := theSpan(t, spans); span.Status.Code != codes.Error || span.Status.Description != "allowed" {
-		t.Errorf("status 500: %+v", span.Status)
+		t.Errorf("status 500: got %+v, want an error that is allowed", span.Status)
 	}
 	s.upstream.writes("HTTP/1.1 200 CANARY\r\nno field CANARY\r\n\r\n")
 	s.do(get("/fhir/Patient", bearerTOK))
 	if span := theSpan(t, spans); span.Status.Code != codes.Error || span.Status.Description != "upstream_error" {
-		t.Errorf("broken answer: %+v", span.Status)
+		t.Errorf("broken response: got %+v, want upstream_error", span.Status)
 	}
 	s.verdicts.during = func(context.Context, string) { panic("CANARY") }
 	s.do(get("/fhir/Patient", bearerTOK))
 	span := theSpan(t, spans)
 	if span.Status.Description != "internal_error" || len(span.Events) > 0 || strings.Contains(fmt.Sprintf("%+v", span), "CANARY") {
-		t.Errorf("panic: %+v", span)
+		t.Errorf("panic: got %+v, want internal_error and nothing of the panic", span)
 	}
 }
 
@@ -236,7 +236,7 @@ func TestSpanReachesTheSource(t *testing.T) {
 		t.Errorf("parent %v, want %v", got, span.SpanContext)
 	}
 	if got := attributes(span.Attributes)["introspection_sidecar.cache"]; got != "miss" {
-		t.Errorf("cache %q", got)
+		t.Errorf("got cache %q, want miss", got)
 	}
 }
 

@@ -168,7 +168,7 @@ func FuzzParseInteraction(f *testing.F) {
 	f.Fuzz(func(t *testing.T, method, path string) {
 		got, resourceType := fhir.ParseInteraction(method, path)
 		if resourceType != "" && (!oneType.MatchString(resourceType) || !strings.Contains(path, resourceType)) {
-			t.Fatalf("%s %q: resource type %q", method, path, resourceType)
+			t.Fatalf("%s %q: got resource type %q, want one that stands in the path", method, path, resourceType)
 		}
 		want := fhir.Unknown
 		for interaction, expr := range grammar {
@@ -180,7 +180,7 @@ func FuzzParseInteraction(f *testing.F) {
 			t.Fatalf("ParseInteraction(%q, %q) = %s, want %s", method, path, got, want)
 		}
 		if got == fhir.Unknown && resourceType != "" {
-			t.Fatalf("%s %q: unknown with resource type %q", method, path, resourceType)
+			t.Fatalf("%s %q: got resource type %q for what is unknown, want none", method, path, resourceType)
 		}
 	})
 }

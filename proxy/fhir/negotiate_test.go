@@ -150,21 +150,21 @@ func FuzzNegotiate(f *testing.F) {
 	f.Fuzz(func(t *testing.T, query, accept string) {
 		got := fhir.Negotiate(query, []string{accept})
 		if got != fhir.JSON && got != fhir.XML {
-			t.Fatalf("Negotiate = %d", got)
+			t.Fatalf("got %d, want JSON or XML", got)
 		}
 		// Nobody gets XML who wrote neither the word nor a ban on JSON.
 		written := strings.ToLower(query + accept)
 		if got == fhir.XML && !strings.ContainsAny(written, "%") &&
 			!strings.Contains(written, "xml") && !strings.Contains(written, "json") {
-			t.Fatalf("XML for query %q and Accept %q", query, accept)
+			t.Fatalf("got XML for query %q and Accept %q, want JSON", query, accept)
 		}
 		// A known _format in front decides alone.
 		if fhir.Negotiate("_format=xml&"+query, []string{accept}) != fhir.XML ||
 			fhir.Negotiate("_format=json&"+query, []string{accept}) != fhir.JSON {
-			t.Fatalf("_format lost to query %q and Accept %q", query, accept)
+			t.Fatalf("query %q and Accept %q: got another format, want that of _format", query, accept)
 		}
 		if fhir.Negotiate(query, nil) == fhir.XML && got != fhir.XML {
-			t.Fatalf("Accept %q overrides _format in %q", accept, query)
+			t.Fatalf("got JSON with Accept %q, want _format in %q to count", accept, query)
 		}
 	})
 }

@@ -64,7 +64,7 @@ func TestIssueTypesAreDistinctCodes(t *testing.T) {
 	seen := map[fhir.IssueType]bool{}
 	for _, code := range issueTypes {
 		if seen[code] || code == "" || strings.ToLower(string(code)) != string(code) {
-			t.Errorf("issue type %q is empty, doubled or not a FHIR code", code)
+			t.Errorf("got issue type %q, want a FHIR code of its own", code)
 		}
 		seen[code] = true
 	}
@@ -76,17 +76,17 @@ func TestFormat(t *testing.T) {
 		t.Errorf("zero Format is %v, want json", zero)
 	}
 	if got := fhir.JSON.MediaType(); got != "application/fhir+json" {
-		t.Errorf("JSON.MediaType() = %q", got)
+		t.Errorf("JSON.MediaType(): got %q, want application/fhir+json", got)
 	}
 	if got := fhir.XML.MediaType(); got != "application/fhir+xml" {
-		t.Errorf("XML.MediaType() = %q", got)
+		t.Errorf("XML.MediaType(): got %q, want application/fhir+xml", got)
 	}
 	for _, f := range []fhir.Format{fhir.JSON, fhir.XML} {
 		if got := fhir.Negotiate("", []string{f.MediaType()}); got != f {
-			t.Errorf("Negotiate(Accept: %s) = %v", f.MediaType(), got)
+			t.Errorf("Negotiate(Accept: %s): got %v, want %v", f.MediaType(), got, f)
 		}
 		if got := fhir.Negotiate("_format="+f.String(), nil); got != f {
-			t.Errorf("Negotiate(_format=%v) = %v", f, got)
+			t.Errorf("Negotiate(_format=%v): got %v, want %[1]v", f, got)
 		}
 	}
 }
@@ -105,10 +105,10 @@ func parseJSON(t *testing.T, body []byte) outcome {
 		} `json:"issue"`
 	}
 	if err := json.Unmarshal(body, &v); err != nil {
-		t.Fatalf("parsing %q: %v", body, err)
+		t.Fatalf("%q: got error %v, want JSON", body, err)
 	}
 	if v.ResourceType != "OperationOutcome" || len(v.Issue) != 1 {
-		t.Fatalf("not an OperationOutcome with one issue: %s", body)
+		t.Fatalf("got %s, want an OperationOutcome with one issue", body)
 	}
 	return outcome{v.Issue[0].Severity, v.Issue[0].Code, v.Issue[0].Details.Text}
 }
@@ -127,7 +127,7 @@ func parseXML(t *testing.T, body []byte) outcome {
 		} `xml:"issue"`
 	}
 	if err := xml.Unmarshal(body, &v); err != nil {
-		t.Fatalf("parsing %q: %v", body, err)
+		t.Fatalf("%q: got error %v, want XML", body, err)
 	}
 	if len(v.Issue) != 1 {
 		t.Fatalf("%d issues, want 1: %s", len(v.Issue), body)
@@ -147,19 +147,19 @@ func FuzzOutcome(f *testing.F) {
 		fromJSON := parseJSON(t, fhir.Outcome(fhir.JSON, fhir.IssueType(code), text))
 		fromXML := parseXML(t, fhir.Outcome(fhir.XML, fhir.IssueType(code), text))
 		if fromJSON != fromXML {
-			t.Fatalf("the formats disagree: JSON %q, XML %q", fromJSON, fromXML)
+			t.Fatalf("got XML %q, want the same as JSON, %q", fromXML, fromJSON)
 		}
 		if fromJSON.severity != "error" {
-			t.Fatalf("severity %q", fromJSON.severity)
+			t.Fatalf("got severity %q, want error", fromJSON.severity)
 		}
 		if writable(text) && fromJSON.text != text {
-			t.Fatalf("text %q came back as %q", text, fromJSON.text)
+			t.Fatalf("got text %q, want %q", fromJSON.text, text)
 		}
 		if writable(code) && fromJSON.code != code {
-			t.Fatalf("code %q came back as %q", code, fromJSON.code)
+			t.Fatalf("got code %q, want %q", fromJSON.code, code)
 		}
 		if n := utf8.RuneCountInString(text); n != utf8.RuneCountInString(fromJSON.text) {
-			t.Fatalf("text of %d characters came back as %q", n, fromJSON.text)
+			t.Fatalf("got text %q, want %d characters", fromJSON.text, n)
 		}
 	})
 }

@@ -162,17 +162,17 @@ func FuzzJudge(f *testing.F) {
 		}
 		decoded, err := url.PathUnescape(path)
 		if err != nil {
-			t.Fatalf("%q is inside, and can't be decoded", path)
+			t.Fatalf("%q is inside, want it outside: it can't be decoded", path)
 		}
 		values, err := url.ParseQuery(query)
 		if err != nil {
-			t.Fatalf("%q is inside, and can't be parsed", query)
+			t.Fatalf("%q is inside, want it outside: it can't be parsed", query)
 		}
 		proved := strings.HasPrefix(decoded, "Patient/P/") || decoded == "Patient/P"
 		for name, all := range values {
 			lower := strings.ToLower(strings.TrimSpace(name))
 			if strings.HasPrefix(lower, "_include") || strings.HasPrefix(lower, "_revinclude") || strings.HasPrefix(lower, "_has") || strings.Contains(lower, ".") {
-				t.Errorf("%s?%s is inside, with %s", path, query, name)
+				t.Errorf("%s?%s is inside, want it outside because of %s", path, query, name)
 			}
 			own := map[string]bool{"patient": true, "subject": true, "beneficiary": true, "individual": true, "member": true, "actor": true}
 			name, _, _ = strings.Cut(name, ":")
@@ -188,14 +188,14 @@ func FuzzJudge(f *testing.F) {
 					proved = proved || item == "P"
 					if item != "P" && name != "subject" && name != "member" && name != "actor" {
 						if name == "patient" || name == "_id" {
-							t.Errorf("%s?%s is inside, with %s=%s", path, query, name, item)
+							t.Errorf("%s?%s is inside, want it outside because of %s=%s", path, query, name, item)
 						}
 					}
 				}
 			}
 		}
 		if !proved {
-			t.Errorf("%s %s?%s is inside, and names no patient", method, path, query)
+			t.Errorf("%s %s?%s is inside, want it outside: it names no patient", method, path, query)
 		}
 	})
 }

@@ -356,7 +356,7 @@ func TestStrict(t *testing.T) {
 			t.Errorf("%s with %s: got %v, want %v", tt.request, tt.scopes, got, tt.want)
 		}
 		if tt.want && coarse.Judge(request(tt.request), token).Reason != "" {
-			t.Errorf("%s with %s is permitted by strict and not by coarse", tt.request, tt.scopes)
+			t.Errorf("%s with %s: got a denial by coarse, want what strict permits", tt.request, tt.scopes)
 		}
 	}
 }
@@ -452,7 +452,7 @@ func BenchmarkJudge(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		if r.Judge(q, token).Reason != "" {
-			b.Fatal("refused")
+			b.Fatal("got a denial, want none")
 		}
 	}
 }
@@ -478,14 +478,14 @@ func FuzzJudge(f *testing.F) {
 		interaction, resourceType := fhir.ParseInteraction(method, path)
 		d := coarse.Judge(q, &smart.Token{})
 		if (d.Reason == "") != (interaction == fhir.Capabilities) {
-			t.Errorf("%s %q?%q without scopes: %+v", method, path, query, d)
+			t.Errorf("%s %q?%q without scopes: got %+v, want a denial, unless it is about capabilities", method, path, query, d)
 		}
 		all := &smart.Token{Scopes: "user/*.cruds"}
 		if d := coarse.Judge(q, all); d.Scopes != "" || (d.Reason == "") != (strict.Judge(q, all).Reason == "") {
-			t.Errorf("%s %q?%q with every scope: %+v", method, path, query, d)
+			t.Errorf("%s %q?%q with every scope: got %+v, want the same as strict", method, path, query, d)
 		}
 		if strings.ContainsFunc(d.Scopes, func(c rune) bool { return c > '~' || c < ' ' || strings.ContainsRune(`"\`, c) }) {
-			t.Errorf("%s %q?%q: challenge %q", method, path, query, d.Scopes)
+			t.Errorf("%s %q?%q: got challenge %q, want printable ASCII", method, path, query, d.Scopes)
 		}
 		if resourceType == "" || interaction == fhir.Operation {
 			return
@@ -493,13 +493,13 @@ func FuzzJudge(f *testing.F) {
 		one := &smart.Token{Scopes: "user/" + resourceType + ".cruds"}
 		plain := coarse.Judge(&smart.Request{Method: method, Path: path}, one)
 		if with := coarse.Judge(q, one); plain.Reason != "" && with.Reason == "" {
-			t.Errorf("%s %q needs less with %q and %q", method, path, query, condition)
+			t.Errorf("%s %q: got less needed with %q and %q, want no less", method, path, query, condition)
 		}
 		if interaction == fhir.SearchType || method == "GET" || method == "HEAD" {
 			return
 		}
 		if d := coarse.Judge(q, &smart.Token{Scopes: "user/*.rs"}); d.Reason == "" {
-			t.Errorf("%s %q?%q is permitted to one who may read only", method, path, query)
+			t.Errorf("%s %q?%q: got permission to write with read scopes, want a denial", method, path, query)
 		}
 	})
 }

@@ -125,10 +125,10 @@ func FuzzGranted(f *testing.F) {
 		}
 		granted := smart.Granted(scope, resourceType, true)
 		if all := smart.Granted(scope, smart.EveryType, true); granted&all != all {
-			t.Errorf("%q permits %q on every type and only %q on %q", scope, all, granted, resourceType)
+			t.Errorf("%q: got %q on %q, want at least %q, as on every type", scope, granted, resourceType, all)
 		}
 		if some := smart.Granted(scope, smart.SomeType, true); resourceType != "" && some&granted != granted {
-			t.Errorf("%q permits %q on %q and only %q on some type", scope, granted, resourceType, some)
+			t.Errorf("%q: got %q on some type, want at least %q, as on %q", scope, some, granted, resourceType)
 		}
 		if len(strings.Fields(scope)) != 1 || granted == 0 || resourceType == "" {
 			return
@@ -138,7 +138,7 @@ func FuzzGranted(f *testing.F) {
 		name, permission, _ := strings.Cut(rest, ".")
 		if context != "patient" && context != "user" && context != "system" ||
 			name != "*" && name != resourceType || spellings[permission] != granted {
-			t.Errorf("%q permits %q on %q", scope, granted, resourceType)
+			t.Errorf("%q: got %q on %q, want what is written", scope, granted, resourceType)
 		}
 	})
 }

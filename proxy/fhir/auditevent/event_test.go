@@ -105,7 +105,7 @@ func TestGolden(t *testing.T) {
 					t.Fatalf("Encode: got error %v, want none", err)
 				}
 				if bytes.ContainsAny(line, "\n\r") || !json.Valid(line) {
-					t.Errorf("not one line of JSON: %s", line)
+					t.Errorf("got %s, want one line of JSON", line)
 				}
 				var pretty bytes.Buffer
 				_ = json.Indent(&pretty, line, "", "  ")
@@ -207,7 +207,7 @@ func TestIDs(t *testing.T) {
 			}
 			again, _ := e.Encode(event(func(e *auditevent.Event) { e.Sequence = sequence }))
 			if !bytes.Equal(raw, again) {
-				t.Errorf("the same event was written as %s and %s", raw, again)
+				t.Errorf("got %s, want %s, as the first time", again, raw)
 			}
 		}
 	}
@@ -218,7 +218,7 @@ func TestKoppeltaalShape(t *testing.T) {
 	for _, tt := range events {
 		d, line := decode(t, auditevent.KT2, event(tt.change))
 		if strings.Contains(line, `"policy"`) || strings.Contains(line, `"detail"`) || strings.Contains(line, `"name"`) || strings.Contains(line, `"altId"`) {
-			t.Errorf("%s: has what the profile forbids: %s", tt.name, line)
+			t.Errorf("%s: got %s, want nothing that the profile forbids", tt.name, line)
 		}
 		if len(d.Agent) != 2 || len(d.Entity) == 0 || strings.Contains(line, "u-1") {
 			t.Errorf("%s: got %d agents and %d entities, want 2 and some, and no user: %s", tt.name, len(d.Agent), len(d.Entity), line)
