@@ -111,9 +111,10 @@ func TestBlackboxCredentialRefused(t *testing.T) {
 	if n := w.as.Introspections() - before; n > 2 {
 		t.Errorf("got %d calls with a refused credential, want at most 2", n)
 	}
-	ready := w.get(t, "/readyz")
-	if ready.status != 503 || !json.Valid([]byte(ready.body)) {
-		t.Errorf("got readiness %d %s, want 503 and JSON", ready.status, ready.body)
+	// Not by a client's token, but by probes of its own.
+	eventually(t, "readiness turns red", func() bool { return w.get(t, "/readyz").status == 503 })
+	if ready := w.get(t, "/readyz"); !json.Valid([]byte(ready.body)) {
+		t.Errorf("readyz %s, want JSON", ready.body)
 	}
 	if w.get(t, "/livez").status != 200 {
 		t.Error("got a red liveness, want 200 whatever the credential")
@@ -132,6 +133,35 @@ func TestBlackboxCredentialRefused(t *testing.T) {
 	w.as.AcceptBearers(introspectiontest.DefaultBearer)
 	eventually(t, "readiness comes back without any request", func() bool { return w.get(t, "/readyz").status == 200 })
 	w.ask(t, "GET /fhir/Patient", bearer("other")).refused(t, 401, "login", "invalid_token")
+	eventually(t, "each change of readiness stands in the log", func() bool { return len(w.logs("not ready")) == 1 && len(w.logs("ready")) == 2 })
+	if fails, answers := len(w.logs("introspection endpoint fails")), len(w.logs("introspection endpoint answers again")); fails != 1 || answers != 1 {
+		t.Errorf("%d lines that the endpoint fails, %d that it answers again, want one each", fails, answers)
+	}
+}
+
+// TestBlackboxStrangersDecideNothing: an authorization server that answers 401 to
+// tokens it doesn't know refuses the sidecar's probes as well; that takes nobody out
+// of service.
+func TestBlackboxStrangersDecideNothing(t *testing.T) {
+	t.Parallel()
+	w := start(t, nil)
+	w.as.SetAnswer(func(rw http.ResponseWriter, _ *http.Request, correct map[string]any) {
+		if correct["active"] == true {
+			introspectiontest.WriteJSON(rw, http.StatusOK, correct)
+			return
+		}
+		introspectiontest.WriteJSON(rw, http.StatusUnauthorized, map[string]any{"detail": "Authentication credentials were not provided."})
+	})
+	w.ask(t, "GET /fhir/Patient", good).is(t, 200)
+	w.ask(t, "GET /fhir/Patient", bearer("junk")).refused(t, 503, "transient", "")
+	w.as.AddToken("another", nil)
+	eventually(t, "a probe is refused", func() bool { return w.as.Introspections() > 3 })
+	w.ask(t, "GET /fhir/Patient", bearer("another")).is(t, 200)
+	for end := time.Now().Add(12 * time.Second); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+		if ready := w.get(t, "/readyz"); ready.status != 200 {
+			t.Fatalf("readyz %d %s, want 200", ready.status, ready.body)
+		}
+	}
 }
 
 // H05: a storm of refusals is one renewal.

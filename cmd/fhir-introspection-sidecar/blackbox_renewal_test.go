@@ -104,8 +104,12 @@ func TestBlackboxRenewal(t *testing.T) {
 			}
 			checkTrace(t, w.as, "t", mode.calls)
 			w.ask(t, "GET /fhir/Patient", good).is(t, 200)
-			if ready := w.get(t, "/readyz"); ready.status != 503 || !strings.Contains(ready.body, "own credential refused") || w.get(t, "/livez").status != 200 {
-				t.Errorf("got readiness %d %s, want 503 because of the credential", ready.status, ready.body)
+			eventually(t, "readiness turns red", func() bool {
+				ready := w.get(t, "/readyz")
+				return ready.status == 503 && strings.Contains(ready.body, "own credential refused")
+			})
+			if got := w.get(t, "/livez").status; got != 200 {
+				t.Errorf("livez %d, want 200", got)
 			}
 			if n := w.metric(t, "introspection_sidecar_requests_total", `decision="credential_rejected"`); n != 1 {
 				t.Errorf("got %v requests counted as credential_rejected, want 1", n)

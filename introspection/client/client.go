@@ -19,14 +19,8 @@ import (
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/transport"
 )
 
-const (
-	// maxWaiting bounds the requests that wait for a place; each costs a few KiB.
-	maxWaiting = 4096
-
-	// probeInterval is how often a refused credential is tried again; recovery
-	// is seen within five seconds of the cause's end.
-	probeInterval = 4 * time.Second
-)
+// maxWaiting bounds the requests that wait for a place; each costs a few KiB.
+const maxWaiting = 4096
 
 // Config configures a Client.
 type Config struct {
@@ -67,6 +61,7 @@ type Client struct {
 	waiting   atomic.Int64
 	authority atomic.Pointer[knownAuthority]
 	standing  *standing
+	health    *health
 }
 
 // New returns a Client. The caller runs Run beside it.
@@ -88,6 +83,7 @@ func New(config Config) (*Client, error) {
 		metrics:  newMetrics(config.Registerer),
 		slots:    make(chan struct{}, config.MaxConcurrent),
 		standing: newStanding(),
+		health:   &health{logger: config.Logger},
 	}, nil
 }
 
@@ -112,31 +108,68 @@ func (c *Client) Ready() error {
 	if c.config.Endpoint() == "" {
 		return errors.New("introspection endpoint is not known yet")
 	}
-	if c.standing.refused.Load() {
+	if !c.standing.ready() {
 		return introspection.ErrInvalidClient
 	}
 	return c.config.Credential.Ready()
 }
 
-// Run asks about a random token from time to time while our credential is
-// refused, until ctx ends. Without it a sidecar that turned unready would get
-// no more requests, and so never learn that its credential is accepted again.
+// Run asks about random tokens while it isn't clear whether the endpoint takes our
+// credential, until ctx ends. Without it a sidecar that turned unready would get no
+// more requests, and so never learn that its credential is accepted again.
 func (c *Client) Run(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-c.standing.fell:
+		case <-c.standing.woken:
 		}
-		for c.standing.refused.Load() {
+		for {
+			c.probe(ctx)
+			wait, needed := c.standing.next()
+			if !needed {
+				break
+			}
+			timer := time.NewTimer(wait + rand.N(wait/4))
 			select {
 			case <-ctx.Done():
+				timer.Stop()
 				return nil
-			case <-time.After(probeInterval + rand.N(probeInterval/4)):
+			case <-timer.C:
 			}
-			// The outcome is in c.standing, in the metrics and in Ready.
-			_, _ = c.Introspect(ctx, introspection.Request{Token: "probe." + introspection.NewRequestID()})
 		}
+	}
+}
+
+// probe asks about a token that nobody has. What comes of it is in c.standing and in
+// the metrics.
+func (c *Client) probe(ctx context.Context) {
+	r := introspection.Request{Token: "probe." + introspection.NewRequestID()}
+	if c.acquire(ctx, nil) != nil {
+		return
+	}
+	defer c.release()
+	ctx, cancel := context.WithTimeout(ctx, c.config.Timeout)
+	defer cancel()
+	_, _, err := c.send(ctx, r)
+	c.note(ctx, err, true)
+}
+
+// note keeps what a call says about the endpoint and about our credential there.
+func (c *Client) note(ctx context.Context, err error, probe bool) {
+	switch {
+	case err == nil, errors.Is(err, introspection.ErrInactive), errors.Is(err, errUnknownToken):
+		c.standing.judged(probe)
+		c.health.note(nil)
+	case errors.Is(ctx.Err(), context.Canceled): // says nothing: we end
+	case errors.Is(err, introspection.ErrInvalidClient):
+		// Without a token Ready says so by itself, and the grant tries on.
+		if c.config.Credential.Ready() == nil {
+			c.standing.refuse(probe)
+		}
+		c.health.note(err)
+	default:
+		c.health.note(err)
 	}
 }
 
@@ -192,7 +225,9 @@ func (c *Client) ask(ctx context.Context, r introspection.Request) (introspectio
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.config.Timeout)
 	defer cancel()
-	return c.send(ctx, r)
+	answer, response, err := c.send(ctx, r)
+	c.note(ctx, err, false)
+	return answer, response, err
 }
 
 // errAbandoned ends a call that nobody waits for any more.
@@ -230,7 +265,7 @@ func (c *Client) acquire(ctx context.Context, abandoned <-chan struct{}) error {
 func (c *Client) release() { <-c.slots }
 
 // send sends the token, and once more if the endpoint refused our credential and
-// another one is at hand: a 401 comes before the token is looked at (RFC 7662
+// another one is at hand: that comes before the token is looked at (RFC 7662
 // §2.3), so that even a server that consumes tokens hasn't consumed this one.
 func (c *Client) send(ctx context.Context, r introspection.Request) (introspection.Answer, *introspection.Response, error) {
 	for attempt := 1; ; attempt++ {
@@ -244,8 +279,6 @@ func (c *Client) send(ctx context.Context, r introspection.Request) (introspecti
 			renewed, _ = c.config.Credential.Renew(ctx, gen)
 		}
 		if !renewed {
-			// Without a token Ready says so by itself, and the grant tries on.
-			c.standing.set(c.config.Credential.Ready() == nil)
 			return introspection.Answer{}, nil, err
 		}
 	}

@@ -2,7 +2,8 @@
 //
 //	client.go      one request, the limit on concurrent calls
 //	response.go    its response: status, media type, size
-//	standing.go    whether our credential is refused
+//	standing.go    whether our credential is refused, which readiness goes by
+//	health.go      when the endpoint begins to fail and ends
 //	refuse.go      tokens that are refused without a call
 //	precheck.go    JWTs that are refused without a call
 //	issuerkeys.go  the keys that JWTs are verified with

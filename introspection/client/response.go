@@ -1,7 +1,9 @@
 package client
 
 import (
+	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"mime"
 	"net/http"
@@ -16,6 +18,9 @@ const (
 	// maxBody is what an answer may hold after decompression. Koppeltaal scopes
 	// are several KiB; an answer near this size is not an introspection response.
 	maxBody = 256 << 10
+
+	// maxErrorBody is what of another answer is read.
+	maxErrorBody = 16 << 10
 )
 
 // roundTrip sends the request and reads its answer.
@@ -26,12 +31,7 @@ func (c *Client) roundTrip(req *http.Request) (answer introspection.Answer, err 
 	}
 	defer res.Body.Close()
 	noteStatus(req.Context(), res.StatusCode)
-	if res.StatusCode != http.StatusUnauthorized {
-		c.standing.set(false)
-	}
 	if res.StatusCode != http.StatusOK {
-		// A little of the body is read so that the connection can be used again.
-		_, _ = io.CopyN(io.Discard, res.Body, 4<<10)
 		return answer, c.statusFailure(res)
 	}
 	if err := checkContentType(res.Header); err != nil {
@@ -47,18 +47,35 @@ func (c *Client) roundTrip(req *http.Request) (answer introspection.Answer, err 
 	return introspection.Answer{Body: body, ObtainedAt: c.config.Now()}, nil
 }
 
-// statusFailure reads a status other than 200. Only 401 is about our
-// credential; the error member of its body isn't looked at, because real
-// servers send HTML there.
+// errUnknownToken says that a refusal is about the token, not about us.
+var errUnknownToken = fmt.Errorf("%w, or doesn't know the token", introspection.ErrInvalidClient)
+
+// statusFailure reads a status other than 200. Two are about our credential: 401,
+// whose body real servers fill with HTML, and 400 when it says so.
 func (c *Client) statusFailure(res *http.Response) error {
 	failure := introspection.Failf(introspection.ErrUnavailable, "status %d", res.StatusCode)
+	failure.RetryAfter = transport.RetryAfter(res.Header.Get("Retry-After"), c.config.Now())
+	var body struct {
+		Error  string `json:"error"`
+		Active *bool  `json:"active"`
+	}
+	content, err := io.ReadAll(io.LimitReader(res.Body, maxErrorBody))
+	if err != nil || json.Unmarshal(content, &body) != nil {
+		body.Error, body.Active = "", nil
+	}
 	switch res.StatusCode {
 	case http.StatusUnauthorized:
 		failure.Kind = introspection.ErrInvalidClient
+		if body.Active != nil && !*body.Active { // django-oauth-toolkit before 2.0
+			failure.Kind = errUnknownToken
+		}
+	case http.StatusBadRequest: // RFC 6749 §5.2; Keycloak answers so
+		if body.Error == "invalid_client" || body.Error == "unauthorized_client" {
+			failure.Kind, failure.Reason = introspection.ErrInvalidClient, "status 400 "+body.Error
+		}
 	case http.StatusTooManyRequests:
 		failure.Kind = introspection.ErrThrottled
 	}
-	failure.RetryAfter = transport.RetryAfter(res.Header.Get("Retry-After"), c.config.Now())
 	return failure
 }
 

@@ -11,6 +11,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -123,10 +124,19 @@ func TestAdminReadiness(t *testing.T) {
 	}
 	as.SetAnswer(nil)
 
-	// A refused credential does, until it is accepted again.
+	// A refused credential does, when probes are refused as well, until it is accepted
+	// again.
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() { ended <- sc.client.Run(ctx) }()
+	defer func() { cancel(); <-ended }()
 	as.AcceptBearers()
 	if introspect("good") == nil {
 		t.Fatal("a verdict although the credential is refused")
+	}
+	expectReady(t, sc)
+	for end := time.Now().Add(15 * time.Second); sc.client.Ready() == nil && time.Now().Before(end); {
+		time.Sleep(10 * time.Millisecond)
 	}
 	expectReady(t, sc, refused)
 	sc.draining.Store(true)

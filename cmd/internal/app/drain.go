@@ -79,5 +79,6 @@ func (sc *sidecar) awaitDrainRequest(ctx context.Context, requests chan os.Signa
 func (sc *sidecar) leave() (already bool) {
 	already = sc.draining.Swap(true)
 	sc.proxy.Drain()
+	sc.tellReadiness()
 	return already
 }

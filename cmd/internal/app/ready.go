@@ -1,7 +1,10 @@
 package app
 
 import (
+	"context"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -40,4 +43,47 @@ func (sc *sidecar) discoveryFault() error {
 		return nil
 	}
 	return sc.discovery.Fault()
+}
+
+// lookInterval is how often readiness is looked at for a change to log.
+const lookInterval = time.Second
+
+// readinessLine is what the log said last.
+type readinessLine struct {
+	mu   sync.Mutex
+	told string // "": nothing yet
+}
+
+// watchReadiness logs every change of readiness until ctx ends.
+func (sc *sidecar) watchReadiness(ctx context.Context) error {
+	ticker := time.NewTicker(lookInterval)
+	defer ticker.Stop()
+	for {
+		sc.tellReadiness()
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+	}
+}
+
+// tellReadiness logs whether the sidecar is ready, when that has changed.
+func (sc *sidecar) tellReadiness() {
+	reasons := sc.unready()
+	state := "ready"
+	if len(reasons) > 0 {
+		state = "not ready"
+	}
+	sc.readiness.mu.Lock()
+	changed := sc.readiness.told != state
+	sc.readiness.told = state
+	sc.readiness.mu.Unlock()
+	switch {
+	case !changed:
+	case len(reasons) > 0:
+		sc.logger.Warn(state, "reasons", reasons)
+	default:
+		sc.logger.Info(state)
+	}
 }

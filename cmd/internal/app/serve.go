@@ -66,6 +66,7 @@ type sidecar struct {
 	adminToken *admin.Token      // nil: nothing can be changed by admin calls
 	tls        *tls.Config       // nil: plain HTTP
 	registry   *prometheus.Registry
+	readiness  readinessLine
 	draining   atomic.Bool
 	inFlight   atomic.Int64 // handlers that run
 }
@@ -121,7 +122,7 @@ func (sc *sidecar) serve(ctx context.Context) error {
 
 // loops are what runs beside the servers and ends after them.
 func (sc *sidecar) loops() []func(context.Context) error {
-	loops := []func(context.Context) error{sc.credential.Run, sc.client.Run}
+	loops := []func(context.Context) error{sc.credential.Run, sc.client.Run, sc.watchReadiness}
 	if sc.discovery != nil {
 		loops = append(loops, sc.discovery.Run)
 	}
