@@ -74,7 +74,7 @@ func BenchmarkHit(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				if got, err := c.Introspect(ctx, request); got.Response != r || err != nil {
-					b.Fatal(got, err)
+					b.Fatalf("got %v (%v), want the response that was kept", got, err)
 				}
 			}
 		})
@@ -83,7 +83,7 @@ func BenchmarkHit(b *testing.B) {
 			b.RunParallel(func(pb *testing.PB) {
 				for pb.Next() {
 					if got, err := c.Introspect(ctx, request); got.Response != r || err != nil {
-						b.Error(got, err)
+						b.Errorf("got %v (%v), want the response that was kept", got, err)
 						return
 					}
 				}
@@ -106,7 +106,7 @@ func TestHitAllocates(t *testing.T) {
 		}
 	})
 	if n != 0 {
-		t.Errorf("a hit allocates %v times", n)
+		t.Errorf("got %v allocations for a hit, want none", n)
 	}
 }
 

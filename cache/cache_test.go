@@ -140,7 +140,7 @@ func (f *fixture) wantMetrics(t *testing.T, want map[string]float64) {
 	}
 	for name := range want {
 		if _, ok := got[name]; !ok {
-			t.Errorf("there is no %s", name)
+			t.Errorf("got no %s, want it", name)
 		}
 	}
 }
@@ -258,7 +258,7 @@ func TestAge(t *testing.T) {
 					t.Fatalf("step %d: %s, want %s", i, got, step.want)
 				}
 				if got == Hit && r == nil || got == InactiveHit && !errors.Is(err, introspection.ErrInactive) {
-					t.Fatalf("step %d: %s is %v, %v", i, got, r, err)
+					t.Fatalf("step %d: got %s with %v (%v), want what belongs to it", i, got, r, err)
 				}
 				if got == Miss || got == Expired {
 					asked++
@@ -353,10 +353,10 @@ func TestExpiredBecomesInactive(t *testing.T) {
 		f.wantLookup(t, "token", Hit) // F15: at most MaxAge
 		f.pass(1)
 		if lookup, _, err := f.ask(t, "token"); lookup != Expired || !errors.Is(err, introspection.ErrInactive) {
-			t.Fatalf("after MaxAge: %s, %v", lookup, err)
+			t.Fatalf("after MaxAge: got %s (%v), want expired, and inactive", lookup, err)
 		}
 		if n := f.active.Len(); n != 0 {
-			t.Errorf("%d active entries are left", n)
+			t.Errorf("got %d active entries, want none", n)
 		}
 		want := map[bool]string{true: InactiveHit, false: Miss}[age > 0]
 		f.wantLookup(t, "token", want)
@@ -382,7 +382,7 @@ func TestVerdictChangesUnderReaders(t *testing.T) {
 			for range 200 {
 				v, err := f.Introspect(t.Context(), introspection.Request{Token: "token"})
 				if (v.Response != active || err != nil) && (v.Response != nil || !errors.Is(err, introspection.ErrInactive)) {
-					t.Errorf("torn verdict: %+v, %v", v, err)
+					t.Errorf("got torn verdict %+v (%v), want one or the other", v, err)
 				}
 			}
 		})
@@ -452,7 +452,7 @@ func TestNeitherResponseNorError(t *testing.T) {
 	for range 2 {
 		lookup, _, err := f.ask(t, "token")
 		if !isUnavailable(err) || lookup != Miss {
-			t.Errorf("%s, %v", lookup, err)
+			t.Errorf("got %s (%v), want a miss, and unavailable", lookup, err)
 		}
 	}
 }
@@ -473,7 +473,7 @@ func TestAuthority(t *testing.T) {
 	f.wantLookup(t, "token", Miss)
 	f.wantLookup(t, "token", InactiveHit)
 	if f.TokenRef("token") == one {
-		t.Error("one reference for two authorities")
+		t.Error("got one reference for two authorities, want two")
 	}
 	authority = "one"
 	f.wantLookup(t, "token", Hit)
@@ -512,7 +512,7 @@ func TestSimilarTokens(t *testing.T) {
 		"", "A", "a ", " a", "a\x00", "aa", long + "x", long[1:], long[:8191] + "y", long[:1001], long[:999], long[:65], long[:63], long[:9], long[:7],
 	} {
 		if lookup, _, err := f.ask(t, token); lookup != Miss || !errors.Is(err, introspection.ErrInactive) {
-			t.Errorf("token of %d bytes: %s, %v", len(token), lookup, err)
+			t.Errorf("token of %d bytes: got %s (%v), want a miss, and inactive", len(token), lookup, err)
 		}
 	}
 	for _, token := range good {
@@ -542,7 +542,7 @@ func TestCapacity(t *testing.T) {
 		for _, token := range test.asks {
 			f.ask(t, string(token))
 			if n := f.active.Len(); n > test.capacity {
-				t.Fatalf("%d entries, capacity %d", n, test.capacity)
+				t.Fatalf("got %d entries, want at most %d", n, test.capacity)
 			}
 		}
 		calls := f.calls.Load()
@@ -690,7 +690,7 @@ func TestMetricsAreThere(t *testing.T) {
 	}
 	f.wantMetrics(t, want)
 	if problems, err := testutil.GatherAndLint(f.registry); err != nil || len(problems) > 0 {
-		t.Error(problems, err)
+		t.Errorf("got %v (%v), want no problems", problems, err)
 	}
 }
 
@@ -755,7 +755,7 @@ func TestNewRefuses(t *testing.T) {
 		}
 		change(&config)
 		if c, err := New(config); c != nil || err == nil {
-			t.Errorf("%s: %v, %v", name, c, err)
+			t.Errorf("%s: got %v (%v), want an error", name, c, err)
 		}
 	}
 }

@@ -95,7 +95,7 @@ func TestParallelMisses(t *testing.T) {
 					lookups[r.lookup]++
 				}
 				if lookups[Miss] != 1 || lookups[Coalesced] != 999 {
-					t.Errorf("lookups are %v", lookups)
+					t.Errorf("got lookups %v, want 1 miss and 999 coalesced", lookups)
 				}
 				f.wantLookup(t, "token", test.then)
 			})
@@ -271,7 +271,7 @@ func TestTimeout(t *testing.T) {
 		synctest.Wait()
 		wantAll(t, follower, nil, introspection.ErrUnavailable)
 		if d := time.Since(began); d != 100*time.Millisecond {
-			t.Errorf("waited %v", d)
+			t.Errorf("waited %v, want 100ms", d)
 		}
 		f.wantCalls(t, 1)
 		close(g.open)
@@ -287,10 +287,10 @@ type callerKey struct{}
 func TestDetached(t *testing.T) {
 	f := newFixture(t, func(ctx context.Context, _ string) (*introspection.Response, error) {
 		if ctx.Value(callerKey{}) != nil {
-			t.Error("the caller's values came along")
+			t.Error("got the caller's values in the call's context, want none")
 		}
 		if err := ctx.Err(); err != nil {
-			t.Errorf("the caller's end came along: %v", err)
+			t.Errorf("got the caller's end (%v) in the call's context, want none", err)
 		}
 		if deadline, ok := ctx.Deadline(); !ok || time.Until(deadline) < 30*time.Second {
 			t.Errorf("deadline is %v, %v, want the cache's own", deadline, ok)
@@ -360,14 +360,14 @@ func TestSourceBreaks(t *testing.T) {
 				synctest.Wait()
 				wantAll(t, results, nil, introspection.ErrUnavailable)
 				if !isUnavailable(results[0].err) {
-					t.Errorf("%T is not a Failure", results[0].err)
+					t.Errorf("got %T, want a Failure", results[0].err)
 				}
 				broken = false
 				f.wantLookup(t, "secret-token", Miss)
 				f.wantLookup(t, "secret-token", Hit)
 				f.wantCalls(t, 2)
 				if strings.Contains(log.String(), "secret-") {
-					t.Errorf("log holds secrets: %s", &log)
+					t.Errorf("got log %s, want no secrets", &log)
 				}
 				if got := strings.Contains(log.String(), "flight_test.go"); got != test.logged {
 					t.Errorf("log tells the place: %v, want %v: %s", got, test.logged, &log)
@@ -396,14 +396,14 @@ func TestClose(t *testing.T) {
 		began := time.Now()
 		f.Close()
 		if d := time.Since(began); !ended.Load() || d != time.Second {
-			t.Errorf("Close took %v, the call is over: %v", d, ended.Load())
+			t.Errorf("Close took %v with the call over %t, want 1s and true", d, ended.Load())
 		}
 		synctest.Wait()
 		wantAll(t, results, nil, introspection.ErrUnavailable)
 		f.wantLookup(t, "good", Hit) // requests that are still served may use what is known
 		lookup, _, err := f.ask(t, "slow")
 		if !isUnavailable(err) || lookup != Miss {
-			t.Errorf("after Close: %s, %v", lookup, err)
+			t.Errorf("after Close: got %s (%v), want a miss, and unavailable", lookup, err)
 		}
 		f.wantCalls(t, 2)
 		f.Close()
@@ -475,7 +475,7 @@ func TestRenewedIsNotReaped(t *testing.T) {
 	armed.Store(true)
 	f.wantLookup(t, "other", Miss)
 	if armed.Load() {
-		t.Fatal("nothing was reaped")
+		t.Fatal("nothing was reaped, want the oldest entry to be")
 	}
 	f.ask(t, "token")
 	f.wantLookup(t, "token", Hit)
@@ -507,7 +507,7 @@ func TestNeverTwice(t *testing.T) {
 	f = newFixture(t, func(_ context.Context, token string) (*introspection.Response, error) {
 		id := fmt.Sprint(token, " ", f.sinceStart()/life)
 		if _, twice := asked.LoadOrStore(id, true); twice {
-			t.Errorf("%s was asked about twice", id)
+			t.Errorf("asked about %s twice, want once", id)
 		}
 		if strings.HasPrefix(token, "junk") {
 			return nil, introspection.ErrInactive

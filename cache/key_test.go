@@ -21,7 +21,7 @@ func TestKeysDiffer(t *testing.T) {
 		name := fmt.Sprintf("%q %q", authority, token)
 		this := k.key(authority, token)
 		if other, ok := seen[this]; ok && other != name {
-			t.Errorf("%.100s has the key of %.100s", name, other)
+			t.Errorf("got the same key for %.100s and %.100s, want two", name, other)
 		}
 		seen[this] = name
 	}
@@ -75,7 +75,7 @@ func TestRandomKeysDiffer(t *testing.T) {
 		seen[k.key("as", string(token))] = struct{}{}
 	}
 	if len(seen) != n {
-		t.Errorf("%d keys for %d tokens", len(seen), n)
+		t.Errorf("got %d keys for %d tokens, want one each", len(seen), n)
 	}
 }
 
@@ -84,10 +84,10 @@ func TestKeysAreThisProcess(t *testing.T) {
 	one, two := newKeyer(), newKeyer()
 	first := one.key("as", "token")
 	if one.key("as", "token") != first {
-		t.Error("a key changes")
+		t.Error("got another key the second time, want the same")
 	}
 	if two.key("as", "token") == first {
-		t.Error("keys of two processes are the same")
+		t.Error("got one key for two processes, want two")
 	}
 }
 
@@ -104,7 +104,7 @@ func TestKeysInParallel(t *testing.T) {
 			for i := range 64 * 20 {
 				n := (i*5 + worker*11) % len(want)
 				if got := k.key("as", strings.Repeat("x", n*7)); got != want[n] {
-					t.Errorf("key %d differs", n)
+					t.Errorf("got another key %d, want the same", n)
 				}
 			}
 		})
@@ -124,10 +124,10 @@ func TestPoolKeepsNoToken(t *testing.T) {
 			var held bytes.Buffer
 			dump(&held, reflect.ValueOf(state))
 			if held.Len() < 200 {
-				t.Fatalf("only %d bytes were looked at", held.Len())
+				t.Fatalf("looked at %d bytes only, want at least 200", held.Len())
 			}
 			if strings.Contains(held.String(), "secret") || strings.Contains(held.String(), "token") {
-				t.Errorf("a token of %d bytes is kept", len(token))
+				t.Errorf("a token of %d bytes is kept, want none", len(token))
 			}
 		}
 	}
@@ -163,9 +163,9 @@ func TestTokenRef(t *testing.T) {
 	two := newFixture(t, always(nil, nil), nil)
 	ref := one.TokenRef("token")
 	if !regexp.MustCompile(`^[0-9a-f]{8}$`).MatchString(ref) {
-		t.Errorf("reference is %q", ref)
+		t.Errorf("got reference %q, want eight hex digits", ref)
 	}
 	if ref != one.TokenRef("token") || ref == one.TokenRef("tokem") || ref == two.TokenRef("token") {
-		t.Error("references don't tell tokens of one process apart, or tell processes' tokens together")
+		t.Error("got references that don't tell tokens apart, or tell processes' tokens together, want neither")
 	}
 }

@@ -243,15 +243,15 @@ func (w *world) check(t *testing.T, m *model, token string) {
 	case Hit:
 		exp, _ := v.Response.ExpiresAt()
 		if asked != 0 || err != nil || exp != m.active[find(m.active, id)].exp {
-			t.Fatalf("hit: %d calls, %v, exp %d", asked, err, exp)
+			t.Fatalf("hit: got %d calls, error %v and exp %d, want none, none and that of the model", asked, err, exp)
 		}
 		// Whatever the model says: these two must never be.
 		if exp != 0 && w.now().Unix() >= exp || m.config.MaxAge > 0 && v.Age >= m.config.MaxAge {
-			t.Fatalf("believed %v past exp, %v old", w.now().Sub(time.Unix(exp, 0)), v.Age)
+			t.Fatalf("believed %v past exp, %v old, want neither", w.now().Sub(time.Unix(exp, 0)), v.Age)
 		}
 	case InactiveHit:
 		if asked != 0 || !errors.Is(err, introspection.ErrInactive) {
-			t.Fatalf("inactive hit: %d calls, %v", asked, err)
+			t.Fatalf("inactive hit: got %d calls and error %v, want none, and inactive", asked, err)
 		}
 	default:
 		if asked != 1 {
@@ -262,16 +262,16 @@ func (w *world) check(t *testing.T, m *model, token string) {
 		switch {
 		case w.failing:
 			if !errors.Is(err, errWorld) {
-				t.Fatalf("failing: %v", err)
+				t.Fatalf("failing: got error %v, want %v", err, errWorld)
 			}
 		case exp == nil || expired:
 			if !errors.Is(err, introspection.ErrInactive) {
-				t.Fatalf("inactive: %v", err)
+				t.Fatalf("inactive: got error %v, want %v", err, introspection.ErrInactive)
 			}
 			m.learn(id, nil)
 		default:
 			if err != nil {
-				t.Fatalf("active: %v", err)
+				t.Fatalf("active: got error %v, want none", err)
 			}
 			m.learn(id, exp)
 		}

@@ -139,7 +139,7 @@ func TestPurgeMeanwhile(t *testing.T) {
 			defer f.Close()
 			before := f.askAll(t.Context(), 10, "token")
 			if got := f.Purge(filter); got != 0 {
-				t.Errorf("purged %d", got)
+				t.Errorf("purged %d, want none", got)
 			}
 			after := f.askAll(t.Context(), 10, "token")
 			f.wantCalls(t, 2)
@@ -200,10 +200,10 @@ func TestPurgeParallel(t *testing.T) {
 	wg.Wait()
 	f.Purge(Filter{})
 	if f.active.Len()+f.inactive.Len() != 0 {
-		t.Errorf("%d and %d verdicts left", f.active.Len(), f.inactive.Len())
+		t.Errorf("got %d and %d verdicts left, want none", f.active.Len(), f.inactive.Len())
 	}
 	if left := slices.Collect(maps.Keys(f.flights.byKey)); len(left) > 0 {
-		t.Errorf("%d calls left", len(left))
+		t.Errorf("got %d calls left, want none", len(left))
 	}
 }
 

@@ -54,7 +54,7 @@ func empty(t *testing.T, dir string) {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
 	if err != nil || len(entries) > 0 {
-		t.Errorf("left behind in the temporary directory: %v %v", entries, err)
+		t.Errorf("got %v (%v) left in the temporary directory, want nothing", entries, err)
 	}
 }
 
@@ -65,7 +65,7 @@ func TestStoryHolds(t *testing.T) {
 	t.Setenv("SIDECAR_BEARER_TOKEN_FILE", "/nowhere")
 	code, stderr := runDemo(t, t.Context(), "", dir, &out, "-once")
 	if code != 0 || stderr != "" {
-		t.Fatalf("exit %d: %s\n%s", code, stderr, out.String())
+		t.Fatalf("got exit code %d, want 0: %s\n%s", code, stderr, out.String())
 	}
 	for _, want := range []string{
 		"1. The capability statement is public", "9. What the cache was worth",
@@ -76,7 +76,7 @@ func TestStoryHolds(t *testing.T) {
 		}
 	}
 	if strings.Contains(out.String(), "\x1b[") {
-		t.Error("colour, though not on a terminal")
+		t.Error("got colour, though not on a terminal, want none")
 	}
 	empty(t, dir)
 }
@@ -140,7 +140,7 @@ func TestStaysUp(t *testing.T) {
 		}
 	}
 	if code := <-ended; code != 0 {
-		t.Errorf("exit %d after an interrupt", code)
+		t.Errorf("got exit code %d after an interrupt, want 0", code)
 	}
 	empty(t, dir)
 }
@@ -156,7 +156,7 @@ func TestNobodyListens(t *testing.T) {
 	_ = r.Close()
 	code, stderr := runDemo(t, t.Context(), "", dir, w)
 	if code != 1 || !strings.Contains(stderr, "broken pipe") {
-		t.Errorf("exit %d: %s", code, stderr)
+		t.Errorf("got exit code %d and %s, want 1 and a broken pipe", code, stderr)
 	}
 	empty(t, dir)
 }
@@ -186,7 +186,7 @@ func TestNoReadiness(t *testing.T) {
 	s := &sidecar{admin: "http://127.0.0.1:1", output: &tail{}, exited: make(chan struct{})}
 	_, _ = s.output.Write([]byte("waiting for nothing\n"))
 	if err := s.waitReady(ctx); err == nil || !strings.Contains(err.Error(), "waiting for nothing") {
-		t.Errorf("got %v", err)
+		t.Errorf("got error %v, want one that says what it waited for", err)
 	}
 }
 
@@ -197,7 +197,7 @@ func TestTailForgetsTheOldest(t *testing.T) {
 	}
 	_, _ = kept.Write([]byte("new"))
 	if len(kept.kept) != tailBytes || !strings.HasSuffix(kept.String(), "    new") {
-		t.Errorf("kept %d bytes, ending in %q", len(kept.kept), kept.kept[len(kept.kept)-20:])
+		t.Errorf("kept %d bytes, ending in %q, want %d and the new ones", len(kept.kept), kept.kept[len(kept.kept)-20:], tailBytes)
 	}
 }
 
@@ -229,6 +229,6 @@ func TestExcerpt(t *testing.T) {
 		t.Errorf("got %s, want %s", got, want)
 	}
 	if got := excerpt(strings.Repeat("é", 200)); got != strings.Repeat("é", 110)+" ..." {
-		t.Errorf("got %s", got)
+		t.Errorf("got %s, want it cut after 110 characters", got)
 	}
 }

@@ -47,7 +47,7 @@ func TestFHIRServer(t *testing.T) {
 				t.Errorf("got %d %s, want %d and %s", rec.Code, rec.Body, tt.status, tt.want)
 			}
 			if !json.Valid(rec.Body.Bytes()) || rec.Header().Get("Content-Type") != "application/fhir+json; charset=utf-8" {
-				t.Errorf("not FHIR: %v %s", rec.Header(), rec.Body)
+				t.Errorf("got %v %s, want FHIR", rec.Header(), rec.Body)
 			}
 		})
 	}
@@ -62,7 +62,7 @@ func TestFHIRServerKeepsWhatIsCreated(t *testing.T) {
 	rec = httptest.NewRecorder()
 	f.handler().ServeHTTP(rec, httptest.NewRequest(http.MethodGet, location, nil))
 	if rec.Code != 200 || !strings.Contains(rec.Body.String(), `"status":"draft"`) {
-		t.Errorf("%s: got %d %s", location, rec.Code, rec.Body)
+		t.Errorf("%s: got %d %s, want 200 and the draft", location, rec.Code, rec.Body)
 	}
 }
 
@@ -74,15 +74,15 @@ func TestFHIRServerRecordsEverySpelling(t *testing.T) {
 	seen := f.seen()
 	if len(seen) != 1 || seen[0].uri != "/fhir/Task?status=ready" ||
 		strings.Join(seen[0].launch, "|") != "X-Launch-Patient: 123|X-Launch.user: a|X-Launch.user: b|X_launch_patient: 999" {
-		t.Errorf("saw %+v", seen)
+		t.Errorf("saw %+v, want the request with its headers", seen)
 	}
 	for range 1000 {
 		f.record(req)
 	}
 	if n := len(f.seen()); n > 100 {
-		t.Errorf("keeps %d requests", n)
+		t.Errorf("keeps %d requests, want at most 100", n)
 	}
 	if f.forget(); len(f.seen()) != 0 {
-		t.Error("nothing forgotten")
+		t.Error("got requests after forget, want none")
 	}
 }

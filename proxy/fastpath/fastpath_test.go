@@ -117,7 +117,7 @@ func (f *front) everything(tb testing.TB, raw string, pause time.Duration) strin
 	got, err := io.ReadAll(c)
 	var timeout net.Error
 	if errors.As(err, &timeout) && timeout.Timeout() {
-		tb.Fatalf("connection stays open after %.200q", raw)
+		tb.Fatalf("connection stays open after %.200q, want its end", raw)
 	}
 	return string(got)
 }
@@ -278,7 +278,7 @@ func TestSameRequest(t *testing.T) {
 			with, without := newFront(t, true, describe), newFront(t, false, describe)
 			compare(t, with, without, tt.raw)
 			if plain := with.others.Load() == 0; plain != tt.plain {
-				t.Errorf("taken for plain: %t", plain)
+				t.Errorf("taken for plain: %t, want %t", plain, tt.plain)
 			}
 		})
 	}
@@ -407,7 +407,7 @@ func TestSameAnswer(t *testing.T) {
 				with, without := newFront(t, true, handler), newFront(t, false, handler)
 				compare(t, with, without, raw)
 				if with.others.Load() > 0 {
-					t.Error("not answered by the fast path")
+					t.Error("got a response of net/http, want one of the fast path")
 				}
 			})
 		}
@@ -439,7 +439,7 @@ func receive[T any](tb testing.TB, what string, ch <-chan T) (v T) {
 	select {
 	case v = <-ch:
 	case <-time.After(patience):
-		tb.Fatal("in vain waited for:", what)
+		tb.Fatalf("waited in vain, want: %s", what)
 	}
 	return v
 }
@@ -459,9 +459,9 @@ func (f *front) answered(r *bufio.Reader) *http.Response {
 func (f *front) ends(r *bufio.Reader) {
 	f.Helper()
 	if b, err := r.ReadByte(); err == nil {
-		f.Errorf("got %q", b)
+		f.Errorf("got %q, want the end of the connection", b)
 	} else if timeout, ok := err.(net.Error); ok && timeout.Timeout() { //nolint:errorlint // of package net
-		f.Error("connection stays open")
+		f.Error("connection stays open, want its end")
 	}
 }
 
@@ -491,7 +491,7 @@ func TestNextRequestMeanwhile(t *testing.T) {
 		f.send(c, plainRequest[10:])
 		g.open <- struct{}{}
 		if res := f.answered(r); res.StatusCode != http.StatusOK {
-			t.Fatal(i, res.Status)
+			t.Fatalf("request %d: got %s, want 200", i, res.Status)
 		}
 	}
 	g.open <- struct{}{}
@@ -525,11 +525,11 @@ func TestOneWatcher(t *testing.T) {
 				for _, target := range targets {
 					res, err := http.ReadResponse(r, nil)
 					if err != nil {
-						t.Error(target, err)
+						t.Errorf("%q: got error %v, want a response", target, err)
 						return
 					}
 					if got := res.Header.Get("X-Target"); got != target {
-						t.Errorf("%d for %q instead of %q", res.StatusCode, got, target)
+						t.Errorf("%q: got %d for %q, want 200", target, res.StatusCode, got)
 						return
 					}
 				}
@@ -562,7 +562,7 @@ func TestClientGone(t *testing.T) {
 		receive(t, "the answer", g.open)
 		time.Sleep(time.Millisecond) // for the fast path to be done with it
 		if got := f.everything(t, "GET /2 HTTP/1.1\r\nHost: a\r\n\r\n", patience/100); !strings.HasPrefix(got, "HTTP/1.1 200 OK\r\n") {
-			t.Fatalf("got %q", got)
+			t.Fatalf("got %q, want 200", got)
 		}
 	}
 }
@@ -595,7 +595,7 @@ func TestTimeouts(t *testing.T) {
 			t.Errorf("io.ReadAll: got error %v, want none", err)
 		}
 		if f.others.Load() != 1 {
-			t.Error("not given to the http.Server")
+			t.Error("not given to the http.Server, want it there")
 		}
 	})
 	t.Run("head in two parts", func(t *testing.T) {
@@ -627,13 +627,13 @@ func TestShutdown(t *testing.T) {
 	f.ends(bufio.NewReader(quiet))
 	select {
 	case err := <-done:
-		t.Error("shut down while answering:", err)
+		t.Errorf("got %v while answering, want the server to wait", err)
 	default:
 	}
 	g.open <- struct{}{}
 	r := bufio.NewReader(busy)
 	if res := f.answered(r); !res.Close {
-		t.Error("the answer doesn't say that the connection closes")
+		t.Error("got a response that doesn't say that the connection closes, want one that does")
 	}
 	f.ends(r)
 	if err := receive(t, "the end", done); err != nil {
@@ -641,7 +641,7 @@ func TestShutdown(t *testing.T) {
 	}
 	if c, err := net.Dial("tcp", f.address); err == nil {
 		_ = c.Close()
-		t.Error("still listens")
+		t.Error("still listens, want no listener")
 	}
 }
 
@@ -667,13 +667,13 @@ func TestPanicIsLogged(t *testing.T) {
 		t.Run(fmt.Sprint(p), func(t *testing.T) {
 			f := newFront(t, true, func(http.ResponseWriter, *http.Request) { panic(p) })
 			if got := f.everything(t, plainRequest, patience); got != "" {
-				t.Errorf("answered %q", got)
+				t.Errorf("got %q, want nothing", got)
 			}
 			if err := errors.Join(f.fast.Close(), f.fast.Wait(t.Context())); err != nil {
 				t.Fatalf("errors.Join: got error %v, want none", err)
 			}
 			if logged := strings.Contains(f.log.String(), "panic serving"); logged != (p == "lost") {
-				t.Errorf("logged %q", f.log.String())
+				t.Errorf("got log %q, want a panic: %t", f.log.String(), p == "lost")
 			}
 		})
 	}
@@ -727,11 +727,11 @@ func TestStream(t *testing.T) {
 	for range 3 {
 		next <- struct{}{}
 		if n, err := res.Body.Read(make([]byte, 9)); n != 1 || err != nil {
-			t.Fatal(n, err)
+			t.Fatalf("got %d bytes (%v), want 1", n, err)
 		}
 	}
 	close(next)
 	if rest, err := io.ReadAll(res.Body); len(rest) > 0 || err != nil {
-		t.Error(rest, err)
+		t.Errorf("got rest %q (%v), want none", rest, err)
 	}
 }

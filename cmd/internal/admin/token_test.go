@@ -23,7 +23,7 @@ func TestTokenConstantTime(t *testing.T) {
 				case *ast.BinaryExpr:
 					for _, side := range []ast.Expr{n.X, n.Y} {
 						if name, ok := side.(*ast.Ident); ok && slices.Contains([]string{"want", "got", "a", "b"}, name.Name) {
-							t.Errorf("%s is compared with %s", name.Name, n.Op)
+							t.Errorf("%s is compared with %s, want a comparison in constant time", name.Name, n.Op)
 						}
 					}
 				case *ast.SelectorExpr:
@@ -35,7 +35,7 @@ func TestTokenConstantTime(t *testing.T) {
 	}
 	for _, name := range []string{"Sum256", "ConstantTimeCompare"} {
 		if !slices.Contains(uses, name) {
-			t.Errorf("authorizes doesn't use %s", name)
+			t.Errorf("authorizes doesn't use %s, want it to", name)
 		}
 	}
 }

@@ -36,7 +36,7 @@ func assembleLogging(t *testing.T, logger *slog.Logger, as *introspectiontest.Se
 		"SIDECAR_BEARER_TOKEN_FILE", writeFile(t, "token", introspectiontest.DefaultBearer))
 	sc, faults := build(configure(t, with(environ, pairs...)), options{logger: logger, stdout: io.Discard})
 	if len(faults) > 0 {
-		t.Fatal(faults)
+		t.Fatalf("got faults %v, want none", faults)
 	}
 	t.Cleanup(func() {
 		sc.cache.Close()
@@ -66,10 +66,10 @@ func readiness(t *testing.T, sc *sidecar) (int, map[string]any) {
 	t.Helper()
 	w := sc.admin(http.MethodGet, "/readyz")
 	if got := w.Header().Get("Content-Type"); got != "application/json" {
-		t.Errorf("Content-Type %q", got)
+		t.Errorf("got Content-Type %q, want application/json", got)
 	}
 	if got := w.Header().Get("Cache-Control"); got != "no-store" {
-		t.Errorf("Cache-Control %q", got)
+		t.Errorf("got Cache-Control %q, want no-store", got)
 	}
 	var body map[string]any
 	if err := json.Unmarshal(w.Body.Bytes(), &body); err != nil {
@@ -88,14 +88,14 @@ func expectReady(t *testing.T, sc *sidecar, reasons ...any) {
 		t.Errorf("/readyz: %d %v, want %d %v", gotStatus, gotBody, status, body)
 	}
 	if w := sc.admin(http.MethodGet, "/livez"); w.Code != http.StatusOK {
-		t.Errorf("/livez: %d, whatever readiness is", w.Code)
+		t.Errorf("/livez: got %d, want 200 whatever readiness is", w.Code)
 	}
 	line := "\nintrospection_sidecar_ready 1\n"
 	if len(reasons) > 0 {
 		line = "\nintrospection_sidecar_ready 0\n"
 	}
 	if w := sc.admin(http.MethodGet, "/metrics"); !strings.Contains(w.Body.String(), line) {
-		t.Errorf("/metrics doesn't have %q", strings.TrimSpace(line))
+		t.Errorf("/metrics lacks %q, want it", strings.TrimSpace(line))
 	}
 }
 
@@ -118,7 +118,7 @@ func TestAdminReadiness(t *testing.T) {
 	} {
 		as.SetAnswer(answer)
 		if introspect("good") == nil {
-			t.Fatal("a verdict out of nothing")
+			t.Fatal("got no error, want one without a verdict")
 		}
 		expectReady(t, sc)
 	}
@@ -132,7 +132,7 @@ func TestAdminReadiness(t *testing.T) {
 	defer func() { cancel(); <-ended }()
 	as.AcceptBearers()
 	if introspect("good") == nil {
-		t.Fatal("a verdict although the credential is refused")
+		t.Fatal("got no error, want one while the credential is refused")
 	}
 	expectReady(t, sc)
 	for end := time.Now().Add(15 * time.Second); sc.client.Ready() == nil && time.Now().Before(end); {
@@ -165,7 +165,7 @@ func TestAdminReadinessGrant(t *testing.T) {
 		"SIDECAR_CLIENT_SECRET_FILE", writeFile(t, "secret", introspectiontest.DefaultClientSecret))...)
 	expectReady(t, sc, "no token yet")
 	if _, err := sc.client.Introspect(t.Context(), introspection.Request{Token: "good"}); err == nil {
-		t.Fatal("a verdict without a credential")
+		t.Fatal("got no error, want one without a credential")
 	}
 	expectReady(t, sc, "token endpoint answered 400 invalid_scope")
 
@@ -212,19 +212,19 @@ func TestAdminRoutes(t *testing.T) {
 		}
 		// RFC 9110 §15.5.6.
 		if got := w.Header().Get("Allow"); (got == "GET, HEAD") != (tt.status == 405) {
-			t.Errorf("%s %s: Allow %q", tt.method, tt.target, got)
+			t.Errorf("%s %s: got Allow %q, want it with 405 only", tt.method, tt.target, got)
 		}
 	}
 	body := sc.admin("GET", "/livez").Body.String()
 	if strings.TrimSpace(body) != `{"status":"ok"}` {
-		t.Errorf("/livez: %s", body)
+		t.Errorf("/livez: got %s, want status ok", body)
 	}
 	w := sc.admin("GET", "/metrics")
 	if got := w.Header().Get("Content-Type"); !strings.HasPrefix(got, "text/plain; version=0.0.4; charset=utf-8") {
-		t.Errorf("/metrics: Content-Type %q", got)
+		t.Errorf("/metrics: got Content-Type %q, want Prometheus' text format", got)
 	}
 	if !strings.Contains(w.Body.String(), "\nintrospection_sidecar_build_info{") {
-		t.Error("/metrics lacks build_info")
+		t.Error("/metrics lacks build_info, want it")
 	}
 }
 
@@ -234,7 +234,7 @@ func TestAdminServer(t *testing.T) {
 	sc := assemble(t, introspectiontest.NewServer(t), answerOK)
 	server := sc.adminServer()
 	if server.ReadHeaderTimeout <= 0 || server.ReadTimeout <= 0 || server.WriteTimeout <= 0 || server.IdleTimeout <= 0 || server.MaxHeaderBytes <= 0 {
-		t.Error("a limit is missing")
+		t.Error("got a server without one of its limits, want all")
 	}
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -250,12 +250,12 @@ func TestAdminServer(t *testing.T) {
 	_, _ = io.Copy(io.Discard, res.Body)
 	_ = res.Body.Close()
 	if res.StatusCode != http.StatusOK {
-		t.Errorf("status %d", res.StatusCode)
+		t.Errorf("got status %d, want 200", res.StatusCode)
 	}
 	if err := server.Close(); err != nil {
 		t.Errorf("server.Close: got error %v, want none", err)
 	}
 	if err := <-served; err != nil {
-		t.Errorf("a server that was told to stop: %v", err)
+		t.Errorf("got error %v from a server that was told to stop, want none", err)
 	}
 }

@@ -38,10 +38,10 @@ func auditLines(t *testing.T, text string) (lines []auditLine) {
 		decoder := json.NewDecoder(strings.NewReader(raw))
 		decoder.DisallowUnknownFields()
 		if err := decoder.Decode(&line); err != nil || !strings.HasSuffix(raw, "}\n") {
-			t.Fatalf("%v: %q", err, raw)
+			t.Fatalf("got %q (%v), want an audit record on a line", raw, err)
 		}
 		if line.Log != "audit" {
-			t.Errorf("log is %q", line.Log)
+			t.Errorf("got log %q, want audit", line.Log)
 		}
 		lines = append(lines, line)
 	}
@@ -56,7 +56,7 @@ func inSequence(t *testing.T, lines []auditLine, n int) {
 	}
 	for i, line := range lines {
 		if line.Sequence != uint64(i+1) {
-			t.Fatalf("record %d has number %d", i+1, line.Sequence)
+			t.Fatalf("got number %d for a record, want %d", line.Sequence, i+1)
 		}
 	}
 }
@@ -90,7 +90,7 @@ func TestAuditThousandRequests(t *testing.T) {
 		t.Fatalf("got error %v, want none", err)
 	}
 	if n := sc.inFlight.Load(); n != 0 {
-		t.Errorf("%d handlers seem to run", n)
+		t.Errorf("got %d handlers that seem to run, want none", n)
 	}
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -108,11 +108,11 @@ func TestAuditThousandRequests(t *testing.T) {
 			want = [6]string{"no_token"}
 		}
 		if got := [6]string{line.Decision, line.ClientID, line.Subject, line.Issuer, line.User, line.Patient}; got != want || line.Host != host {
-			t.Errorf("record %+v", line)
+			t.Errorf("got record %+v, want %v", line, want)
 		}
 	}
 	if len(ids) != 1000 || strings.Contains(string(text), "p1") || strings.Contains(string(text), "secret") {
-		t.Errorf("%d ids; first record %+v", len(ids), lines[0])
+		t.Errorf("got %d ids, and first record %+v, want 1000 and nothing secret", len(ids), lines[0])
 	}
 }
 
@@ -178,7 +178,7 @@ func TestAuditWaitsForHandlers(t *testing.T) {
 		"SIDECAR_BEARER_TOKEN_FILE", writeFile(t, "token", introspectiontest.DefaultBearer), "SIDECAR_SHUTDOWN_TIMEOUT", "1ms",
 		"SIDECAR_LISTEN_ADDRESS", "127.0.0.1:0", "SIDECAR_ADMIN_ADDRESS", "127.0.0.1:0", "SIDECAR_AUDIT_LOG", path)), options{logger: slog.New(log), stdout: io.Discard})
 	if len(faults) > 0 {
-		t.Fatal(faults)
+		t.Fatalf("got faults %v, want none", faults)
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
@@ -200,11 +200,11 @@ func TestAuditWaitsForHandlers(t *testing.T) {
 	<-arrived
 	stop()
 	if err := <-ended; err == nil {
-		t.Error("serve doesn't tell that a request was cut off")
+		t.Error("serve: got no error, want one for the request that was cut off")
 	}
 	lines := auditLines(t, readFile(t, path))
 	if inSequence(t, lines, 1); len(lines) == 1 && lines[0].Subject != "p-42" {
-		t.Errorf("record %+v", lines[0])
+		t.Errorf("got record %+v, want that of the request that was cut off", lines[0])
 	}
 }
 
@@ -233,15 +233,15 @@ func TestAuditDocs(t *testing.T) {
 		}
 		for _, name := range regexp.MustCompile("`([a-z_]+)`").FindAllStringSubmatch(cells[1], -1) {
 			if _, ok := members[name[1]]; !ok {
-				t.Errorf("a record has no %s", name[1])
+				t.Errorf("got no %s in a record, want what the page tells of", name[1])
 			}
 			delete(members, name[1])
 		}
 	}
 	for name := range members {
-		t.Errorf("the page doesn't tell of %s", name)
+		t.Errorf("the page doesn't tell of %s, want every member", name)
 	}
 	if !strings.Contains(string(page), "Up to 8192 records") || !strings.Contains(string(page), "within two seconds") {
-		t.Error("the page doesn't tell the length of the queue, or what the end gives it")
+		t.Error("the page doesn't tell the length of the queue, or what the end gives it, want both")
 	}
 }

@@ -143,10 +143,10 @@ func TestBuildFaults(t *testing.T) {
 				t.Errorf("faults:\n%s\nwant:\n%s", strings.Join(got, "\n"), strings.Join(tt.want, "\n"))
 			}
 			if strings.Contains(strings.Join(texts(faults), "\n"), canary) {
-				t.Errorf("a fault tells what was in a setting or a file: %q", texts(faults))
+				t.Errorf("got %q, want nothing of a setting's or a file's content", texts(faults))
 			}
 			if (sc == nil) != (len(faults) > 0) {
-				t.Errorf("sidecar %v beside %d faults", sc, len(faults))
+				t.Errorf("got sidecar %v beside %d faults, want one or the other", sc, len(faults))
 			}
 			if sc != nil {
 				sc.cache.Close()
@@ -193,20 +193,20 @@ func TestEveryFaultAtOnce(t *testing.T) {
 		for _, f := range faults {
 			got[f.Variable] = true
 			if strings.Contains(f.String(), canary) {
-				t.Errorf("%q has the value that was set", f)
+				t.Errorf("got %q, want nothing of the value", f)
 			}
 			if strings.ContainsAny(f.String(), "\r\n") {
-				t.Errorf("%q is more than one line", f)
+				t.Errorf("got %q, want one line", f)
 			}
 		}
 		for _, name := range want {
 			if !got[name] {
-				t.Errorf("nothing is said about %s", name)
+				t.Errorf("got no fault of %s, want one", name)
 			}
 		}
 		_, again := build(configure(t, environ), options{logger: discard, stdout: io.Discard})
 		if !slices.Equal(faults, again) {
-			t.Errorf("another order:\n%v\n%v", faults, again)
+			t.Errorf("got another order, want the same:\n%v\n%v", faults, again)
 		}
 	}
 }
@@ -218,7 +218,7 @@ func TestAdminTokenWarning(t *testing.T) {
 		environ := with(leastSettings(), "SIDECAR_BEARER_TOKEN_FILE", writeFile(t, "token", "token"), "SIDECAR_ADMIN_TOKEN_FILE", writeFile(t, "admin", content))
 		sc, faults := build(configure(t, environ), options{logger: slog.New(slog.NewJSONHandler(&log, nil)), stdout: io.Discard})
 		if len(faults) > 0 {
-			t.Fatal(faults)
+			t.Fatalf("got faults %v, want none", faults)
 		}
 		sc.cache.Close()
 		if got := strings.Count(log.String(), `"setting":"SIDECAR_ADMIN_TOKEN_FILE"`); got != want {

@@ -38,21 +38,21 @@ func TestCertificateReload(t *testing.T) {
 	}
 
 	if _, err := pair.get(nil); err == nil {
-		t.Error("a certificate out of nothing")
+		t.Error("got a certificate out of nothing, want an error")
 	}
 	put(t, certFile, certs["one.test"], time.Hour)
 	put(t, keyFile, keys["two.test"], time.Hour)
 	if _, err := pair.get(nil); err == nil || err.Error() != "certificate and key can't be read, or don't belong together" {
-		t.Errorf("of two pairs: %v", err)
+		t.Errorf("of two pairs: got error %v, want one that says so", err)
 	}
 	put(t, keyFile, keys["one.test"], settled)
 	serves("one.test")
 	before, _ := pair.get(nil)
 	if after, _ := pair.get(nil); after != before {
-		t.Error("made anew although nothing changed")
+		t.Error("got another certificate although nothing changed, want the same")
 	}
 	if log.String() != "" {
-		t.Errorf("logged %s", log)
+		t.Errorf("logged %s, want nothing", log)
 	}
 
 	// Half a rotation serves the old pair, whichever half comes first.
@@ -71,7 +71,7 @@ func TestCertificateReload(t *testing.T) {
 	serves("three.test")
 	serves("three.test")
 	if got := log.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, "keeping the last good one") {
-		t.Errorf("a file that is no certificate is not told once: %s", got)
+		t.Errorf("got %s, want one line about a file that is no certificate", got)
 	}
 	if err := errors.Join(os.Remove(certFile), os.Remove(keyFile)); err != nil {
 		t.Fatalf("errors.Join: got error %v, want none", err)
@@ -109,7 +109,7 @@ func TestCertificateConcurrently(t *testing.T) {
 			for {
 				got, err := pair.get(nil)
 				if err != nil || got.PrivateKey == nil {
-					t.Errorf("get: %v", err)
+					t.Errorf("get: got error %v, want a certificate with its key", err)
 					return
 				}
 				select {
@@ -133,6 +133,6 @@ func TestCertificateConcurrently(t *testing.T) {
 	}
 	block, _ := pem.Decode([]byte(cert))
 	if !bytes.Equal(got.Certificate[0], block.Bytes) {
-		t.Error("doesn't end with the last pair")
+		t.Error("got another pair at the end, want the last one")
 	}
 }

@@ -39,7 +39,7 @@ func chartValues(t *testing.T) (values []value) {
 		}
 	}
 	if len(values) != len(config.Variables())-2 {
-		t.Fatalf("%d values", len(values))
+		t.Fatalf("got %d values, want %d", len(values), len(config.Variables())-2)
 	}
 	return values
 }

@@ -45,7 +45,7 @@ func spliceBetween(t *testing.T, page, begin, end, text string) {
 			t.Fatalf("os.WriteFile: got error %v, want none", err)
 		}
 	default:
-		t.Errorf("%s is stale after %q; make docs rewrites it", page, begin)
+		t.Errorf("%s is stale after %q, want what make docs writes", page, begin)
 	}
 }
 
@@ -130,7 +130,7 @@ func TestDocsVariables(t *testing.T) {
 				return strings.HasSuffix(name, "_") && strings.HasPrefix(k, name)
 			})
 			if !exists {
-				t.Errorf("%s: there is no %s", place, name)
+				t.Errorf("%s: got %s, want a setting that there is", place, name)
 			}
 		}
 	})
@@ -162,17 +162,17 @@ func TestDocsMetricNames(t *testing.T) {
 				metric = suffix.ReplaceAllString(series, "")
 			}
 			if metricLabels[metric] == nil && !strings.HasSuffix(series, "_") {
-				t.Errorf("%s: there is no %s", place, series)
+				t.Errorf("%s: got %s, want a metric that there is", place, series)
 				continue
 			}
 			for _, m := range matcher.FindAllStringSubmatch(selector, -1) {
 				list, exists := values[metric+" "+m[1]]
 				if m[1] != "le" && !exists {
-					t.Errorf("%s: %s has no label %s", place, metric, m[1])
+					t.Errorf("%s: got label %s of %s, want one that it has", place, m[1], metric)
 				}
 				for value := range strings.SplitSeq(m[2], "|") {
 					if exists && list != "*" && !slices.Contains(strings.Split(list, ","), value) {
-						t.Errorf("%s: %s is never %q in %s", place, m[1], value, metric)
+						t.Errorf("%s: got %s %q of %s, want a value that it takes", place, m[1], value, metric)
 					}
 				}
 			}
@@ -197,12 +197,12 @@ func TestDocsExamples(t *testing.T) {
 			}
 			examples++
 			if faults := configure(t, environ).Faults; len(faults) > 0 {
-				t.Errorf("%s: %v in\n%s", path, faults, b[1])
+				t.Errorf("%s: got %v, want no faults in\n%s", path, faults, b[1])
 			}
 		}
 	}
 	if examples < 5 {
-		t.Errorf("found %d examples", examples)
+		t.Errorf("got %d examples, want at least 5", examples)
 	}
 }
 
@@ -225,11 +225,11 @@ func TestDocsLinks(t *testing.T) {
 				to = filepath.ToSlash(filepath.Join(filepath.Dir(path), target))
 			}
 			if _, err := os.Stat(filepath.Join(root, to)); err != nil {
-				t.Errorf("%s: link to %s leads nowhere", path, target)
+				t.Errorf("%s: got a link to %s, want one that leads somewhere", path, target)
 				continue
 			}
 			if page, ok := all[to]; anchored && ok && !slices.Contains(anchors(fence.ReplaceAllString(page, "")), anchor) {
-				t.Errorf("%s: %s has no heading #%s", path, to, anchor)
+				t.Errorf("%s: got a link to %s#%s, want a heading that is there", path, to, anchor)
 			}
 		}
 	}

@@ -34,15 +34,15 @@ var privateMember = regexp.MustCompile(`"(d|p|q|dp|dq|qi|oth|k)"\s*:`)
 func publishedKeys(t *testing.T, raw string) (kids []string) {
 	t.Helper()
 	if member := privateMember.FindString(raw); member != "" {
-		t.Fatalf("published a private %s", member)
+		t.Fatalf("got a private %s, want public members only", member)
 	}
 	var set jose.JSONWebKeySet
 	if err := json.Unmarshal([]byte(raw), &set); err != nil {
-		t.Fatalf("%v: %s", err, raw)
+		t.Fatalf("got %s (%v), want a JWK Set", raw, err)
 	}
 	for _, key := range set.Keys {
 		if !key.IsPublic() || !key.Valid() || key.Use != "sig" || key.Algorithm == "" {
-			t.Errorf("key %s", raw)
+			t.Errorf("got key %s, want a valid public one for signatures", raw)
 		}
 		kids = append(kids, key.KeyID)
 	}
@@ -88,12 +88,12 @@ func TestJWKSRoute(t *testing.T) {
 			w := sc.admin(http.MethodGet, "/jwks.json")
 			if tt.kid == "none" {
 				if w.Code != http.StatusNotFound {
-					t.Errorf("%d %s", w.Code, w.Body)
+					t.Errorf("got %d %s, want 404", w.Code, w.Body)
 				}
 				return
 			}
 			if w.Code != http.StatusOK || w.Header().Get("Content-Type") != "application/jwk-set+json" || w.Header().Get("Cache-Control") != "public, max-age=60" {
-				t.Errorf("%d %v", w.Code, w.Header())
+				t.Errorf("got %d %v, want 200, a JWK Set, kept for a minute", w.Code, w.Header())
 			}
 			want := tt.kid
 			if want == "" {
@@ -103,10 +103,10 @@ func TestJWKSRoute(t *testing.T) {
 				t.Errorf("key ids %q, want %q", got, want)
 			}
 			if code := sc.admin(http.MethodHead, "/jwks.json").Code; code != http.StatusOK {
-				t.Errorf("HEAD: %d", code)
+				t.Errorf("HEAD: got %d, want 200", code)
 			}
 			if w := sc.admin(http.MethodPost, "/jwks.json"); w.Code != http.StatusMethodNotAllowed || w.Header().Get("Allow") != "GET, HEAD" {
-				t.Errorf("POST: %d, Allow %q", w.Code, w.Header().Get("Allow"))
+				t.Errorf("POST: got %d, Allow %q, want 405 and GET, HEAD", w.Code, w.Header().Get("Allow"))
 			}
 		})
 	}
@@ -124,6 +124,6 @@ func TestJWKSRotation(t *testing.T) {
 	first := keys()
 	swap(t, path, ecKey(t), time.Minute)
 	if both := keys(); len(first) != 1 || len(both) != 2 || both[1] != first[0] || both[0] == first[0] {
-		t.Errorf("published %q, then %q", first, both)
+		t.Errorf("published %q, then %q, want the new key before the old one", first, both)
 	}
 }

@@ -40,7 +40,7 @@ func TestDataListener(t *testing.T) {
 		}
 		data, plain := dataListener(ln, server, tls)
 		if tls != (plain == nil) {
-			t.Errorf("TLS %t, fast path %v", tls, plain)
+			t.Errorf("TLS %t: got fast path %v, want it without TLS only", tls, plain)
 		}
 		ended := make(chan error)
 		go func() { ended <- server.Serve(data) }()
@@ -61,7 +61,7 @@ func TestDataListener(t *testing.T) {
 			}
 			_ = res.Body.Close()
 			if got := seen.Load() > 0; got != c.seen {
-				t.Errorf("TLS %t, after %s: the server has seen the connection: %t", tls, c.line, got)
+				t.Errorf("TLS %t, after %s: the server has seen the connection: %t, want %t", tls, c.line, got, c.seen)
 			}
 		}
 		transport.CloseIdleConnections()
@@ -91,14 +91,14 @@ func TestLimitedListener(t *testing.T) {
 			t.Fatalf("l.Accept: got error %v, want none", err)
 		}
 		if len(l.places) != 1 {
-			t.Errorf("%d places taken", len(l.places))
+			t.Errorf("got %d places taken, want 1", len(l.places))
 		}
 		if _, ok := c.(interface{ CloseWrite() error }); !ok {
-			t.Error("the connection can't be closed for writing")
+			t.Error("got a connection that can't be closed for writing, want one that can")
 		}
 		_ = c.Close()
 		if err := c.Close(); !errors.Is(err, net.ErrClosed) || len(l.places) != 0 {
-			t.Errorf("closed twice: %v, %d places taken", err, len(l.places))
+			t.Errorf("closed twice: got error %v and %d places taken, want net.ErrClosed and none", err, len(l.places))
 		}
 	}
 	if _, err := l.Accept(); err != nil {
@@ -113,12 +113,12 @@ func TestLimitedListener(t *testing.T) {
 	select {
 	case err := <-failed:
 		if !errors.Is(err, net.ErrClosed) {
-			t.Errorf("%v", err)
+			t.Errorf("got error %v, want net.ErrClosed", err)
 		}
 	case <-time.After(patience):
-		t.Error("waits for a place at a closed listener")
+		t.Error("waits for a place at a closed listener, want an error")
 	}
 	if err := l.Close(); err != nil {
-		t.Errorf("closed twice: %v", err)
+		t.Errorf("closed twice: got error %v, want none", err)
 	}
 }

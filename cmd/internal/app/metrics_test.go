@@ -80,7 +80,7 @@ func parseMetrics(t *testing.T, text string) map[string]*metricDoc {
 		}
 		series := seriesPattern.FindStringSubmatch(line)
 		if series == nil {
-			t.Fatalf("not understood: %s", line)
+			t.Fatalf("got %s, want a line of the text format", line)
 		}
 		name := series[1]
 		for _, suffix := range []string{"_bucket", "_sum", "_count"} {
@@ -203,12 +203,12 @@ func exercise(t *testing.T) (*sidecar, map[string]*metricDoc) {
 func TestMetrics(t *testing.T) {
 	sc, metrics := exercise(t)
 	if problems, err := testutil.GatherAndLint(sc.registry); err != nil || len(problems) > 0 {
-		t.Errorf("lint: %v %v", problems, err)
+		t.Errorf("got problems %v (%v), want none", problems, err)
 	}
 	for name, labels := range metricLabels {
 		m := metrics[name]
 		if m == nil {
-			t.Errorf("%s is missing", name)
+			t.Errorf("got no %s, want it", name)
 			continue
 		}
 		if got := slices.Sorted(maps.Keys(m.labels)); !slices.Equal(got, slices.Sorted(slices.Values(labels))) {
@@ -219,10 +219,10 @@ func TestMetrics(t *testing.T) {
 	for _, name := range slices.Sorted(maps.Keys(metrics)) {
 		m := metrics[name]
 		if metricLabels[name] == nil {
-			t.Errorf("%s is not in the list", name)
+			t.Errorf("got %s, want only what is in the list", name)
 		}
 		if m.kind == "" || !strings.HasSuffix(m.help, ".") {
-			t.Errorf("%s: type %q, help %q", name, m.kind, m.help)
+			t.Errorf("%s: got type %q and help %q, want both, and a sentence", name, m.kind, m.help)
 		}
 		fmt.Fprintf(&lines, "%s %s", name, m.kind)
 		for _, label := range slices.Sorted(maps.Keys(m.labels)) {
@@ -247,11 +247,11 @@ func TestMetricsAtStart(t *testing.T) {
 			"introspection_sidecar_shared_cache_errors_total", "introspection_sidecar_shared_cache_lookups_total",
 			"introspection_sidecar_shared_cache_resets_total", "introspection_sidecar_shared_cache_operation_duration_seconds":
 			if metrics[name] != nil {
-				t.Errorf("%s is there already", name)
+				t.Errorf("got %s already, want it later", name)
 			}
 		default:
 			if metrics[name] == nil {
-				t.Errorf("%s is not there yet", name)
+				t.Errorf("got no %s yet, want it", name)
 			}
 		}
 	}

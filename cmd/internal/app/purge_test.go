@@ -126,23 +126,23 @@ func TestPurgeFilters(t *testing.T) {
 		p.fill(t)
 		w := p.call(http.MethodDelete, tt.target, tt.body, "Bearer "+adminToken)
 		if w.Code != tt.status || w.Header().Get("Content-Type") != "application/json" || w.Header().Get("Cache-Control") != "no-store" {
-			t.Errorf("%s %q: %d %v", tt.target, tt.body, w.Code, w.Header())
+			t.Errorf("%s %q: got %d %v, want %d and JSON", tt.target, tt.body, w.Code, w.Header(), tt.status)
 		}
 		if got := strings.Join(p.forgotten(t), " "); got != tt.gone {
 			t.Errorf("%s %q: forgot %q, want %q", tt.target, tt.body, got, tt.gone)
 		}
 		var answer map[string]any
 		if err := json.Unmarshal(w.Body.Bytes(), &answer); err != nil || len(answer) != 1 {
-			t.Fatalf("%s: %v %s", tt.target, err, w.Body)
+			t.Fatalf("%s: got %s (%v), want JSON with one member", tt.target, w.Body, err)
 		}
 		if purged := float64(len(strings.Fields(tt.gone))); tt.status == 200 && answer["purged"] != purged {
 			t.Errorf("%s: answer %s, want %v", tt.target, w.Body, purged)
 		} else if tt.status == 400 && answer["error"] == nil {
-			t.Errorf("%s: answer %s", tt.target, w.Body)
+			t.Errorf("%s: got %s, want an error in it", tt.target, w.Body)
 		}
 	}
 	if strings.Contains(p.log.String(), `"sub"`) || strings.Contains(p.log.String(), hexDigest("one")) {
-		t.Errorf("the technical log tells of filters: %s", p.log)
+		t.Errorf("got log %s, want nothing of the filters", p.log)
 	}
 }
 
@@ -170,19 +170,19 @@ func TestPurgeNeedsAdmin(t *testing.T) {
 	} {
 		w := p.call(http.MethodDelete, "/cache", "", headers...)
 		if w.Code != http.StatusUnauthorized || !strings.HasPrefix(w.Header().Get("WWW-Authenticate"), "Bearer ") || strings.Contains(w.Body.String(), adminToken) {
-			t.Errorf("%q: %d %v %s", headers, w.Code, w.Header(), w.Body)
+			t.Errorf("%q: got %d %v %s, want 401 and a challenge", headers, w.Code, w.Header(), w.Body)
 		}
 		refused++
 	}
 	if gone := p.forgotten(t); gone != nil {
-		t.Errorf("strangers made it forget %q", gone)
+		t.Errorf("strangers made it forget %q, want nothing", gone)
 	}
 	if n := strings.Count(p.log.String(), "cache purge refused"); n != refused || strings.Contains(p.log.String(), "token-of") {
-		t.Errorf("%d of %d refusals logged:\n%s", n, refused, p.log)
+		t.Errorf("got %d refusals logged, want %d and no token:\n%s", n, refused, p.log)
 	}
 	for _, header := range []string{"Bearer " + adminToken, "bearer " + adminToken, "BEARER  " + adminToken} {
 		if w := p.call(http.MethodDelete, "/cache?sub=nobody", "", header); w.Code != http.StatusOK {
-			t.Errorf("%q: %d", header, w.Code)
+			t.Errorf("%q: got %d, want 200", header, w.Code)
 		}
 	}
 }
@@ -193,21 +193,21 @@ func TestPurgeMethods(t *testing.T) {
 	for _, method := range []string{"GET", "HEAD", "POST", "PUT", "PATCH", "OPTIONS", "PURGE"} {
 		w := p.call(method, "/cache", "", "Bearer "+adminToken)
 		if w.Code != http.StatusMethodNotAllowed || w.Header().Get("Allow") != "DELETE" {
-			t.Errorf("%s: %d, Allow %q", method, w.Code, w.Header().Get("Allow"))
+			t.Errorf("%s: got %d, Allow %q, want 405 and DELETE", method, w.Code, w.Header().Get("Allow"))
 		}
 	}
 	for _, target := range []string{"/cache/", "/Cache", "/cache/all", "/caches"} {
 		if w := p.call(http.MethodDelete, target, "", "Bearer "+adminToken); w.Code != http.StatusNotFound {
-			t.Errorf("%s: %d", target, w.Code)
+			t.Errorf("%s: got %d, want 404", target, w.Code)
 		}
 	}
 	if gone := p.forgotten(t); gone != nil {
-		t.Errorf("forgot %q", gone)
+		t.Errorf("forgot %q, want nothing", gone)
 	}
 	off := assemble(t, introspectiontest.NewServer(t), answerOK)
 	for _, method := range []string{"DELETE", "GET", "POST"} {
 		if w := off.admin(method, "/cache"); w.Code != http.StatusNotFound {
-			t.Errorf("%s without an admin token: %d", method, w.Code)
+			t.Errorf("%s without an admin token: got %d, want 404", method, w.Code)
 		}
 	}
 	// What changes something is not on the data port.
@@ -215,7 +215,7 @@ func TestPurgeMethods(t *testing.T) {
 	r := httptest.NewRequest(http.MethodDelete, "/cache", nil)
 	r.Header.Set("Authorization", "Bearer "+adminToken)
 	if p.dataServer().Handler.ServeHTTP(w, r); w.Code != http.StatusNotFound {
-		t.Errorf("on the data port: %d", w.Code)
+		t.Errorf("on the data port: got %d, want 404", w.Code)
 	}
 }
 
@@ -228,20 +228,20 @@ func TestPurgeTokenRotation(t *testing.T) {
 		return p.call(http.MethodDelete, "/cache", "", "Bearer "+token).Code == http.StatusOK
 	}
 	if !admin(adminToken) || admin(next) {
-		t.Error("before the rotation")
+		t.Error("before the rotation: got the new token or not the old one, want the old one only")
 	}
 	swap(t, p.file, next, time.Minute)
 	if admin(adminToken) || !admin(next) {
-		t.Error("after the rotation")
+		t.Error("after the rotation: got the old token or not the new one, want the new one only")
 	}
 	for _, useless := range []string{"", "\n", "two words of some length", "two\nlines-of-some-length", "\u00e9ccents-of-some-length"} {
 		swap(t, p.file, useless, time.Minute)
 		told := strings.Count(p.log.String(), "admin requests are rejected")
 		if admin(next) || admin(useless) || admin("") {
-			t.Errorf("somebody is an admin with %q in the file", useless)
+			t.Errorf("got an admin with %q in the file, want none", useless)
 		}
 		if strings.Count(p.log.String(), "admin requests are rejected") == told {
-			t.Errorf("the log doesn't say why nobody is, with %q in the file", useless)
+			t.Errorf("the log doesn't say why nobody is an admin, want it to, with %q in the file", useless)
 		}
 	}
 }
@@ -291,6 +291,6 @@ func TestPurgeAudit(t *testing.T) {
 		}
 	}
 	if strings.Contains(text, adminToken) || strings.Contains(text, hexDigest("one")) {
-		t.Errorf("the log tells a secret: %s", text)
+		t.Errorf("got log %s, want no secret", text)
 	}
 }

@@ -15,7 +15,7 @@ func TestOutputFails(t *testing.T) {
 	for _, command := range []string{"config", "version", "-h"} {
 		var stderr strings.Builder
 		if code := (Program{Stdout: brokenPipe{}, Stderr: &stderr}).Run(t.Context(), []string{command}); code != exitFailure || stderr.Len() == 0 {
-			t.Errorf("%s: exit code %d, %q", command, code, stderr.String())
+			t.Errorf("%s: got exit code %d and %q, want %d and a fault", command, code, stderr.String(), exitFailure)
 		}
 	}
 }

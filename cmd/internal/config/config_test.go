@@ -58,28 +58,28 @@ func TestConfigStruct(t *testing.T) {
 	typ := reflect.TypeFor[Settings]()
 	names := Variables()
 	if len(names) != typ.NumField() {
-		t.Fatalf("%d variables for %d fields: %v", len(names), typ.NumField(), names)
+		t.Fatalf("got %d variables, want %d, one a field: %v", len(names), typ.NumField(), names)
 	}
 	for i, name := range names {
 		field := typ.Field(i)
 		squeezed := strings.ReplaceAll(strings.TrimPrefix(name, Prefix+"_"), "_", "")
 		if !strings.HasPrefix(name, Prefix+"_") || !strings.EqualFold(squeezed, field.Name) {
-			t.Errorf("variable %d is %s, but the field is %s", i, name, field.Name)
+			t.Errorf("variable %d: got %s, want that of field %s", i, name, field.Name)
 		}
 		// An envconfig tag would read the name without our prefix, too.
 		if _, set := field.Tag.Lookup("envconfig"); set {
-			t.Errorf("%s has an envconfig tag", field.Name)
+			t.Errorf("%s: got an envconfig tag, want none", field.Name)
 		}
 		if _, set := field.Tag.Lookup("required"); set {
-			t.Errorf("%s has a required tag, which an empty value satisfies", field.Name)
+			t.Errorf("%s: got a required tag, want none: an empty value satisfies it", field.Name)
 		}
 		if field.Tag.Get("split_words") != "true" {
-			t.Errorf("%s lacks split_words", field.Name)
+			t.Errorf("%s: got no split_words, want it", field.Name)
 		}
 		// The text stands in a cell of a Markdown table.
 		desc := field.Tag.Get("desc")
 		if desc == "" || strings.ContainsAny(desc, "|\n<>") || !strings.HasSuffix(desc, ".") {
-			t.Errorf("%s: description %q", field.Name, desc)
+			t.Errorf("%s: got description %q, want a sentence without Markdown's marks", field.Name, desc)
 		}
 	}
 }
@@ -105,7 +105,7 @@ func TestConfigDefaults(t *testing.T) {
 	setenv(t, nil)
 	got, faults := read()
 	if len(faults) > 0 {
-		t.Fatalf("faults %v", faults)
+		t.Fatalf("got faults %v, want none", faults)
 	}
 	want := &Settings{
 		ListenAddress: ":8000", AdminAddress: ":8001", IntrospectionAuth: "bearer",
@@ -133,7 +133,7 @@ func TestConfigPrefix(t *testing.T) {
 		t.Setenv(strings.TrimPrefix(name, Prefix+"_"), "7")
 	}
 	if got, faults := read(); len(faults) > 0 || !reflect.DeepEqual(got, want) {
-		t.Errorf("unprefixed variables were read: %v %+v", faults, got)
+		t.Errorf("got %+v (%v), want no unprefixed variables", got, faults)
 	}
 }
 
@@ -175,7 +175,7 @@ func TestUnreadable(t *testing.T) {
 	for _, value := range []string{"", " 5s", "1d", "1.5.2s", "99999999999h"} {
 		got := configure(t, with(leastSettings(), "SIDECAR_CLOCK_SKEW", value)).Faults
 		if !slices.Equal(got, []Fault{{"SIDECAR_CLOCK_SKEW", texts[reflect.TypeFor[time.Duration]()]}}) {
-			t.Errorf("%q: %v", value, got)
+			t.Errorf("%q: got %v, want the duration's fault", value, got)
 		}
 	}
 }
@@ -240,7 +240,7 @@ func TestSuggestions(t *testing.T) {
 					continue
 				}
 				if got := suggestion(slip, known); got != "; did you mean "+name+"?" {
-					t.Errorf("%s: %q", slip, got)
+					t.Errorf("%s: got suggestion %q, want %s", slip, got, name)
 				}
 			}
 		}
@@ -280,7 +280,7 @@ func TestConfigTable(t *testing.T) {
 	}
 	for _, line := range lines {
 		if strings.Count(line, "|") != 4 || strings.Contains(line, "<no value>") {
-			t.Errorf("not a row of three cells: %s", line)
+			t.Errorf("got %s, want a row of three cells", line)
 		}
 	}
 	var list bytes.Buffer
@@ -289,7 +289,7 @@ func TestConfigTable(t *testing.T) {
 	}
 	for _, name := range Variables() {
 		if !strings.Contains(list.String(), "  "+name) {
-			t.Errorf("-h lacks %s", name)
+			t.Errorf("-h lacks %s, want it", name)
 		}
 	}
 }

@@ -21,16 +21,16 @@ func TestFaultsOf(t *testing.T) {
 		t.Errorf("%q, want %q", got, want)
 	}
 	if got := faultsOf(nil); got != nil {
-		t.Errorf("%q out of nothing", got)
+		t.Errorf("got %q out of nothing, want nothing", got)
 	}
 	for name, variable := range fieldVariables {
 		if !slices.Contains(Variables(), variable) {
-			t.Errorf("%s leads to %s, which doesn't exist", name, variable)
+			t.Errorf("%s: got %s, want a setting that there is", name, variable)
 		}
 	}
 	for _, lone := range []error{field("ClientID", "is required"), errors.New("odd"), field("TLSCert", "is bad")} {
 		if got := AddFaults(nil, lone); len(got) != 1 {
-			t.Errorf("%v became %v", lone, got)
+			t.Errorf("%v: got %v, want one fault", lone, got)
 		}
 	}
 }

@@ -72,7 +72,7 @@ func TestFileFirstRead(t *testing.T) {
 		}
 	}
 	if Watch("") != nil {
-		t.Error("no path gives a file")
+		t.Error("got a file without a path, want none")
 	}
 }
 
@@ -215,18 +215,18 @@ func TestFileConcurrently(t *testing.T) {
 				}
 				content, err := read(i%2 == 0)
 				if err != nil || len(content) == 0 {
-					t.Errorf("read: %d bytes, %v", len(content), err)
+					t.Errorf("got %d bytes (%v), want some", len(content), err)
 					return
 				}
 				n := int(content[0] - 'a')
 				if n < last || string(content) != version(n) {
-					t.Errorf("version %d after %d, %d bytes", n, last, len(content))
+					t.Errorf("got version %d after %d, %d bytes, want a later one, whole", n, last, len(content))
 					return
 				}
 				last = n
 			}
 			if last != versions {
-				t.Errorf("ended with version %d", last)
+				t.Errorf("ended with version %d, want %d", last, versions)
 			}
 		})
 	}

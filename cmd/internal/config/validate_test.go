@@ -358,7 +358,7 @@ func TestSettingsComplete(t *testing.T) {
 			refuses = refuses || tt.variable == name && tt.want != ""
 		}
 		if !takes || !refuses && !slices.Contains(anyText, name) {
-			t.Errorf("%s: takes %v, refuses %v", name, takes, refuses)
+			t.Errorf("%s: takes %t, refuses %t, want both", name, takes, refuses)
 		}
 	}
 }
@@ -371,26 +371,26 @@ func TestSettingsValues(t *testing.T) {
 		"SIDECAR_HEADERS", "azp,scope,fhirUser,scope",
 		"SIDECAR_LOG_LEVEL", "warn"))
 	if len(s.Faults) > 0 {
-		t.Fatal(s.Faults)
+		t.Fatalf("got faults %v, want none", s.Faults)
 	}
 	if s.Upstream.Host != "127.0.0.1:8080" || s.Upstream.Path != "/fhir/{tenant}/" {
-		t.Errorf("upstream %v", s.Upstream)
+		t.Errorf("got upstream %v, want the one that was set", s.Upstream)
 	}
 	var trusted, headers []string
 	for _, prefix := range s.TrustedPrefixes {
 		trusted = append(trusted, prefix.String())
 	}
 	if !slices.Equal(trusted, []string{"10.0.0.0/8", "fd00::/8"}) {
-		t.Errorf("trusted %v", trusted)
+		t.Errorf("got trusted %v, want 10.0.0.0/8 and fd00::/8", trusted)
 	}
 	for _, header := range s.ContextHeaders {
 		headers = append(headers, header.Suffix)
 	}
 	if !slices.Equal(headers, []string{"User", "Client-Id", "Scope"}) {
-		t.Errorf("headers %v", headers)
+		t.Errorf("got headers %v, want User, Client-Id and Scope", headers)
 	}
 	if s.Level.String() != "WARN" {
-		t.Errorf("level %v", s.Level)
+		t.Errorf("got level %v, want WARN", s.Level)
 	}
 }
 
@@ -421,20 +421,20 @@ func FuzzConfig(f *testing.F) {
 		}
 		s := validate()
 		if !slices.Equal(s.Faults, validate().Faults) {
-			t.Errorf("%q is told otherwise the second time", raw)
+			t.Errorf("%q: got other faults the second time, want the same", raw)
 		}
 		for _, f := range s.Faults {
 			if strings.ContainsAny(f.String(), "\r\n") || !slices.Contains(known, f.Variable) {
-				t.Errorf("%q: fault %q", raw, f)
+				t.Errorf("%q: got fault %q, want one line that names a setting", raw, f)
 			}
 		}
 		for _, prefix := range s.TrustedPrefixes {
 			if prefix.Bits() == 0 {
-				t.Errorf("%q trusts everybody", raw)
+				t.Errorf("%q trusts everybody, want a fault", raw)
 			}
 		}
 		if u, err := parseURL(raw); err == nil && u.Scheme == "http" && !transport.IsLoopback(u.Hostname()) && !hasFault(s.Faults, "SIDECAR_TOKEN_ENDPOINT") {
-			t.Errorf("%q: tokens would cross the network readable", raw)
+			t.Errorf("%q: got no fault, want one: tokens would cross the network readable", raw)
 		}
 	})
 }
@@ -444,18 +444,18 @@ func checkParsedURL(t *testing.T, raw string) {
 	u, err := parseURL(raw)
 	if err != nil {
 		if u != nil {
-			t.Errorf("%q: a URL beside the error", raw)
+			t.Errorf("%q: got a URL beside the error, want none", raw)
 		}
 		return
 	}
 	if u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil || u.Fragment != "" || u.Opaque != "" {
-		t.Errorf("%q gives %#v", raw, u)
+		t.Errorf("%q: got %#v, want http or https, a host and nothing else", raw, u)
 	}
 	if strings.ContainsAny(u.Host, "/\\@ ?#%\r\n\x00") {
-		t.Errorf("%q: host %q", raw, u.Host)
+		t.Errorf("%q: got host %q, want a host", raw, u.Host)
 	}
 	again, err := url.Parse(u.String())
 	if err != nil || again.Host != u.Host || again.Scheme != u.Scheme || again.EscapedPath() != u.EscapedPath() {
-		t.Errorf("%q is another URL when it is written out: %q, %v", raw, u, err)
+		t.Errorf("%q: got another URL, %q (%v), when it is written out, want the same", raw, u, err)
 	}
 }

@@ -64,10 +64,10 @@ func auditLines(t *testing.T, text string) (lines []auditLine) {
 		decoder := json.NewDecoder(strings.NewReader(raw))
 		decoder.DisallowUnknownFields()
 		if err := decoder.Decode(&line); err != nil || !strings.HasSuffix(raw, "}\n") {
-			t.Fatalf("%v: %q", err, raw)
+			t.Fatalf("got %q (%v), want an audit record on a line", raw, err)
 		}
 		if line.Log != "audit" {
-			t.Errorf("log is %q", line.Log)
+			t.Errorf("got log %q, want audit", line.Log)
 		}
 		lines = append(lines, line)
 	}
@@ -82,7 +82,7 @@ func inSequence(t *testing.T, lines []auditLine, n int) {
 	}
 	for i, line := range lines {
 		if line.Sequence != uint64(i+1) {
-			t.Fatalf("record %d has number %d", i+1, line.Sequence)
+			t.Fatalf("got number %d for a record, want %d", line.Sequence, i+1)
 		}
 	}
 }
@@ -100,7 +100,7 @@ func TestAuditOneWrite(t *testing.T) {
 	end()
 	inSequence(t, auditLines(t, text.String()), 10)
 	if writes != 10 {
-		t.Errorf("%d writes for 10 records", writes)
+		t.Errorf("got %d writes for 10 records, want 10", writes)
 	}
 }
 
@@ -133,7 +133,7 @@ func TestAuditBlockedSink(t *testing.T) {
 	lines := auditLines(t, text.String())
 	inSequence(t, lines[:len(lines)-1], auditQueue+1)
 	if last := lines[len(lines)-1].Sequence; last != auditQueue+1+lost+1 {
-		t.Errorf("after the gap comes number %d", last)
+		t.Errorf("got number %d after the gap, want %d", last, auditQueue+1+lost+1)
 	}
 }
 
@@ -167,16 +167,16 @@ func TestAuditFailingSink(t *testing.T) {
 		numbers = append(numbers, line.Sequence)
 	}
 	if !slices.Equal(numbers, []uint64{1, 5, 6}) || len(raw[1]) != 21 {
-		t.Errorf("numbers %v\n%s", numbers, &text)
+		t.Errorf("got numbers %v, want 1, 5 and 6\n%s", numbers, &text)
 	}
 	if got := testutil.ToFloat64(a.dropped); got != 4 {
 		t.Errorf("%v dropped, want 4", got)
 	}
 	if n := strings.Count(log.String(), "audit record can't be written"); n != 2 {
-		t.Errorf("%d log lines for two failures:\n%s", n, &log)
+		t.Errorf("got %d log lines for two failures, want 2:\n%s", n, &log)
 	}
 	if !strings.Contains(log.String(), `"no space left on device"`) || strings.Contains(log.String(), "secret") {
-		t.Errorf("log %s", &log)
+		t.Errorf("got log %s, want the cause and nothing of the record", &log)
 	}
 }
 
@@ -197,10 +197,10 @@ func TestAuditFile(t *testing.T) {
 		return auditLines(t, string(text))
 	}
 	if lines := read(); len(lines) != 2 || lines[0].Subject != "0" || lines[1].Subject != "1" {
-		t.Errorf("records %+v", lines)
+		t.Errorf("got records %+v, want those of both", lines)
 	}
 	if info, err := os.Stat(path); err != nil || info.Mode() != 0o600 {
-		t.Errorf("%v, %v", info.Mode(), err)
+		t.Errorf("got mode %v (%v), want 0600", info.Mode(), err)
 	}
 	a, end := newTestAudit(t, path, nil, io.Discard)
 	if err := os.Truncate(path, 0); err != nil {
@@ -209,6 +209,6 @@ func TestAuditFile(t *testing.T) {
 	a.Add(record{Subject: "2"})
 	end()
 	if lines := read(); len(lines) != 1 || lines[0].Subject != "2" {
-		t.Errorf("records %+v", lines)
+		t.Errorf("got records %+v, want the third", lines)
 	}
 }

@@ -58,7 +58,7 @@ func TestLogFails(t *testing.T) {
 	l.Close()
 	lines := strings.Split(text.String(), "\n")
 	if len(lines) != 5 || lines[1] != "sec" || !strings.Contains(lines[2], `"lines":1`) || lines[3] != "third" {
-		t.Errorf("%q", lines)
+		t.Errorf("got %q, want five lines, one of them about a lost one", lines)
 	}
 }
 
@@ -73,6 +73,6 @@ func TestLogGivesUp(t *testing.T) {
 	select {
 	case <-ended:
 	case <-time.After(15 * time.Second):
-		t.Error("waits for the log")
+		t.Error("waits for the log, want it to give up")
 	}
 }

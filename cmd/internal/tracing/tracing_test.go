@@ -103,7 +103,7 @@ func TestTracingFaultsAreFew(t *testing.T) {
 			untold = append(untold, n)
 		}
 		if fmt.Sprint(untold) != "[0 59 59]" {
-			t.Errorf("untold %v", untold)
+			t.Errorf("got %v untold, want 0, 59 and 59", untold)
 		}
 	})
 }
@@ -125,14 +125,14 @@ func TestTracingCloses(t *testing.T) {
 	var out bytes.Buffer
 	tr := New("dev", slog.New(slog.NewJSONHandler(&out, nil)))
 	if text := out.String(); !strings.Contains(text, "a variable of OTEL_ is not valid") || strings.Contains(text, "canary") {
-		t.Errorf("logged %s", text)
+		t.Errorf("logged %s, want what is not valid, without its value", text)
 	}
 	_, span := tr.Tracer().Start(t.Context(), "any")
 	span.End()
 	began := time.Now()
 	tr.Close()
 	if took := time.Since(began); took < flushTimeout || took > flushTimeout+15*time.Second {
-		t.Errorf("took %v", took)
+		t.Errorf("took %v, want about %v", took, flushTimeout)
 	}
 	<-received
 	server.Close()
@@ -145,7 +145,7 @@ func TestTracingIsOff(t *testing.T) {
 	t.Setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "")
 	tr := New("dev", slog.New(slog.DiscardHandler))
 	if tr != nil || tr.Tracer() != nil {
-		t.Error("on without being asked")
+		t.Error("got a tracer without being asked, want none")
 	}
 	tr.Close()
 }
