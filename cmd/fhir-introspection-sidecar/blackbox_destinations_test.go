@@ -58,8 +58,8 @@ func TestBlackboxDestinations(t *testing.T) {
 	i := newIssuer(t)
 	fhir := newUpstream(t)
 	for name, c := range map[string]*child{
-		"configured": start(t, env{"REQUIRED_ISSUERS": place + "," + other.URL, "UPSTREAM_URL": "http://" + fhir.address + "/fhir"}).child,
-		"discovered": find(t, "http://"+fhir.address, env{"ISSUER_URL": i.URL, "JWT_PRECHECK": "true"}),
+		"configured": start(t, env{"BYPASS_GUARD": "off", "REQUIRED_ISSUERS": place + "," + other.URL, "UPSTREAM_URL": "http://" + fhir.address + "/fhir"}).child,
+		"discovered": find(t, "http://"+fhir.address, env{"BYPASS_GUARD": "off", "ISSUER_URL": i.URL, "JWT_PRECHECK": "true"}),
 	} {
 		for _, token := range append(baits(place), baits(other.URL)...) {
 			other.AddToken(token, nil)
@@ -92,7 +92,7 @@ func TestBlackboxDestinations(t *testing.T) {
 // where no setting points is found: here the setting is changed behind its back.
 func TestBlackboxStrayDial(t *testing.T) {
 	t.Parallel()
-	w := start(t, nil)
+	w := start(t, env{"BYPASS_GUARD": "off"})
 	w.ask(t, "GET /fhir/Patient", good).is(t, 200)
 	w.terminate(t)
 	if _, recorded := w.dials(); !recorded {

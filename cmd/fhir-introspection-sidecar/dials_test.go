@@ -82,12 +82,26 @@ func destinations(environ []string) (named map[string]bool, names bool) {
 		if hosts[0] == "localhost" {
 			hosts = []string{"127.0.0.1", "::1"}
 		}
+		if ip := net.ParseIP(hosts[0]); name == "SIDECAR_UPSTREAM_URL" && ip != nil && ip.IsLoopback() {
+			hosts = append(hosts, ownAddresses()...) // where the bypass guard looks
+		}
 		for _, host := range hosts {
 			named[net.JoinHostPort(host, port)] = true
 			names = names || net.ParseIP(host) == nil
 		}
 	}
 	return named, names
+}
+
+// ownAddresses are those of this host's interfaces.
+func ownAddresses() (own []string) {
+	addresses, _ := net.InterfaceAddrs()
+	for _, a := range addresses {
+		if prefix, ok := a.(*net.IPNet); ok {
+			own = append(own, prefix.IP.String())
+		}
+	}
+	return own
 }
 
 // TestDestinations (M08): the settings decide, and nothing else does.

@@ -15,6 +15,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cmd/internal/sink"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/introspectiontest"
 )
@@ -34,7 +35,9 @@ func assembleLogging(t *testing.T, logger *slog.Logger, as *introspectiontest.Se
 		"SIDECAR_UPSTREAM_URL", upstream.URL+"/fhir",
 		"SIDECAR_INTROSPECTION_ENDPOINT", as.Endpoint(),
 		"SIDECAR_BEARER_TOKEN_FILE", writeFile(t, "token", introspectiontest.DefaultBearer))
-	sc, faults := build(configure(t, with(environ, pairs...)), options{logger: logger, stdout: io.Discard})
+	registry := newRegistry(Build{})
+	logger = slog.New(sink.NewSampler(logger.Handler(), registry))
+	sc, faults := build(configure(t, with(environ, pairs...)), options{logger: logger, registry: registry, stdout: io.Discard})
 	if len(faults) > 0 {
 		t.Fatalf("got faults %v, want none", faults)
 	}
@@ -61,8 +64,8 @@ func (sc *sidecar) admin(method, target string) *httptest.ResponseRecorder {
 	return w
 }
 
-// readiness reads the answer of /readyz.
-func readiness(t *testing.T, sc *sidecar) (int, map[string]any) {
+// askReadiness reads the answer of /readyz.
+func askReadiness(t *testing.T, sc *sidecar) (int, map[string]any) {
 	t.Helper()
 	w := sc.admin(http.MethodGet, "/readyz")
 	if got := w.Header().Get("Content-Type"); got != "application/json" {
@@ -84,7 +87,7 @@ func expectReady(t *testing.T, sc *sidecar, reasons ...any) {
 	if len(reasons) > 0 {
 		status, body = http.StatusServiceUnavailable, map[string]any{"status": "not ready", "reasons": reasons}
 	}
-	if gotStatus, gotBody := readiness(t, sc); gotStatus != status || !reflect.DeepEqual(gotBody, body) {
+	if gotStatus, gotBody := askReadiness(t, sc); gotStatus != status || !reflect.DeepEqual(gotBody, body) {
 		t.Errorf("/readyz: %d %v, want %d %v", gotStatus, gotBody, status, body)
 	}
 	if w := sc.admin(http.MethodGet, "/livez"); w.Code != http.StatusOK {
@@ -139,14 +142,14 @@ func TestAdminReadiness(t *testing.T) {
 		time.Sleep(10 * time.Millisecond)
 	}
 	expectReady(t, sc, refused)
-	sc.draining.Store(true)
+	sc.ready.draining.Store(true)
 	expectReady(t, sc, "draining", refused)
 	as.AcceptBearers(introspectiontest.DefaultBearer)
 	if err := introspect("good"); err != nil {
 		t.Fatalf("introspect: got error %v, want none", err)
 	}
 	expectReady(t, sc, "draining")
-	sc.draining.Store(false)
+	sc.ready.draining.Store(false)
 	expectReady(t, sc)
 
 	sc.settings.IntrospectionEndpoint = ""
@@ -173,7 +176,7 @@ func TestAdminReadinessGrant(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan error)
 	go func() { done <- sc.credential.Run(ctx) }()
-	eventually(t, "a token", func() bool { status, _ := readiness(t, sc); return status == http.StatusOK })
+	eventually(t, "a token", func() bool { status, _ := askReadiness(t, sc); return status == http.StatusOK })
 	stop()
 	if err := <-done; err != nil {
 		t.Errorf("got error %v, want none", err)

@@ -8,9 +8,12 @@ import (
 	"slices"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cache"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cmd/internal/admin"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cmd/internal/config"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cmd/internal/doctor"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cmd/internal/sink"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cmd/internal/tracing"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
@@ -24,9 +27,10 @@ import (
 
 // options are what build needs beside the settings.
 type options struct {
-	logger *slog.Logger
-	stdout io.Writer // for audit records
-	build  Build
+	logger   *slog.Logger
+	registry *prometheus.Registry // nil: a new one
+	stdout   io.Writer            // for audit records
+	build    Build
 
 	// wrap, if there is one, gets between us and those that we ask, and nothing is
 	// traced: the calls of a check belong to no client's request.
@@ -36,7 +40,10 @@ type options struct {
 // build assembles the program. It reads files and opens no connection. When the
 // settings have faults it only looks for further ones.
 func build(s *config.Config, o options) (*sidecar, []config.Fault) {
-	sc := &sidecar{settings: s, logger: o.logger, build: o.build, registry: newRegistry(o.build)}
+	sc := &sidecar{settings: s, logger: o.logger, build: o.build, registry: o.registry}
+	if sc.registry == nil {
+		sc.registry = newRegistry(o.build)
+	}
 	faults := append(slices.Clone(s.Faults), checkFiles(s)...)
 	faults = config.AddFaults(faults, sc.buildTLS())
 	faults = config.AddFaults(faults, sc.buildAdminToken())
@@ -60,11 +67,26 @@ func build(s *config.Config, o options) (*sidecar, []config.Fault) {
 	if len(faults) > 0 {
 		return nil, faults
 	}
-	sc.registry.MustRegister(sc.readyGauge())
+	sc.buildReadiness()
 	for _, w := range s.Warnings() {
 		sc.logger.Warn(w.Text, "setting", w.Variable)
 	}
 	return sc, nil
+}
+
+// buildReadiness makes what says whether requests should come here.
+func (sc *sidecar) buildReadiness() {
+	s := sc.settings
+	sc.ready = &readiness{client: sc.client, discovery: sc.discovery, logger: sc.logger}
+	if port, ok := s.BypassPort(); ok {
+		sc.bypass = &bypassGuard{probe: doctor.Bypass{Port: port}, logger: sc.logger}
+		sc.registry.MustRegister(sc.bypass.metric())
+		if s.BypassGuard == "enforce" {
+			sc.ready.bypass = sc.bypass
+		}
+	}
+	sc.registry.MustRegister(sc.ready.metric())
+	sc.registry.MustRegister(certificateExpiry(s))
 }
 
 // checkFiles reads the files that are set, so that one that can't be read is

@@ -69,16 +69,16 @@ func (sc *sidecar) awaitDrainRequest(ctx context.Context, requests chan os.Signa
 	case <-ctx.Done():
 	case <-requests:
 		sc.logger.Info("draining", "until", "SIGTERM")
-		sc.leave()
+		sc.beginDrain()
 	}
 	return nil
 }
 
-// leave makes readiness red and every further answer ask its client to leave the
-// connection. It reports whether that was so already.
-func (sc *sidecar) leave() (already bool) {
-	already = sc.draining.Swap(true)
+// beginDrain makes readiness red and every further response ask its client to leave
+// the connection. It reports whether that was so already.
+func (sc *sidecar) beginDrain() (alreadyDraining bool) {
+	alreadyDraining = sc.ready.draining.Swap(true)
 	sc.proxy.Drain()
-	sc.tellReadiness()
-	return already
+	sc.ready.unready() // which logs it at once
+	return alreadyDraining
 }

@@ -44,6 +44,9 @@ var metricLabels = map[string][]string{
 	"introspection_sidecar_shared_cache_resets_total":               {},
 	"introspection_sidecar_shared_cache_operation_duration_seconds": {"operation"},
 	"introspection_sidecar_build_info":                              {"version", "commit", "goversion"},
+	"introspection_sidecar_log_lines_suppressed_total":              {},
+	"introspection_sidecar_bypass_open":                             {},
+	"introspection_sidecar_certificate_expiry_timestamp_seconds":    {"use"},
 }
 
 // metricDoc is a metric as /metrics shows it.
@@ -139,10 +142,14 @@ func exercise(t *testing.T) (*sidecar, map[string]*metricDoc) {
 			panic(http.ErrAbortHandler)
 		}
 	}
-	sc := assemble(t, as, fhir, grantWith("SIDECAR_AUDIT_LOG", "stdout", "SIDECAR_JWT_PRECHECK", "true", "SIDECAR_ISSUER_URL", as.URL,
+	cert, key := newPair(t, "one.test")
+	certFile, keyFile := writeFile(t, "cert", cert), writeFile(t, "key", key)
+	sc := assemble(t, as, fhir, grantWith("SIDECAR_AUDIT_LOG", "stdout", "SIDECAR_CA_FILE", certFile,
+		"SIDECAR_TLS_CERT_FILE", certFile, "SIDECAR_TLS_KEY_FILE", keyFile, "SIDECAR_CLIENT_CERT_FILE", certFile, "SIDECAR_CLIENT_CERT_KEY_FILE", keyFile,
 		// Nobody listens there, and nothing is asked of it before it was connected.
 		"SIDECAR_SHARED_CACHE_ADDRESSES", "127.0.0.1:1", "SIDECAR_SHARED_CACHE_TLS", "false",
 		"SIDECAR_SHARED_CACHE_KEY_FILE", writeFile(t, "key", strings.Repeat("6b", 32)),
+		"SIDECAR_JWT_PRECHECK", "true", "SIDECAR_ISSUER_URL", as.URL,
 		"SIDECAR_TOKEN_ENDPOINT", as.TokenEndpoint(), "SIDECAR_CLIENT_ID", introspectiontest.DefaultClientID,
 		"SIDECAR_CLIENT_SECRET_FILE", writeFile(t, "secret", introspectiontest.DefaultClientSecret))...)
 	server := httptest.NewUnstartedServer(nil)
@@ -245,7 +252,8 @@ func TestMetricsAtStart(t *testing.T) {
 			"introspection_sidecar_discovery_disagreements_total",                                          // only when discovery runs
 			"introspection_sidecar_purge_feed_age_seconds", "introspection_sidecar_shared_cache_connected", // only with a shared cache
 			"introspection_sidecar_shared_cache_errors_total", "introspection_sidecar_shared_cache_lookups_total",
-			"introspection_sidecar_shared_cache_resets_total", "introspection_sidecar_shared_cache_operation_duration_seconds":
+			"introspection_sidecar_shared_cache_resets_total", "introspection_sidecar_shared_cache_operation_duration_seconds",
+			"introspection_sidecar_certificate_expiry_timestamp_seconds": // only with certificates
 			if metrics[name] != nil {
 				t.Errorf("got %s already, want it later", name)
 			}

@@ -2,64 +2,82 @@ package app
 
 import (
 	"context"
+	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/client"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/discovery"
 )
 
-// readyGauge is /readyz for those who only see metrics: a sidecar that isn't ready
-// gets no requests, so that no other series tells.
-func (sc *sidecar) readyGauge() prometheus.Collector {
-	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "introspection_sidecar_ready",
-		Help: "1 while /readyz is green, else 0.",
-	}, func() float64 {
-		if len(sc.unready()) > 0 {
-			return 0
-		}
-		return 1
-	})
+// readyInterval is how often readiness is looked at, so that its changes are logged
+// when nobody asks.
+const readyInterval = time.Second
+
+// readiness says whether new requests should come here.
+type readiness struct {
+	client    *client.Client
+	discovery *discovery.Discovery // nil: every endpoint is configured
+	bypass    *bypassGuard         // nil: a way around the sidecar is no reason
+	logger    *slog.Logger
+	draining  atomic.Bool
+
+	mu     sync.Mutex
+	logged bool // the state was, at least once
+	ready  bool // as it was logged
 }
 
-// unready are the reasons not to send requests here.
-func (sc *sidecar) unready() (reasons []string) {
-	if sc.draining.Load() {
+// unready are the reasons not to send requests here. A change is logged, once.
+func (r *readiness) unready() (reasons []string) {
+	if r.draining.Load() {
 		reasons = append(reasons, "draining")
 	}
-	if err := sc.client.Ready(); err != nil {
+	if err := r.client.Ready(); err != nil {
 		reasons = append(reasons, err.Error())
-		if fault := sc.discoveryFault(); fault != nil {
+		if fault := r.discoveryFault(); fault != nil {
 			reasons = append(reasons, strings.Split(fault.Error(), "\n")...) // one for each document
 		}
 	}
+	if r.bypass != nil && r.bypass.accepted() {
+		reasons = append(reasons, "the FHIR server can be reached around the sidecar")
+	}
+	r.note(reasons)
 	return reasons
 }
 
 // discoveryFault says why an endpoint isn't known.
-func (sc *sidecar) discoveryFault() error {
-	if sc.discovery == nil {
+func (r *readiness) discoveryFault() error {
+	if r.discovery == nil {
 		return nil
 	}
-	return sc.discovery.Fault()
+	return r.discovery.Fault()
 }
 
-// lookInterval is how often readiness is looked at for a change to log.
-const lookInterval = time.Second
-
-// readinessLine is what the log said last.
-type readinessLine struct {
-	mu   sync.Mutex
-	told string // "": nothing yet
+func (r *readiness) note(reasons []string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	ready := len(reasons) == 0
+	if r.logged && r.ready == ready {
+		return
+	}
+	r.logged, r.ready = true, ready
+	if ready {
+		r.logger.Info("ready")
+		return
+	}
+	r.logger.Warn("not ready", "reasons", reasons)
 }
 
-// watchReadiness logs every change of readiness until ctx ends.
-func (sc *sidecar) watchReadiness(ctx context.Context) error {
-	ticker := time.NewTicker(lookInterval)
+// run logs the changes until ctx ends.
+func (r *readiness) run(ctx context.Context) error {
+	ticker := time.NewTicker(readyInterval)
 	defer ticker.Stop()
 	for {
-		sc.tellReadiness()
+		r.unready()
 		select {
 		case <-ctx.Done():
 			return nil
@@ -68,22 +86,16 @@ func (sc *sidecar) watchReadiness(ctx context.Context) error {
 	}
 }
 
-// tellReadiness logs whether the sidecar is ready, when that has changed.
-func (sc *sidecar) tellReadiness() {
-	reasons := sc.unready()
-	state := "ready"
-	if len(reasons) > 0 {
-		state = "not ready"
-	}
-	sc.readiness.mu.Lock()
-	changed := sc.readiness.told != state
-	sc.readiness.told = state
-	sc.readiness.mu.Unlock()
-	switch {
-	case !changed:
-	case len(reasons) > 0:
-		sc.logger.Warn(state, "reasons", reasons)
-	default:
-		sc.logger.Info(state)
-	}
+// metric is /readyz for those who only see metrics: a sidecar that isn't ready
+// gets no requests, so that no other series tells.
+func (r *readiness) metric() prometheus.Collector {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "introspection_sidecar_ready",
+		Help: "1 while /readyz is green, else 0.",
+	}, func() float64 {
+		if len(r.unready()) > 0 {
+			return 0
+		}
+		return 1
+	})
 }

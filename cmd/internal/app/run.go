@@ -41,37 +41,68 @@ type Program struct {
 	Build          Build
 }
 
+// commands are those beside serve and check, which take no arguments.
+var commands = map[string]struct {
+	does string
+	run  func(Program) error
+}{
+	"config":  {"Prints every setting as a Markdown table: variable, default, meaning.", func(p Program) error { return config.WriteTable(p.Stdout) }},
+	"drain":   {"Asks the sidecar in this container to drain and serve on. For preStop hooks.", func(Program) error { return drainCommand() }},
+	"version": {"Prints version, commit and Go version.", Program.version},
+}
+
 // Run is the program as a function of its arguments, those after its name. ctx ends on
 // SIGTERM. It returns the exit code.
 func (p Program) Run(ctx context.Context, args []string) int {
-	command := "serve"
+	name := "serve"
 	if len(args) > 0 {
-		command = args[0]
+		name, args = args[0], args[1:]
 	}
-	if command == "check" {
-		return p.check(ctx, args[1:])
-	}
-	if len(args) > 1 {
-		_, _ = fmt.Fprintln(p.Stderr, "a command takes no arguments; see -h")
-		return exitConfig
-	}
-	var err error
-	switch command {
-	case "serve":
-		return p.serve(ctx)
-	case "config":
-		err = config.WriteTable(p.Stdout)
-	case "drain":
-		err = drainCommand()
-	case "version":
-		_, err = fmt.Fprintln(p.Stdout, p.Build)
+	switch name {
+	case "check":
+		return p.check(ctx, args)
+	case "-version", "--version":
+		name = "version"
 	case "-h", "-help", "--help", "help":
-		_, _ = io.WriteString(p.Stdout, usage)
-		err = config.WriteList(p.Stdout)
-	default:
-		_, _ = fmt.Fprintln(p.Stderr, "unknown command; there are serve, check, config, drain and version, and -h")
-		return exitConfig
+		return p.exit(p.help())
 	}
+	command, known := commands[name]
+	switch {
+	case name != "serve" && !known:
+		_, _ = fmt.Fprintln(p.Stderr, "unknown command; expected serve, check, config, drain or version, or -h")
+		return exitConfig
+	case len(args) == 1 && isHelp(args[0]) && !known:
+		return p.exit(p.help())
+	case len(args) == 1 && isHelp(args[0]):
+		_, err := fmt.Fprintf(p.Stdout, "Usage: fhir-introspection-sidecar %s\n\n%s\n", name, command.does)
+		return p.exit(err)
+	case len(args) > 0:
+		_, _ = fmt.Fprintln(p.Stderr, "serve, config, drain and version take no arguments; see -h")
+		return exitConfig
+	case known:
+		return p.exit(command.run(p))
+	}
+	return p.serve(ctx)
+}
+
+// isHelp reports whether an argument asks what a command does.
+func isHelp(arg string) bool { return arg == "-h" || arg == "-help" || arg == "--help" }
+
+// help writes what the program does, and every setting.
+func (p Program) help() error {
+	if _, err := io.WriteString(p.Stdout, usage); err != nil {
+		return err
+	}
+	return config.WriteList(p.Stdout)
+}
+
+func (p Program) version() error {
+	_, err := fmt.Fprintln(p.Stdout, p.Build)
+	return err
+}
+
+// exit is the code of a command that ended so.
+func (p Program) exit(err error) int {
 	if err != nil {
 		_, _ = fmt.Fprintln(p.Stderr, err)
 		return exitFailure
@@ -94,8 +125,15 @@ func (p Program) serve(ctx context.Context) int {
 	}
 	lines := sink.NewLog(p.Stdout, format)
 	defer lines.Close()
-	logger := slog.New(format(lines))
-	built, faults := build(s, options{logger: logger, stdout: p.Stdout, build: p.Build})
+	registry := newRegistry(p.Build)
+	handler := format(lines)
+	if s.Level > slog.LevelDebug { // who asks for every request gets every line
+		sampler := sink.NewSampler(handler, registry)
+		defer sampler.Close()
+		handler = sampler
+	}
+	logger := slog.New(handler)
+	built, faults := build(s, options{logger: logger, registry: registry, stdout: p.Stdout, build: p.Build})
 	if len(faults) > 0 {
 		p.tell(faults)
 		return exitConfig

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"runtime"
 	"sync/atomic"
 	"time"
@@ -66,8 +67,8 @@ type sidecar struct {
 	adminToken *admin.Token      // nil: nothing can be changed by admin calls
 	tls        *tls.Config       // nil: plain HTTP
 	registry   *prometheus.Registry
-	readiness  readinessLine
-	draining   atomic.Bool
+	bypass     *bypassGuard // nil: off, or the FHIR server is elsewhere
+	ready      *readiness
 	inFlight   atomic.Int64 // handlers that run
 }
 
@@ -93,8 +94,11 @@ func (sc *sidecar) serve(ctx context.Context) error {
 	defer stopLoops()
 	stopSharing := sc.share()
 	group, failed := errgroup.WithContext(ctx)
-	requests := drainRequests()
+	requests, hangups := drainRequests(), hangups()
+	sc.logServing(data.Addr(), adminListener.Addr())
+	sc.lookForBypass(loops, data.Addr(), adminListener.Addr())
 	group.Go(func() error { return sc.awaitDrainRequest(loops, requests) })
+	group.Go(func() error { return sc.awaitHangups(loops, hangups) })
 	for _, loop := range sc.loops() {
 		group.Go(func() error { return loop(loops) })
 	}
@@ -107,8 +111,6 @@ func (sc *sidecar) serve(ctx context.Context) error {
 		stopLoops()
 		return err
 	})
-	sc.logger.Info("serving", "version", sc.build.Version, "commit", sc.build.Commit,
-		"listen_address", data.Addr().String(), "admin_address", adminListener.Addr().String(), "tls", sc.tls != nil)
 	err = group.Wait()
 	sc.cache.Close()
 	stopSharing() // after the calls that still had something to write
@@ -120,9 +122,40 @@ func (sc *sidecar) serve(ctx context.Context) error {
 	return err
 }
 
+// logServing tells who runs between whom, and what a token must have.
+func (sc *sidecar) logServing(data, admin net.Addr) {
+	s := sc.settings
+	endpoint := s.IntrospectionEndpoint
+	if endpoint == "" {
+		endpoint = "discovered"
+	}
+	sc.logger.Info("serving", "version", sc.build.Version, "commit", sc.build.Commit,
+		"listen_address", data.String(), "admin_address", admin.String(), "tls", sc.tls != nil,
+		"upstream", s.UpstreamURL, "introspection_endpoint", endpoint, "introspection_auth", s.IntrospectionAuth, "policy", s.Policy())
+}
+
+// lookForBypass looks for a way around the sidecar before the first request is
+// forwarded, where that is a reason not to be ready.
+func (sc *sidecar) lookForBypass(ctx context.Context, own ...net.Addr) {
+	if sc.bypass == nil {
+		return
+	}
+	for _, address := range own {
+		if at, err := netip.ParseAddrPort(address.String()); err == nil {
+			sc.bypass.probe.Own = append(sc.bypass.probe.Own, at)
+		}
+	}
+	if sc.ready.bypass != nil {
+		sc.bypass.look(ctx)
+	}
+}
+
 // loops are what runs beside the servers and ends after them.
 func (sc *sidecar) loops() []func(context.Context) error {
-	loops := []func(context.Context) error{sc.credential.Run, sc.client.Run, sc.watchReadiness}
+	loops := []func(context.Context) error{sc.credential.Run, sc.client.Run, sc.ready.run}
+	if sc.bypass != nil {
+		loops = append(loops, sc.bypass.run)
+	}
 	if sc.discovery != nil {
 		loops = append(loops, sc.discovery.Run)
 	}
@@ -152,10 +185,10 @@ func ended(err error) error {
 // leave their connections, while the delay gives load balancers time to see it;
 // then the listener closes and what is in flight gets the timeout.
 func (sc *sidecar) drain(ctx context.Context, server *http.Server, plain *fastpath.Listener) error {
-	told := sc.leave()
+	alreadyDraining := sc.beginDrain()
 	sc.logger.Info("draining", "delay", sc.settings.ShutdownDelay.String(), "timeout", sc.settings.ShutdownTimeout.String())
 	// Asked to end, not failed; and nobody waits twice.
-	if ctx.Err() != nil && !told {
+	if ctx.Err() != nil && !alreadyDraining {
 		time.Sleep(sc.settings.ShutdownDelay)
 	}
 	timeout, cancel := context.WithTimeout(context.WithoutCancel(ctx), sc.settings.ShutdownTimeout)
@@ -213,7 +246,7 @@ func (sc *sidecar) dataServer() *http.Server {
 func (sc *sidecar) adminServer() *http.Server {
 	cfg := admin.Config{
 		Token: sc.adminToken, Purge: sc.purge, DigestRef: sc.cache.DigestRef, JWKS: sc.credential.JWKS,
-		Unready: sc.unready, Gatherer: sc.registry, Logger: sc.logger,
+		Unready: sc.ready.unready, Gatherer: sc.registry, Logger: sc.logger,
 	}
 	if sc.audit != nil {
 		cfg.Audit = func(record proxy.AuditRecord) { sc.audit.Add(record) }

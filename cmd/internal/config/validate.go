@@ -208,3 +208,33 @@ func (c *Config) checkAuditLog() {
 
 // EnforcesScopes reports whether SMART scopes are held against FHIR interactions.
 func (c *Config) EnforcesScopes() bool { return c.ScopeEnforcement == "coarse" }
+
+// Policy names what a token must have besides being active.
+func (c *Config) Policy() []string {
+	policy := []string{}
+	for _, check := range []struct {
+		name string
+		on   bool
+	}{
+		{"audience", len(c.RequiredAudiences) > 0},
+		{"issuer", len(c.RequiredIssuers) > 0},
+		{"scope", len(c.RequiredScopes) > 0},
+		{"token_type", len(c.RequiredTokenTypes) > 0},
+		{"scope_enforcement=" + c.ScopeEnforcement, c.ScopeEnforcement != "off"},
+	} {
+		if check.on {
+			policy = append(policy, check.name)
+		}
+	}
+	return policy
+}
+
+// BypassPort is the FHIR server's port, if it is on loopback and a way around the
+// sidecar is to be looked for.
+func (c *Config) BypassPort() (port uint16, ok bool) {
+	if c.BypassGuard == "off" || c.Upstream == nil || !transport.IsLoopback(c.Upstream.Hostname()) {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(transport.PortOf(c.Upstream), 10, 16)
+	return uint16(n), err == nil
+}

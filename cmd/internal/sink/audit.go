@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -29,8 +30,10 @@ const auditFlush = 2 * time.Second
 // stop care: when the queue is full a record is dropped and counted, and the
 // sequence numbers show the gap.
 type AuditLog struct {
+	target  string // "stdout", or a path
 	sink    lineWriter
-	file    *os.File // nil: stdout
+	file    atomic.Pointer[os.File] // what sink writes to; nil: stdout
+	next    atomic.Pointer[os.File] // what it is to write to from the next record on; nil: no other
 	host    string
 	logger  *slog.Logger
 	dropped prometheus.Counter
@@ -59,22 +62,57 @@ type auditHead struct {
 func NewAuditLog(target string, stdout io.Writer, logger *slog.Logger, registerer prometheus.Registerer) (*AuditLog, error) {
 	host, _ := os.Hostname() // in a pod: its name
 	a := &AuditLog{
-		sink: lineWriter{Writer: stdout}, host: host, logger: logger, queue: make(queue[auditEntry], auditQueue),
+		target: target, sink: lineWriter{Writer: stdout}, host: host, logger: logger, queue: make(queue[auditEntry], auditQueue),
 		dropped: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "introspection_sidecar_audit_dropped_total",
 			Help: "Audit records lost because the sink was too slow or failed.",
 		}),
 	}
 	if target != "stdout" {
-		// Not blocking matters for a FIFO: without a reader, opening it would never end.
-		file, err := os.OpenFile(target, os.O_WRONLY|os.O_APPEND|os.O_CREATE|syscall.O_NONBLOCK, 0o600)
+		file, err := openAudit(target)
 		if err != nil {
-			return nil, errors.New("can't be opened: " + withoutPath(err))
+			return nil, err
 		}
-		a.file, a.sink.Writer = file, file
+		a.sink.Writer = file
+		a.file.Store(file)
 	}
 	registerer.MustRegister(a.dropped)
 	return a, nil
+}
+
+func openAudit(path string) (*os.File, error) {
+	// Not blocking matters for a FIFO: without a reader, opening it would never end.
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE|syscall.O_NONBLOCK, 0o600)
+	if err != nil {
+		return nil, errors.New("can't be opened: " + withoutPath(err))
+	}
+	return file, nil
+}
+
+// Reopen opens the file again, for those who rotate it by renaming: what is written
+// from now on goes to the file that has the name then. When it can't be opened the old
+// one stays. On stdout there is nothing to do.
+func (a *AuditLog) Reopen() {
+	if a.target == "stdout" {
+		return
+	}
+	file, err := openAudit(a.target)
+	if err != nil {
+		a.logger.Error("audit file can't be opened again, keeping the old one", "setting", "SIDECAR_AUDIT_LOG", "error", err)
+		return
+	}
+	if unused := a.next.Swap(file); unused != nil {
+		_ = unused.Close()
+	}
+	a.logger.Info("audit file opened again")
+}
+
+// follow takes the file that Reopen left, and closes the one before it.
+func (a *AuditLog) follow() {
+	if file := a.next.Swap(nil); file != nil {
+		_ = a.file.Swap(file).Close()
+		a.sink = lineWriter{Writer: file}
+	}
 }
 
 // Add queues a record: a struct or map, whose JSON members follow the number in the
@@ -97,10 +135,14 @@ func (a *AuditLog) Run(ctx context.Context) error {
 		a.queue.each(ctx.Done(), a.write)
 	}()
 	<-ctx.Done()
-	if a.file != nil {
-		_ = a.file.SetWriteDeadline(time.Now().Add(auditFlush)) // only what can block has one
+	if a.target != "stdout" {
+		// In the order in which follow moves them. Only what can block has a deadline.
+		deadline := time.Now().Add(auditFlush)
+		_ = a.next.Load().SetWriteDeadline(deadline)
+		_ = a.file.Load().SetWriteDeadline(deadline)
 		<-written
-		return a.file.Close()
+		_ = a.next.Load().Close()
+		return a.file.Load().Close()
 	}
 	select {
 	case <-written:
@@ -110,6 +152,7 @@ func (a *AuditLog) Run(ctx context.Context) error {
 }
 
 func (a *AuditLog) write(entry auditEntry) {
+	a.follow()
 	line, err := a.line(entry)
 	if err == nil {
 		err = a.sink.writeLine(line)

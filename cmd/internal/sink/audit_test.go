@@ -16,6 +16,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
@@ -210,5 +211,42 @@ func TestAuditFile(t *testing.T) {
 	end()
 	if lines := read(); len(lines) != 1 || lines[0].Subject != "2" {
 		t.Errorf("got records %+v, want the third", lines)
+	}
+}
+
+// TestAuditReopen: rotated by a rename, the file is written on under its old name, and
+// no record is lost or torn.
+func TestAuditReopen(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "audit.json")
+	a, end := newTestAudit(t, path, nil, io.Discard)
+	read := func(path string) string {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	written := func(path string, n int) {
+		t.Helper()
+		for end := time.Now().Add(15 * time.Second); strings.Count(read(path), "\n") != n; time.Sleep(time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("got %q, want %d records", read(path), n)
+			}
+		}
+	}
+	a.Add(record{"one"})
+	written(path, 1)
+	if err := os.Rename(path, path+".1"); err != nil {
+		t.Fatal(err)
+	}
+	a.Add(record{"two"}) // nobody has told yet
+	written(path+".1", 2)
+	a.Reopen()
+	a.Reopen() // again makes no difference
+	a.Add(record{"three"})
+	end()
+	inSequence(t, auditLines(t, read(path+".1")+read(path)), 3)
+	if got := auditLines(t, read(path)); len(got) != 1 || got[0].Subject != "three" {
+		t.Errorf("got %+v under the old name, want the third record", got)
 	}
 }
