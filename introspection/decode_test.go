@@ -29,7 +29,7 @@ func expectVerdict(t *testing.T, resp *Response, err, want error) {
 	}
 	var failure *Failure
 	if errors.As(err, &failure) && failure.Reason == "" {
-		t.Error("a failure without a reason")
+		t.Error("got a failure without a reason, want one")
 	}
 }
 
@@ -344,7 +344,7 @@ func TestDecodeClaims(t *testing.T) {
 					t.Errorf("claim %d = %q, want %q", c, got, tt.want[c])
 				}
 				if got := resp.Unusable(c); got != tt.unusable.Has(c) {
-					t.Errorf("claim %d unusable = %t", c, got)
+					t.Errorf("claim %d: got unusable %t, want %t", c, got, tt.unusable.Has(c))
 				}
 			}
 		})
@@ -418,15 +418,15 @@ func TestDecodeDates(t *testing.T) {
 	} {
 		resp, err := decode(`{"active":true,` + tt.members + `}`)
 		if err != nil {
-			t.Errorf("%s: %v", tt.members, err)
+			t.Errorf("%s: got error %v, want none", tt.members, err)
 			continue
 		}
 		exp, hasExp := resp.ExpiresAt()
 		if exp != tt.exp || hasExp != tt.hasExp || resp.NotBefore() != tt.nbf || resp.IssuedAt() != tt.iat {
-			t.Errorf("%s: %d %t %d %d", tt.members, exp, hasExp, resp.NotBefore(), resp.IssuedAt())
+			t.Errorf("%s: got %d %t %d %d, want %d %t %d %d", tt.members, exp, hasExp, resp.NotBefore(), resp.IssuedAt(), tt.exp, tt.hasExp, tt.nbf, tt.iat)
 		}
 		if hasExp != (resp.Text(Expires) != "") || hasExp && resp.Text(Expires) != strconv.FormatInt(tt.exp, 10) {
-			t.Errorf("%s: text %q", tt.members, resp.Text(Expires))
+			t.Errorf("%s: got text %q, want that of exp", tt.members, resp.Text(Expires))
 		}
 	}
 }
@@ -449,7 +449,7 @@ const exampleOf2014 = `{
 
 func TestDecodeExampleOf2014(t *testing.T) {
 	if resp, err := decode(exampleOf2014); !errors.Is(err, ErrInactive) {
-		t.Errorf("today: %v, %v", resp, err)
+		t.Errorf("today: got %v (%v), want inactive", resp, err)
 	}
 	resp, err := DecodeResponse([]byte(exampleOf2014), everyClaim, time.Unix(1419356237, 999_999_999))
 	if err != nil {
@@ -466,7 +466,7 @@ func TestDecodeExampleOf2014(t *testing.T) {
 		}
 	}
 	if resp.IssuedAt() != 1419350238 || resp.NotBefore() != 0 || resp.Kind() != KindAccess {
-		t.Errorf("iat %d, nbf %d, kind %d", resp.IssuedAt(), resp.NotBefore(), resp.Kind())
+		t.Errorf("got iat %d, nbf %d and kind %d, want 1419350238, 0 and an access token", resp.IssuedAt(), resp.NotBefore(), resp.Kind())
 	}
 }
 
@@ -481,7 +481,7 @@ func TestAudiences(t *testing.T) {
 	} {
 		resp, err := decode(`{"active":true,` + members + `}`)
 		if err != nil {
-			t.Errorf("%s: %v", members, err)
+			t.Errorf("%s: got error %v, want none", members, err)
 			continue
 		}
 		if got := slices.Collect(resp.Audiences()); !slices.Equal(got, want) {
@@ -513,7 +513,7 @@ func TestDecodeWanted(t *testing.T) {
 	}
 	for _, member := range []string{"scope", "client_id", "token_type", "sub", "aud", "iss"} {
 		if _, err := DecodeResponse(fmt.Appendf(nil, `{"active":true,%q:"\n"}`, member), 0, decodeTime); !errors.Is(err, ErrMalformed) {
-			t.Errorf("%s: %v", member, err)
+			t.Errorf("%s: got error %v, want malformed", member, err)
 		}
 	}
 }
@@ -553,7 +553,7 @@ func TestResponseIsImmutable(t *testing.T) {
 	}
 	for _, field := range reflect.VisibleFields(reflect.TypeFor[Response]()) {
 		if field.IsExported() || !immutable(field.Type) {
-			t.Errorf("%s %s can be changed by those who share it", field.Name, field.Type)
+			t.Errorf("%s %s can be changed by those who share it, want it immutable", field.Name, field.Type)
 		}
 	}
 	body := []byte(`{"active":true,"sub":"subject","aud":["a","b"],"fhirContext":[{"reference":"Task/1"}]}`)
@@ -563,10 +563,10 @@ func TestResponseIsImmutable(t *testing.T) {
 	audiences[0] = "other"
 	for claim, want := range map[Claim]string{Subject: "subject", FHIRContext: `[{"reference":"Task/1"}]`} {
 		if got := resp.Text(claim); got != want {
-			t.Errorf("claim %d became %q", claim, got)
+			t.Errorf("claim %d: got %q, want %q", claim, got, want)
 		}
 	}
 	if got := slices.Collect(resp.Audiences()); !slices.Equal(got, []string{"a", "b"}) {
-		t.Errorf("audiences became %q", got)
+		t.Errorf("got audiences %q, want a and b", got)
 	}
 }

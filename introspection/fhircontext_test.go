@@ -47,7 +47,7 @@ func TestContextJSON(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			got, dropped, err := contextJSON(json.RawMessage(tt.raw))
 			if got != tt.want || dropped != tt.dropped || !errors.Is(err, tt.err) {
-				t.Errorf("got %s, %t, %v", got, dropped, err)
+				t.Errorf("got %s, %t, %v, want %s, %t, %v", got, dropped, err, tt.want, tt.dropped, tt.err)
 			}
 		})
 	}

@@ -35,32 +35,32 @@ func FuzzDecodeResponse(f *testing.F) {
 		original := string(body)
 		resp, err := DecodeResponse(body, everyClaim, decodeTime)
 		if string(body) != original {
-			t.Fatal("the input was changed")
+			t.Fatal("the input was changed, want it left alone")
 		}
 		if (resp == nil) == (err == nil) || err != nil && !errors.Is(err, ErrInactive) && !errors.Is(err, ErrMalformed) {
-			t.Fatalf("%v, %v", resp, err)
+			t.Fatalf("got %v (%v), want a response, inactive or malformed", resp, err)
 		}
 		if !errors.Is(err, ErrMalformed) && !json.Valid(body) {
-			t.Fatal("a verdict from what is no JSON")
+			t.Fatal("got a verdict from what is no JSON, want malformed")
 		}
 		if err != nil {
 			if len(err.Error()) > 120 || strings.ContainsFunc(err.Error(), unicode.IsControl) {
-				t.Fatalf("error %q", err)
+				t.Fatalf("got error %q, want a short one without control characters", err)
 			}
 			return
 		}
 		var lenient map[string]any
 		if json.Unmarshal(body, &lenient) != nil || lenient["active"] != true {
-			t.Fatalf("active: %s", body)
+			t.Fatalf("got an active response from %s, want active true in it", body)
 		}
 		for name, value := range lenient {
 			if strings.EqualFold(name, "active") && value != true {
-				t.Fatalf("%s is %v", name, value)
+				t.Fatalf("got an active response although %s is %v, want malformed", name, value)
 			}
 		}
 		checkTexts(t, resp)
 		if exp, ok := resp.ExpiresAt(); ok && (exp <= decodeTime.Unix() || resp.Text(Expires) != strconv.FormatInt(exp, 10)) {
-			t.Fatalf("expires %d, %s", exp, resp.Text(Expires))
+			t.Fatalf("got exp %d and text %s, want one to come, and the same", exp, resp.Text(Expires))
 		}
 	})
 }
@@ -73,20 +73,20 @@ func checkTexts(t *testing.T, resp *Response) {
 			text = strings.ReplaceAll(text, audienceSeparator, "")
 		}
 		if !utf8.ValidString(text) || strings.ContainsFunc(text, unicode.IsControl) {
-			t.Fatalf("claim %d = %q", c, text)
+			t.Fatalf("claim %d: got %q, want text without control characters", c, text)
 		}
 		if resp.Unusable(c) && c != FHIRContext && text != "" {
-			t.Fatalf("claim %d is unusable, and yet %q", c, text)
+			t.Fatalf("claim %d is unusable, and yet %q, want it empty", c, text)
 		}
 	}
 	for _, c := range []Claim{Patient, Encounter} {
 		if id := resp.Text(c); id != "" && !isFHIRID(id) {
-			t.Fatalf("id %q", id)
+			t.Fatalf("got id %q, want a FHIR id", id)
 		}
 	}
 	for audience := range resp.Audiences() {
 		if audience == "" {
-			t.Fatal("an empty audience")
+			t.Fatal("got an empty audience, want none")
 		}
 	}
 	context := resp.Text(FHIRContext)
@@ -96,11 +96,11 @@ func checkTexts(t *testing.T, resp *Response) {
 	var items []map[string]any
 	if strings.ContainsFunc(context, func(r rune) bool { return r < ' ' || r > '~' }) ||
 		json.Unmarshal([]byte(context), &items) != nil || len(items) == 0 {
-		t.Fatalf("context %q", context)
+		t.Fatalf("got context %q, want a list with items", context)
 	}
 	for _, item := range items {
 		if item == nil {
-			t.Fatalf("context %q", context)
+			t.Fatalf("got context %q, want no null", context)
 		}
 	}
 }
@@ -125,15 +125,15 @@ func FuzzParseDate(f *testing.F) {
 		isNumber := text[0] == '-' || text[0] >= '0' && text[0] <= '9'
 		switch {
 		case err == nil && (!isDigits && !isNumber || numErr != nil):
-			t.Fatalf("%s is %d", text, got)
+			t.Fatalf("%s: got %d, want an error", text, got)
 		case err != nil && (isDigits || isNumber) && numErr == nil && (number < 1e12 || number >= 1e14):
-			t.Fatalf("%s: %v", text, err)
+			t.Fatalf("%s: got error %v, want a date", text, err)
 		case err == nil && number < 1e12 && number > -1e12 && (float64(got) > number || float64(got) <= number-1):
-			t.Fatalf("%s is %d", text, got)
+			t.Fatalf("%s: got %d, want whole seconds of it", text, got)
 		case err == nil && number >= 1e12 && (number < 1e14 || got < 1e14):
-			t.Fatalf("%s is %d", text, got)
+			t.Fatalf("%s: got %d, want milliseconds taken for what they are", text, got)
 		case err == nil && number < 0 && got > 0:
-			t.Fatalf("%s is %d", text, got)
+			t.Fatalf("%s: got %d, want it before 1970", text, got)
 		}
 	})
 }
@@ -146,14 +146,14 @@ func FuzzQuoteASCII(f *testing.F) {
 	f.Fuzz(func(t *testing.T, s string) {
 		quoted := QuoteASCII(s)
 		if strings.ContainsFunc(quoted, func(r rune) bool { return r < ' ' || r > '~' }) {
-			t.Fatalf("%q", quoted)
+			t.Fatalf("got %q, want printable ASCII", quoted)
 		}
 		var back string
 		if err := json.Unmarshal([]byte(quoted), &back); err != nil || back != strings.ToValidUTF8(s, "\ufffd") && utf8.ValidString(s) {
-			t.Fatalf("%q became %s, %v", s, quoted, err)
+			t.Fatalf("%q: got %s (%v), want what decodes to it", s, quoted, err)
 		}
 		if !utf8.ValidString(s) && len([]rune(back)) != len([]rune(s)) {
-			t.Fatalf("%q became %s", s, quoted)
+			t.Fatalf("%q: got %s, want as many characters", s, quoted)
 		}
 	})
 }

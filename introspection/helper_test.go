@@ -22,7 +22,7 @@ func noCanary(t *testing.T, where, text string) {
 	t.Helper()
 	for _, form := range []string{canary, url.QueryEscape(canary), base64.StdEncoding.EncodeToString([]byte(canary))} {
 		if strings.Contains(text, form) {
-			t.Errorf("%s holds the secret: %s", where, text)
+			t.Errorf("got %s in %s, want no secret", text, where)
 		}
 	}
 }

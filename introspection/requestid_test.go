@@ -11,7 +11,7 @@ func TestNewRequestID(t *testing.T) {
 	for range 1000 {
 		id := NewRequestID()
 		if !uuid.MatchString(id) || seen[id] {
-			t.Fatalf("request id %q", id)
+			t.Fatalf("got request id %q, want a UUID that is new", id)
 		}
 		seen[id] = true
 	}

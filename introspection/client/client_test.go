@@ -74,7 +74,7 @@ func failureOf(t *testing.T, err error) *introspection.Failure {
 	t.Helper()
 	var failure *introspection.Failure
 	if !errors.As(err, &failure) {
-		t.Fatalf("no failure: %v", err)
+		t.Fatalf("got %v, want a Failure", err)
 	}
 	return failure
 }
@@ -103,13 +103,13 @@ func TestDeviations(t *testing.T) {
 				noCanary(t, "error", err.Error())
 			}
 			if n := as.IntrospectionsOf(token); n != 1 {
-				t.Errorf("asked %d times", n)
+				t.Errorf("asked %d times, want once", n)
 			}
 		})
 	}
 	for _, request := range as.Requests() {
 		if request.URI != introspectiontest.IntrospectionPath {
-			t.Errorf("request to %s", request.URI)
+			t.Errorf("got request to %s, want %s", request.URI, introspectiontest.IntrospectionPath)
 		}
 	}
 }
@@ -134,7 +134,7 @@ func TestStatus(t *testing.T) {
 			}
 			resp, err := introspect(t.Context(), newMemoryClient(t, always(status, nil, body), nil), "t")
 			if !errors.Is(err, want) || (resp != nil) != (want == nil) {
-				t.Errorf("%d %s: %v", status, body, err)
+				t.Errorf("%d %s: got error %v, want %v", status, body, err, want)
 			}
 		}
 	}
@@ -258,7 +258,7 @@ func TestBodyIsReadWithinBounds(t *testing.T) {
 		}, nil)
 		resp, err := introspect(t.Context(), client, "t")
 		if resp != nil || err == nil || body.read.Load() > most || body.closed.Load() == 0 {
-			t.Errorf("%d: %v, %v, %d bytes read, closed %d times", status, resp, err, body.read.Load(), body.closed.Load())
+			t.Errorf("%d: got %v (%v), %d bytes read, closed %d times, want an error, at most %d and closed", status, resp, err, body.read.Load(), body.closed.Load(), most)
 		}
 	}
 }
@@ -333,7 +333,7 @@ func TestNewClientFaults(t *testing.T) {
 		config := good
 		spoil(&config)
 		if client, err := New(config); err == nil || client != nil {
-			t.Errorf("%s: no error", name)
+			t.Errorf("%s: got no error, want one", name)
 		}
 	}
 }
@@ -342,20 +342,20 @@ func TestEndpointNotKnownYet(t *testing.T) {
 	endpoint := ""
 	client := newMemoryClient(t, always(200, nil, `{"active":true}`), func(c *Config) { c.Endpoint = func() string { return endpoint } })
 	if err := client.Ready(); err == nil || err.Error() != "introspection endpoint is not known yet" {
-		t.Errorf("Ready = %v", err)
+		t.Errorf("Ready: got %v, want that the endpoint is not known yet", err)
 	}
 	resp, err := introspect(t.Context(), client, "t")
 	expectVerdict(t, resp, err, introspection.ErrUnavailable)
 	before := client.Authority()
 	endpoint = "https://as.test/introspect"
 	if err := client.Ready(); err != nil {
-		t.Errorf("Ready = %v", err)
+		t.Errorf("Ready: got %v, want none", err)
 	}
 	if resp, err := introspect(t.Context(), client, "t"); err != nil || resp == nil {
-		t.Errorf("got %v, %v", resp, err)
+		t.Errorf("got %v (%v), want a response", resp, err)
 	}
 	if after := client.Authority(); after == before || !strings.HasPrefix(after, endpoint+"\x00") {
-		t.Errorf("authority %q, before %q", after, before)
+		t.Errorf("got authority %q, before %q, want another one, of the endpoint", after, before)
 	}
 	endpoint = "https://as.test:" + canary + "/" // a text that url.Parse quotes
 	_, err = introspect(t.Context(), client, "t")
@@ -373,7 +373,7 @@ func TestAuthority(t *testing.T) {
 			authority := client.Authority()
 			noCanary(t, "authority", authority)
 			if seen[authority] {
-				t.Errorf("%q twice", authority)
+				t.Errorf("got %q twice, want it once", authority)
 			}
 			seen[authority] = true
 		}
@@ -502,13 +502,13 @@ func expectDifferentAssertions(t *testing.T, as *introspectiontest.Server) {
 	for _, request := range as.Requests() {
 		form, _ := url.ParseQuery(request.Body)
 		if a := form.Get("client_assertion"); a != "" && seen[a] {
-			t.Error("an assertion was sent twice")
+			t.Error("got an assertion twice, want each once")
 		} else {
 			seen[a] = true
 		}
 		for name := range form {
 			if !slices.Contains([]string{"token", "client_assertion", "client_assertion_type", "grant_type"}, name) {
-				t.Errorf("parameter %q", name)
+				t.Errorf("got parameter %q, want only those that are needed", name)
 			}
 		}
 	}
@@ -539,7 +539,7 @@ func TestTimeoutIsExact(t *testing.T) {
 				resp, err := introspect(t.Context(), client, "t")
 				expectVerdict(t, resp, err, introspection.ErrUnavailable)
 				if took := time.Since(began); took != 2*time.Second {
-					t.Errorf("took %v", took)
+					t.Errorf("took %v, want 2s", took)
 				}
 				time.Sleep(10 * time.Second) // a token request outlives its caller, within bounds
 			})
@@ -563,7 +563,7 @@ func TestTimeoutIsExact(t *testing.T) {
 			resp, err := introspect(t.Context(), client, "t")
 			expectVerdict(t, resp, err, introspection.ErrUnavailable)
 			if took := time.Since(began); took != 2*time.Second || calls != 2 {
-				t.Errorf("took %v, %d calls", took, calls)
+				t.Errorf("took %v and %d calls, want 2s and 2", took, calls)
 			}
 		})
 	})
@@ -593,20 +593,20 @@ func TestConcurrency(t *testing.T) {
 				case errors.Is(err, introspection.ErrBusy):
 					busy.Add(1)
 					if took := time.Since(began); took != 3500*time.Millisecond {
-						t.Errorf("waited %v", took)
+						t.Errorf("waited %v, want 3.5s", took)
 					}
 				default:
-					t.Errorf("got %v, %v", resp, err)
+					t.Errorf("got %v (%v), want a response, or busy", resp, err)
 				}
 			})
 		}
 		all.Wait()
 		// Those who got their place at 0, 1, 2 and 3 seconds.
 		if most.Load() != places || served.Load() != 4*places || busy.Load() != callers-4*places {
-			t.Errorf("at most %d at once, %d served, %d busy", most.Load(), served.Load(), busy.Load())
+			t.Errorf("got at most %d at once, %d served and %d busy, want %d, %d and %d", most.Load(), served.Load(), busy.Load(), places, 4*places, callers-4*places)
 		}
 		if client.waiting.Load() != 0 || len(client.slots) != 0 {
-			t.Errorf("%d wait, %d places taken at the end", client.waiting.Load(), len(client.slots))
+			t.Errorf("got %d waiting and %d places taken at the end, want none", client.waiting.Load(), len(client.slots))
 		}
 	})
 }
@@ -625,7 +625,7 @@ func TestPlacesAreGivenBack(t *testing.T) {
 			_, _ = introspect(t.Context(), client, "t")
 		}()
 		if len(client.slots) != 0 {
-			t.Fatal("a place is lost")
+			t.Fatal("a place is lost, want all free")
 		}
 	}
 }
@@ -649,12 +649,12 @@ func TestQueueIsBounded(t *testing.T) {
 		resp, err := introspect(ctx, client, "t")
 		expectVerdict(t, resp, err, introspection.ErrBusy)
 		if took := time.Since(began); took != 0 {
-			t.Errorf("waited %v", took)
+			t.Errorf("waited %v, want no time", took)
 		}
 		cancel() // those who wait leave
 		synctest.Wait()
 		if n := client.waiting.Load(); n != 0 {
-			t.Errorf("%d still wait", n)
+			t.Errorf("got %d still waiting, want none", n)
 		}
 		close(release)
 		all.Wait()
@@ -676,7 +676,7 @@ func TestAbandonedCallsLeaveTheQueue(t *testing.T) {
 		calls.Go(func() {
 			_, err := client.Introspect(t.Context(), introspection.Request{Token: token, Abandoned: abandoned, Begin: func() bool { return waited }})
 			if want := introspection.ErrInactive; waited != errors.Is(err, want) {
-				t.Errorf("%s: error %v, waited for %t", token, err, waited)
+				t.Errorf("%s: got error %v, waited for %t, want %v if so", token, err, waited, want)
 			}
 		})
 	}
@@ -719,7 +719,7 @@ func TestCallerLeavesTheQueue(t *testing.T) {
 		resp, err := introspect(ctx, client, "t")
 		expectVerdict(t, resp, err, introspection.ErrUnavailable)
 		if took := time.Since(began); took != time.Second {
-			t.Errorf("took %v", took)
+			t.Errorf("took %v, want 1s", took)
 		}
 		close(release)
 		first.Wait()
@@ -745,11 +745,11 @@ func TestTraceHeaders(t *testing.T) {
 			}
 		}
 		if id := header.Get("X-Request-Id"); len(id) != 36 || id == want.CorrelationID {
-			t.Errorf("X-Request-Id = %q", id)
+			t.Errorf("got X-Request-Id %q, want a UUID of its own", id)
 		}
 	}
 	if seen[0].Get("X-Request-Id") == seen[1].Get("X-Request-Id") {
-		t.Error("a request id was used twice")
+		t.Error("got a request id twice, want each once")
 	}
 }
 
@@ -764,10 +764,10 @@ func TestNeverAcceptedTokensCostNoCall(t *testing.T) {
 		expectVerdict(t, resp, err, introspection.ErrInactive)
 	}
 	if n := as.Introspections(); n != 0 {
-		t.Errorf("%d calls", n)
+		t.Errorf("got %d calls, want none", n)
 	}
 	if _, err := introspect(t.Context(), client, jwtOf(`{"aud":"fhir-server"}`)); err != nil || as.Introspections() != 1 {
-		t.Errorf("an access token: %v, %d calls", err, as.Introspections())
+		t.Errorf("an access token: got error %v and %d calls, want none and 1", err, as.Introspections())
 	}
 }
 
@@ -777,7 +777,7 @@ func TestOneShotServer(t *testing.T) {
 	as.AddToken("t", as.Claims())
 	client := newTestClient(t, as.Endpoint(), nil)
 	if resp, err := introspect(t.Context(), client, "t"); err != nil || resp.Text(introspection.Patient) != "123" {
-		t.Errorf("got %v, %v", resp, err)
+		t.Errorf("got %v (%v), want patient 123", resp, err)
 	}
 	resp, err := introspect(t.Context(), client, "t")
 	expectVerdict(t, resp, err, introspection.ErrInactive)
@@ -797,7 +797,7 @@ func TestClientMetrics(t *testing.T) {
 	}
 	client := newMemoryClient(t, func(req *http.Request) (*http.Response, error) {
 		if n := inFlight(); n != 1 {
-			t.Errorf("%v in flight during a call", n)
+			t.Errorf("got %v in flight during a call, want 1", n)
 		}
 		return respond(req)
 	}, func(c *Config) { c.Registerer = registry })
@@ -829,10 +829,10 @@ introspection_sidecar_introspections_total{result="credential_rejected"} 6
 		t.Errorf("testutil.GatherAndCompare: got error %v, want none", err)
 	}
 	if n := must(testutil.GatherAndCount(registry, "introspection_sidecar_introspection_duration_seconds")); n != len(results) {
-		t.Errorf("%d durations", n)
+		t.Errorf("got %d durations, want %d", n, len(results))
 	}
 	if problems := must(testutil.GatherAndLint(registry)); len(problems) > 0 {
-		t.Error(problems)
+		t.Errorf("got problems %v, want none", problems)
 	}
 }
 
@@ -842,7 +842,7 @@ func TestResultLabel(t *testing.T) {
 		"credential_rejected": fmt.Errorf("wrapped: %w", introspection.Failf(introspection.ErrInvalidClient, "x")), "unavailable": errors.New("any other"),
 	} {
 		if got := resultLabel(err); got != label {
-			t.Errorf("%v: %s", err, got)
+			t.Errorf("%v: got %s, want %s", err, got, label)
 		}
 	}
 }
@@ -850,10 +850,10 @@ func TestResultLabel(t *testing.T) {
 func TestFailure(t *testing.T) {
 	failure := introspection.Failf(introspection.ErrThrottled, "status %d", 429)
 	if failure.Error() != "introspection endpoint asks to slow down: status 429" || !errors.Is(failure, introspection.ErrThrottled) || errors.Is(failure, introspection.ErrInactive) {
-		t.Error(failure)
+		t.Errorf("got %v, want a failure that says to slow down", failure)
 	}
 	if bare := (&introspection.Failure{Kind: introspection.ErrBusy}); bare.Error() != introspection.ErrBusy.Error() {
-		t.Error(bare)
+		t.Errorf("got %v, want %v", bare, introspection.ErrBusy)
 	}
 }
 
@@ -888,7 +888,7 @@ func TestNothingSecretInErrorsAndLogs(t *testing.T) {
 		})
 		_, err := introspect(t.Context(), client, canary)
 		if err == nil {
-			t.Fatal("no error")
+			t.Fatal("got no error, want one")
 		}
 		noCanary(t, "error", fmt.Sprintf("%v %+v %q", err, err, err))
 		if err := client.Ready(); err != nil {

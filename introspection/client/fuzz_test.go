@@ -23,18 +23,18 @@ func FuzzNeverAccepted(f *testing.F) {
 		}
 		parts := strings.Split(token, ".")
 		if len(parts) != 3 {
-			t.Fatalf("%q is no JWT", token)
+			t.Fatalf("got %q, want a JWT", token)
 		}
 		payload, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(parts[1], "="))
 		var claims map[string]any
 		if err != nil || json.Unmarshal(payload, &claims) != nil {
-			t.Fatalf("%q has no claims", token)
+			t.Fatalf("got %q, want claims in it", token)
 		}
 		for name, value := range claims {
 			if text, err := json.Marshal(value); strings.EqualFold(name, "aud") && err == nil && strings.Contains(string(text), `"Device/`) {
 				return
 			}
 		}
-		t.Fatalf("%s is no launch token", payload)
+		t.Fatalf("got %s, want a launch token", payload)
 	})
 }

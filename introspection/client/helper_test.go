@@ -97,7 +97,7 @@ func noCanary(t *testing.T, where, text string) {
 	t.Helper()
 	for _, form := range []string{canary, url.QueryEscape(canary), base64.StdEncoding.EncodeToString([]byte(canary))} {
 		if strings.Contains(text, form) {
-			t.Errorf("%s holds the secret: %s", where, text)
+			t.Errorf("got %s in %s, want no secret", text, where)
 		}
 	}
 }
@@ -122,7 +122,7 @@ func expectVerdict(t *testing.T, resp *introspection.Response, err, want error) 
 	}
 	var failure *introspection.Failure
 	if errors.As(err, &failure) && failure.Reason == "" {
-		t.Error("a failure without a reason")
+		t.Error("got a failure without a reason, want one")
 	}
 }
 

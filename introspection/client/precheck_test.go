@@ -146,18 +146,18 @@ func TestPrecheckNewKey(t *testing.T) {
 	p := newPrecheck(t, site.URL, func() time.Time { return now })
 	claims := map[string]any{"iss": testIssuer}
 	if p.Refuses(t.Context(), sign(t, key, "k1", claims)) {
-		t.Fatal("good token refused")
+		t.Fatal("good token refused, want it to pass")
 	}
 	next := newKey(t)
 	site.add(next, "k2")
 	// The library may still hand out the read before.
 	for deadline := time.Now().Add(5 * time.Second); p.Refuses(t.Context(), sign(t, next, "k2", claims)); {
 		if time.Now().After(deadline) || site.reads.Load() > 2 {
-			t.Fatal("a token that was signed with the new key is refused")
+			t.Fatal("a token that was signed with the new key is refused, want it to pass")
 		}
 	}
 	if p.Refuses(t.Context(), sign(t, key, "k1", claims)) {
-		t.Error("a token that was signed with the old key is refused")
+		t.Error("a token that was signed with the old key is refused, want it to pass")
 	}
 }
 
@@ -171,20 +171,20 @@ func TestPrecheckUnknownKeyFlood(t *testing.T) {
 		junk := func(i int) {
 			token := sign(t, other, fmt.Sprintf("kid-%d-%d", round, i), map[string]any{"iss": testIssuer})
 			if !p.Refuses(t.Context(), token) {
-				t.Fatal("token with an unknown key passed")
+				t.Fatal("token with an unknown key passed, want it refused")
 			}
 		}
 		// The library may still hand out the read before; then it reads again.
 		for deadline := time.Now().Add(5 * time.Second); site.reads.Load() < 3*(round+1); junk(0) {
 			if time.Now().After(deadline) {
-				t.Fatal("a new interval, and the keys are not read")
+				t.Fatal("keys are not read in a new interval, want them to be")
 			}
 		}
 		for i := range 20 {
 			junk(i)
 		}
 		if got := site.reads.Load(); got != 3*(round+1) {
-			t.Fatalf("round %d: keys were read %d times", round, got)
+			t.Fatalf("round %d: keys were read %d times, want %d", round, got, 3*(round+1))
 		}
 		now = now.Add(10 * time.Second)
 	}
@@ -201,14 +201,14 @@ func TestPrecheckKeysUnavailable(t *testing.T) {
 	good := sign(t, key, "k1", map[string]any{"iss": testIssuer})
 	forged := sign(t, newKey(t), "k1", map[string]any{"iss": testIssuer})
 	if p.Refuses(t.Context(), good) || p.Refuses(t.Context(), forged) {
-		t.Error("refused without keys")
+		t.Error("refused without keys, want both to pass")
 	}
 	foreign := sign(t, key, "k1", map[string]any{"iss": "https://evil.test"})
 	segment := base64.RawURLEncoding.EncodeToString
 	body := segment([]byte(`{"iss":"` + testIssuer + `"}`))
 	for _, token := range []string{foreign, segment([]byte(`{"alg":"none"}`)) + "." + body + ".", segment([]byte(`{"alg":"HS256"}`)) + "." + body + ".eA"} {
 		if !p.Refuses(t.Context(), token) {
-			t.Errorf("%s passes without keys", token)
+			t.Errorf("%s passes without keys, want it refused", token)
 		}
 	}
 	site.down.Store(false)
@@ -216,19 +216,19 @@ func TestPrecheckKeysUnavailable(t *testing.T) {
 	// The library may still hand out the failed read that was under way.
 	for deadline := time.Now().Add(5 * time.Second); !p.Refuses(t.Context(), forged); {
 		if time.Now().After(deadline) {
-			t.Fatal("keys are back, and not used")
+			t.Fatal("keys are back, and not used, want them to be")
 		}
 	}
 	if p.Refuses(t.Context(), good) {
-		t.Error("good token refused")
+		t.Error("good token refused, want it to pass")
 	}
 	site.down.Store(true)
 	now = now.Add(10 * time.Second)
 	if p.Refuses(t.Context(), good) || !p.Refuses(t.Context(), forged) {
-		t.Error("keys that were good a moment ago are forgotten")
+		t.Error("keys that were good a moment ago are forgotten, want them used")
 	}
 	if newPrecheck(t, "", time.Now).Refuses(t.Context(), forged) {
-		t.Error("refused while the keys' URL isn't known")
+		t.Error("refused while the keys' URL isn't known, want it to pass")
 	}
 }
 

@@ -44,7 +44,7 @@ func TestNeverAccepted(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if got := neverAccepted(tt.token); got != tt.want {
-				t.Errorf("neverAccepted(%s) = %t", tt.token, got)
+				t.Errorf("neverAccepted(%s): got %t, want %t", tt.token, got, tt.want)
 			}
 		})
 	}

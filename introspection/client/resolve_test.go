@@ -251,7 +251,7 @@ func TestNameResolution(t *testing.T) {
 			resp, err := introspect(t.Context(), client, "t")
 			expectVerdict(t, resp, err, tt.want)
 			if took := time.Since(began); took > 10*time.Second {
-				t.Errorf("took %v", took)
+				t.Errorf("took %v, want at most 10s", took)
 			}
 			if err != nil && tt.reason != "" && !strings.Contains(err.Error(), tt.reason) && !errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("error %v, want %q", err, tt.reason)
@@ -271,7 +271,7 @@ func awaitVerdict(t *testing.T, client *Client) {
 			return
 		}
 	}
-	t.Errorf("doesn't recover: %v", err)
+	t.Errorf("doesn't recover (%v), want it to", err)
 }
 
 // TestNameMoves: G28, an endpoint that moves is found at the next connection,
@@ -306,7 +306,7 @@ func TestNameMoves(t *testing.T) {
 	t.Run("IPv6 leads nowhere", func(t *testing.T) { // RFC 8305
 		port := deafPort(t)
 		if serveAt(t, as, "127.0.0.1:"+port) != port {
-			t.Fatal("another port")
+			t.Fatal("got another port, want the same")
 		}
 		dns.set(func(kind uint16, _ bool) reply {
 			if kind == typeAAAA {

@@ -148,7 +148,7 @@ func TestRefusedCredential(t *testing.T) {
 				probes := e.probes()
 				slices.Sort(probes)
 				if len(slices.Compact(probes)) != len(e.probes()) {
-					t.Error("a probe's token was used twice")
+					t.Error("got a probe's token twice, want each once")
 				}
 			})
 		})

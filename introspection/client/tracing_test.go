@@ -43,11 +43,11 @@ func TestSpanOfCall(t *testing.T) {
 		// As in package cache: the context knows nothing of the parent.
 		_, _ = client.Introspect(t.Context(), introspection.Request{Token: "CANARY", Span: parent})
 		if len(spans.GetSpans()) != 1 {
-			t.Fatalf("%s: %d spans", tt.result, len(spans.GetSpans()))
+			t.Fatalf("%s: got %d spans, want 1", tt.result, len(spans.GetSpans()))
 		}
 		span := spans.GetSpans()[0]
 		if span.Name != "introspect" || span.SpanKind != trace.SpanKindClient || !span.Parent.Equal(parent.SpanContext()) {
-			t.Errorf("%s: %q of kind %v, parent %v", tt.result, span.Name, span.SpanKind, span.Parent)
+			t.Errorf("%s: got %q of kind %v with parent %v, want a client's introspect below the request's", tt.result, span.Name, span.SpanKind, span.Parent)
 		}
 		got := map[string]string{}
 		for _, a := range span.Attributes {
@@ -55,14 +55,14 @@ func TestSpanOfCall(t *testing.T) {
 		}
 		if len(got) != 3 || got["http.request.method"] != "POST" || got["introspection_sidecar.result"] != tt.result ||
 			got["http.response.status_code"] != fmt.Sprint(tt.status) || span.Status.Code != tt.code {
-			t.Errorf("%s: %v %v", tt.result, got, span.Status)
+			t.Errorf("%s: got %v and %v, want status %d", tt.result, got, span.Status, tt.status)
 		}
 		want := "00-" + span.SpanContext.TraceID().String() + "-" + span.SpanContext.SpanID().String() + "-01"
 		if values := sent["Traceparent"]; len(values) != 1 || values[0] != want {
 			t.Errorf("%s: traceparent %q, want %q", tt.result, values, want)
 		}
 		if text := fmt.Sprintf("%+v", span); strings.Contains(text, "CANARY") || strings.Contains(text, "as.test") {
-			t.Errorf("%s: %s", tt.result, text)
+			t.Errorf("%s: got %s, want nothing of the call", tt.result, text)
 		}
 	}
 }
@@ -73,7 +73,7 @@ func TestSpansOff(t *testing.T) {
 	ctx, parent := provider.Tracer("test").Start(context.Background(), "request")
 	client := newMemoryClient(t, func(r *http.Request) (*http.Response, error) {
 		if r.Header["Traceparent"] != nil {
-			t.Errorf("traceparent %q", r.Header["Traceparent"])
+			t.Errorf("got traceparent %q, want none", r.Header["Traceparent"])
 		}
 		return answer(200, `{"active":true}`), nil
 	}, nil)

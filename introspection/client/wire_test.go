@@ -137,7 +137,7 @@ func TestRequestOnTheWire(t *testing.T) {
 		"2YotnFZFEjr1zCsicMWpAA", "a+b/c==", "100%&token=x", "%2B+ ", "ünï😀\u2028", "a;b=c", "\x00\r\n", "\xff\xfe",
 	} {
 		if _, err := introspect(t.Context(), client, token); err != nil {
-			t.Fatalf("%q: %v", token, err)
+			t.Fatalf("%q: got error %v, want none", token, err)
 		}
 		requests, _ := w.seen()
 		head, body, _ := strings.Cut(requests[len(requests)-1], "\r\n\r\n")
@@ -160,13 +160,13 @@ func TestRequestOnTheWire(t *testing.T) {
 			"X-Request-Id: UUID",
 		}
 		if !slices.Equal(lines, want) {
-			t.Errorf("%q: got\n%s", token, strings.Join(lines, "\n"))
+			t.Errorf("%q: got\n%s\nwant\n%s", token, strings.Join(lines, "\n"), strings.Join(want, "\n"))
 		}
 		if want := "token=" + url.QueryEscape(token); body != want {
 			t.Errorf("body %q, want %q", body, want)
 		}
 		if form, err := url.ParseQuery(body); err != nil || len(form) != 1 || !slices.Equal(form["token"], []string{token}) {
-			t.Errorf("%q arrived as %q, %v", token, form, err)
+			t.Errorf("%q arrived as %q (%v), want the token only", token, form, err)
 		}
 	}
 	if requests, conns := w.seen(); conns != len(requests) {
@@ -232,7 +232,7 @@ func TestTokenIsSentOnce(t *testing.T) {
 			}
 			ask("fresh")
 			if resp, err := introspect(t.Context(), client, "first"); err != nil || resp == nil {
-				t.Fatal(resp, err)
+				t.Fatalf("got %v (%v), want a response", resp, err)
 			}
 			ask("later")
 			requests, conns := w.seen()
@@ -447,7 +447,7 @@ func TestTokenIsSentOnceOverHTTP2(t *testing.T) {
 			resp, err := introspect(t.Context(), client, "once")
 			expectVerdict(t, resp, err, tt.want)
 			if took := time.Since(began); took > 10*time.Second {
-				t.Errorf("took %v", took)
+				t.Errorf("took %v, want at most 10s", took)
 			}
 			most := 1
 			if notLookedAt[tt.name] {
@@ -569,12 +569,12 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 			resp, err := introspect(t.Context(), newTestClient(t, w.url, nil), "t")
 			expectVerdict(t, resp, err, introspection.ErrUnavailable)
 			if requests, _ := w.seen(); len(requests) != 1 {
-				t.Errorf("%d to %q: %q", status, location, requests)
+				t.Errorf("%d to %q: got %q, want one request", status, location, requests)
 			}
 		}
 	}
 	if requests, conns := elsewhere.seen(); conns != 0 {
-		t.Errorf("the other server saw %d connections, %q", conns, requests)
+		t.Errorf("the other server saw %d connections and %q, want none", conns, requests)
 	}
 }
 
@@ -604,14 +604,14 @@ func TestDeadline(t *testing.T) {
 			began := time.Now()
 			resp, err := introspect(t.Context(), client, "t")
 			if took := time.Since(began); took < patience || took > 50*patience {
-				t.Errorf("took %v", took)
+				t.Errorf("took %v, want about %v", took, patience)
 			}
 			expectVerdict(t, resp, err, introspection.ErrUnavailable)
 			if err := <-gone; err == nil {
-				t.Error("the connection stayed")
+				t.Error("the connection stayed, want its end")
 			}
 			if requests, _ := w.seen(); len(requests) != 1 {
-				t.Errorf("%d requests", len(requests))
+				t.Errorf("got %d requests, want 1", len(requests))
 			}
 		})
 	}
@@ -648,7 +648,7 @@ func TestEndlessAnswers(t *testing.T) {
 			resp, err := introspect(t.Context(), client, "t")
 			expectVerdict(t, resp, err, tt.want)
 			if n := <-written; n > 64<<20 { // socket buffers of both sides included
-				t.Errorf("%d bytes went out before the connection was dropped", n)
+				t.Errorf("%d bytes went out before the connection was dropped, want at most %d", n, 64<<20)
 			}
 		})
 	}
@@ -662,6 +662,6 @@ func TestConnectionRefused(t *testing.T) {
 	expectVerdict(t, resp, err, introspection.ErrUnavailable)
 	var failure *introspection.Failure
 	if !errors.As(err, &failure) || failure.Reason != "connect: connection refused" && !strings.Contains(failure.Reason, "refused") {
-		t.Errorf("error %v", err)
+		t.Errorf("got error %v, want a refused connection", err)
 	}
 }

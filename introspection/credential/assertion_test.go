@@ -60,7 +60,7 @@ func keyJWK(t testing.TB, jwk jose.JSONWebKey) string {
 func assertionOf(t *testing.T, form url.Values, public any, algorithm jose.SignatureAlgorithm) (jose.Header, map[string]any) {
 	t.Helper()
 	if got := form.Get("client_assertion_type"); got != "urn:ietf:params:oauth:client-assertion-type:jwt-bearer" {
-		t.Errorf("client_assertion_type %q", got)
+		t.Errorf("got client_assertion_type %q, want that of RFC 7523", got)
 	}
 	token, err := jwt.ParseSigned(form.Get("client_assertion"), []jose.SignatureAlgorithm{algorithm})
 	if err != nil {
@@ -68,11 +68,11 @@ func assertionOf(t *testing.T, form url.Values, public any, algorithm jose.Signa
 	}
 	claims := map[string]any{}
 	if err := token.Claims(public, &claims); err != nil {
-		t.Fatalf("signature: %v", err)
+		t.Fatalf("signature: got error %v, want none", err)
 	}
 	header := token.Headers[0]
 	if typ := header.ExtraHeaders[jose.HeaderType]; typ != "JWT" {
-		t.Errorf("typ %v", typ)
+		t.Errorf("got typ %v, want JWT", typ)
 	}
 	return header, claims
 }
@@ -106,10 +106,10 @@ func TestAssertionAlgorithms(t *testing.T) {
 			cfg.Now = func() time.Time { return now }
 			h, form, _ := mustAttach(t, mustCredential(t, cfg))
 			if len(h) != 0 {
-				t.Errorf("headers %v beside an assertion", h)
+				t.Errorf("got headers %v beside an assertion, want none", h)
 			}
 			if names := slices.Sorted(maps.Keys(form)); !slices.Equal(names, []string{"client_assertion", "client_assertion_type", "token"}) {
-				t.Errorf("form members %q", names)
+				t.Errorf("got form members %q, want the token and the assertion", names)
 			}
 			header, claims := assertionOf(t, form, tt.key.Public(), tt.want)
 			thumbprint := must((&jose.JSONWebKey{Key: tt.key.Public()}).Thumbprint(crypto.SHA256))
@@ -119,7 +119,7 @@ func TestAssertionAlgorithms(t *testing.T) {
 			jti, _ := claims["jti"].(string)
 			delete(claims, "jti")
 			if len(jti) < 26 { // 128 bits in base 32
-				t.Errorf("jti %q", jti)
+				t.Errorf("got jti %q, want 128 bits", jti)
 			}
 			want := map[string]any{
 				"iss": "sidecar", "sub": "sidecar", "aud": "https://as.test/introspect",
@@ -136,12 +136,12 @@ func TestAssertionAlgorithms(t *testing.T) {
 // off, either way, takes the assertion, and none sees more than five minutes.
 func TestAssertionClocks(t *testing.T) {
 	if life := assertionAge + assertionLife; life > 5*time.Minute {
-		t.Errorf("exp is %v after iat", life)
+		t.Errorf("got exp %v after iat, want at most 5m", life)
 	}
 	for _, off := range []time.Duration{-2 * time.Minute, 2 * time.Minute} {
 		left := assertionLife - off // as seen by the server
 		if left <= 0 || left > 5*time.Minute {
-			t.Errorf("%v left for a clock that is %v off", left, off)
+			t.Errorf("got %v left for a clock that is %v off, want up to 5m", left, off)
 		}
 	}
 }
@@ -155,7 +155,7 @@ func TestAssertionIsNewEveryTime(t *testing.T) {
 		seen[claims["jti"]] = true
 	}
 	if len(seen) != 200 {
-		t.Errorf("%d different jti in 200 assertions", len(seen))
+		t.Errorf("got %d different jti in 200 assertions, want 200", len(seen))
 	}
 	_, _, gen := mustAttach(t, c)
 	expectRenew(t, c, gen, true) // the next one is another assertion
@@ -177,15 +177,15 @@ func TestAssertionAudience(t *testing.T) {
 			c := mustCredential(t, cfg)
 			if tt.set == "token" { // not discovered yet
 				if _, err := c.Attach(t.Context(), "https://as.test/introspect", nil, url.Values{}); err == nil {
-					t.Error("an assertion without the audience asked for")
+					t.Error("got an assertion without the audience asked for, want an error")
 				}
 				if err := c.Ready(); err == nil || err.Error() != "token endpoint is not known yet" {
-					t.Errorf("Ready = %v", err)
+					t.Errorf("Ready: got %v, want that the token endpoint is not known yet", err)
 				}
 				endpoint = "https://as.test/token"
 			}
 			if err := c.Ready(); err != nil {
-				t.Errorf("Ready = %v", err)
+				t.Errorf("Ready: got %v, want none", err)
 			}
 			_, form, _ := mustAttach(t, c)
 			if _, claims := assertionOf(t, form, edKey().Public(), "EdDSA"); claims["aud"] != tt.want {
@@ -312,7 +312,7 @@ func TestKeyIsReplaced(t *testing.T) {
 	expect(edKey(), "EdDSA", 3)
 
 	if lines := strings.Count(log.String(), "\n"); lines != 2 {
-		t.Errorf("%d log lines for two faults:\n%s", lines, log.String())
+		t.Errorf("got %d log lines for two faults, want 2:\n%s", lines, log.String())
 	}
 	noCanary(t, "log", log.String())
 	expectRenewals(t, registry, 2, 2)
@@ -329,11 +329,11 @@ func TestJWKS(t *testing.T) {
 	}
 	var set struct{ Keys []map[string]any }
 	if err := json.Unmarshal(raw, &set); err != nil || len(set.Keys) != 1 {
-		t.Fatalf("%v in %s", err, raw)
+		t.Fatalf("got %s (%v), want one key", raw, err)
 	}
 	members := slices.Sorted(maps.Keys(set.Keys[0]))
 	if !slices.Equal(members, []string{"alg", "e", "kid", "kty", "n", "use"}) {
-		t.Errorf("members %q: only the public half may be shown", members)
+		t.Errorf("got members %q, want the public half only", members)
 	}
 	_, form, _ := mustAttach(t, c)
 	var keys jose.JSONWebKeySet
@@ -342,9 +342,9 @@ func TestJWKS(t *testing.T) {
 	}
 	header, _ := assertionOf(t, form, rsaKey().Public(), "RS512")
 	if found := keys.Key(header.KeyID); len(found) != 1 || found[0].Algorithm != "RS512" {
-		t.Errorf("no key %q in %s", header.KeyID, raw)
+		t.Errorf("got no key %q in %s, want it for RS512", header.KeyID, raw)
 	}
 	if raw, err := mustCredential(t, Config{Auth: AuthNone}).JWKS(); raw != nil || err != nil {
-		t.Errorf("JWKS without a key: %s, %v", raw, err)
+		t.Errorf("JWKS without a key: got %s (%v), want nothing", raw, err)
 	}
 }

@@ -86,7 +86,7 @@ func noCanary(t *testing.T, where, text string) {
 	t.Helper()
 	for _, form := range []string{canary, url.QueryEscape(canary), base64.StdEncoding.EncodeToString([]byte(canary))} {
 		if strings.Contains(text, form) {
-			t.Errorf("%s holds the secret: %s", where, text)
+			t.Errorf("got %s in %s, want no secret", text, where)
 		}
 	}
 }
@@ -206,13 +206,13 @@ func TestNewCredentialFaults(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			c, err := New(tt.cfg)
 			if err == nil {
-				t.Fatalf("no error, credential %v", c)
+				t.Fatalf("got no error and credential %v, want an error", c)
 			}
 			if got := strings.Split(err.Error(), "\n"); !slices.Equal(got, tt.want) {
 				t.Errorf("faults %q, want %q", got, tt.want)
 			}
 			if field := (*transport.FieldError)(nil); !errors.As(err, &field) {
-				t.Errorf("%T isn't a *FieldError", err)
+				t.Errorf("got %T, want a *FieldError", err)
 			}
 			noCanary(t, "error", err.Error())
 		})
@@ -225,7 +225,7 @@ func TestFieldError(t *testing.T) {
 	_, err := New(Config{Auth: AuthBearer, BearerToken: (&replacedFile{err: cause}).read})
 	var field *transport.FieldError
 	if !errors.As(err, &field) || field.Field != "BearerToken" || !errors.Is(err, cause) {
-		t.Errorf("%#v", err)
+		t.Errorf("got %#v, want a fault of BearerToken because of %v", err, cause)
 	}
 }
 
@@ -243,7 +243,7 @@ func TestSecretCharacters(t *testing.T) {
 			}
 			_, err := New(cfg)
 			if err == nil {
-				t.Errorf("%s: %q was accepted", auth, secret)
+				t.Errorf("%s: %q was accepted, want an error", auth, secret)
 				continue
 			}
 			noCanary(t, "error", err.Error())
@@ -251,7 +251,7 @@ func TestSecretCharacters(t *testing.T) {
 	}
 	// A client secret is form-urlencoded, a bearer token isn't.
 	if _, err := New(Config{Auth: AuthBearer, BearerToken: fixed(canary + " x")}); err == nil {
-		t.Error("bearer: a blank was accepted")
+		t.Error("bearer: a space was accepted, want an error")
 	}
 	for _, legal := range []string{"x", "x\n", "x\r\n", "!\"#~", strings.Repeat("k", 5000)} {
 		mustCredential(t, Config{Auth: AuthBearer, BearerToken: fixed(legal)})
@@ -276,7 +276,7 @@ func TestSecretIsReplaced(t *testing.T) {
 			file.replace("two\n")
 			h, form, second := mustAttach(t, c)
 			if sent := secretOf(t, h, form); sent != "two" {
-				t.Errorf("sent %q after the file was replaced", sent)
+				t.Errorf("sent %q after the file was replaced, want two", sent)
 			}
 			expectRenew(t, c, first, true)
 			expectRenew(t, c, second, false)
@@ -285,25 +285,25 @@ func TestSecretIsReplaced(t *testing.T) {
 				file.replace(bad)
 				mustAttach(t, c)
 				if h, form, _ := mustAttach(t, c); secretOf(t, h, form) != "two" {
-					t.Errorf("%q replaced a good secret", bad)
+					t.Errorf("%q replaced a good secret, want it kept", bad)
 				}
 				if again, err := c.Renew(t.Context(), second); again || err == nil {
-					t.Errorf("renew = %v, %v with a bad file", again, err)
+					t.Errorf("renew: got %t (%v) with a bad file, want false and an error", again, err)
 				}
 			}
 			file.fail(errors.New("gone"))
 			if h, form, _ := mustAttach(t, c); secretOf(t, h, form) != "two" {
-				t.Error("a missing file took the secret away")
+				t.Error("a missing file took the secret away, want it kept")
 			}
 			file.replace("three")
 			expectRenew(t, c, second, true)
 
 			if lines := strings.Count(log.String(), "\n"); lines != 4 {
-				t.Errorf("%d log lines for four faults:\n%s", lines, log.String())
+				t.Errorf("got %d log lines for four faults, want 4:\n%s", lines, log.String())
 			}
 			noCanary(t, "log", log.String())
 			if c.Identity() != identity {
-				t.Errorf("identity changed from %q to %q with the secret", identity, c.Identity())
+				t.Errorf("got identity %q with the new secret, want %q still", c.Identity(), identity)
 			}
 			expectRenewals(t, registry, 2, 4)
 		})
@@ -380,12 +380,12 @@ func TestRenewRereadsTheDisk(t *testing.T) {
 	before := file.rereads
 	expectRenew(t, c, gen, false)
 	if file.rereads != before+1 {
-		t.Errorf("%d rereads for a renewal", file.rereads-before)
+		t.Errorf("got %d rereads for a renewal, want 1", file.rereads-before)
 	}
 	before = file.rereads
 	mustAttach(t, c)
 	if file.rereads != before {
-		t.Error("attach looked at the disk")
+		t.Error("attach looked at the disk, want it not to")
 	}
 }
 
@@ -408,7 +408,7 @@ func TestIdentity(t *testing.T) {
 	} {
 		identity := mustCredential(t, cfg).Identity()
 		if seen[identity] {
-			t.Errorf("%q stands for two credentials", identity)
+			t.Errorf("%q stands for two credentials, want one each", identity)
 		}
 		seen[identity] = true
 	}
@@ -422,12 +422,12 @@ func TestRunWaitsForTheEnd(t *testing.T) {
 	go func() { ended <- c.Run(ctx) }()
 	select {
 	case <-ended:
-		t.Fatal("Run ended before its context")
+		t.Fatal("Run ended before its context, want it to go on")
 	default:
 	}
 	cancel()
 	if err := <-ended; err != nil {
-		t.Errorf("Run = %v", err)
+		t.Errorf("Run: got %v, want none", err)
 	}
 }
 
@@ -464,7 +464,7 @@ func TestCredentialMetrics(t *testing.T) {
 	expectRenewals(t, registry, 1, 0)
 	expectExpiry(t, registry, "1.8000003e+09")
 	if problems, err := testutil.GatherAndLint(registry); err != nil || len(problems) > 0 {
-		t.Error(problems, err)
+		t.Errorf("got problems %v (%v), want none", problems, err)
 	}
 	given, now = `{"access_token":"t2","token_type":"bearer"}`, now.Add(time.Minute)
 	expectRenew(t, c, gen, true)

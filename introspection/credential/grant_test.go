@@ -109,7 +109,7 @@ func running(t *testing.T, c *Credential) (stop func()) {
 		t.Helper()
 		cancel()
 		if err := <-ended; err != nil {
-			t.Errorf("Run = %v", err)
+			t.Errorf("Run: got %v, want none", err)
 		}
 	}
 }
@@ -134,29 +134,29 @@ func TestGrantRequest(t *testing.T) {
 	t.Run("client secret", func(t *testing.T) {
 		mustAttach(t, mustCredential(t, cfg))
 		if id, secret, _ := got.BasicAuth(); id != "urn%3Ac" || secret != "a%2Bb" {
-			t.Errorf("basic %q %q", id, secret)
+			t.Errorf("got Basic %q %q, want them encoded as in a form", id, secret)
 		}
 		if want := "grant_type=client_credentials&scope=system%2FPatient.rs+introspect"; form.Encode() != want {
 			t.Errorf("form %q, want %q", form.Encode(), want)
 		}
 		if got.Header.Get("Accept") != "application/json" || got.UserAgent() != "sidecar/1" {
-			t.Errorf("headers %v", got.Header)
+			t.Errorf("got headers %v, want Accept JSON and our User-Agent", got.Header)
 		}
 	})
 	t.Run("private key", func(t *testing.T) {
 		cfg.ClientKey = fixed(keyPEM(t, p384()))
 		h, _, _ := mustAttach(t, mustCredential(t, cfg))
 		if h.Get("Authorization") != "Bearer t" {
-			t.Errorf("headers %v", h)
+			t.Errorf("got headers %v, want Bearer t", h)
 		}
 		if got.Header.Get("Authorization") != "" {
-			t.Errorf("%q beside the assertion", got.Header.Get("Authorization"))
+			t.Errorf("got %q beside the assertion, want nothing", got.Header.Get("Authorization"))
 		}
 		if form.Has("client_id") || form.Has("client_secret") || len(form) != 4 {
-			t.Errorf("form %v", form)
+			t.Errorf("got form %v, want four members without client_id and secret", form)
 		}
 		if _, claims := assertionOf(t, form, p384().Public(), "ES384"); claims["aud"] != server.URL+"/token" {
-			t.Errorf("aud %v", claims["aud"])
+			t.Errorf("got aud %v, want the token endpoint", claims["aud"])
 		}
 	})
 }
@@ -263,7 +263,7 @@ func TestGrantAnswers(t *testing.T) {
 			_, _, err := c.grant.token(t.Context())
 			if tt.want == "" {
 				if err != nil || c.grant.current.life != tt.life || c.Ready() != nil {
-					t.Fatalf("error %v, life %v, ready %v", err, c.grant.current.life, c.Ready())
+					t.Fatalf("got error %v, life %v and Ready %v, want none, %v and none", err, c.grant.current.life, c.Ready(), tt.life)
 				}
 				return
 			}
@@ -299,7 +299,7 @@ func TestGrantRedirect(t *testing.T) {
 		}
 	}
 	if elsewhere.Load() != 0 {
-		t.Errorf("%d requests to where the redirects lead", elsewhere.Load())
+		t.Errorf("got %d requests to where the redirects lead, want none", elsewhere.Load())
 	}
 }
 
@@ -310,7 +310,7 @@ func TestGrantTransportErrors(t *testing.T) {
 	cfg.TokenEndpoint = func() string { return "https://user:" + canary + "@as.test/token" }
 	_, err := mustCredential(t, cfg).Attach(t.Context(), "", http.Header{}, nil)
 	if err == nil || err.Error() != "token endpoint: request failed" {
-		t.Errorf("error %v", err)
+		t.Errorf("got error %v, want that the request failed", err)
 	}
 }
 
@@ -333,15 +333,15 @@ func TestRenewStorm(t *testing.T) {
 		}
 		callers.Wait()
 		if n := len(endpoint.requests()); n != 2 || renewed.Load() != 1000 {
-			t.Errorf("%d token requests, %d callers have another token", n, renewed.Load())
+			t.Errorf("got %d token requests and %d callers with another token, want 2 and 1000", n, renewed.Load())
 		}
 		if h, _, next := mustAttach(t, c); h.Get("Authorization") != "Bearer token-2" || next == gen {
-			t.Errorf("%v of generation %d", h, next)
+			t.Errorf("got %v of generation %d, want token-2 of another", h, next)
 		}
 		time.Sleep(time.Minute)
 		expectRenew(t, c, gen, true) // the answer to one of them came late
 		if n := len(endpoint.requests()); n != 2 {
-			t.Errorf("%d token requests after a late refusal of the old token", n)
+			t.Errorf("got %d token requests after a late refusal of the old token, want 2", n)
 		}
 	})
 }
@@ -358,16 +358,16 @@ func TestRenewStormInFailure(t *testing.T) {
 		for range 1000 {
 			callers.Go(func() {
 				if ok, err := c.Renew(t.Context(), gen); ok || err == nil {
-					t.Errorf("renew = %v, %v", ok, err)
+					t.Errorf("renew: got %t (%v), want false and an error", ok, err)
 				}
 			})
 		}
 		callers.Wait()
 		if n := len(endpoint.requests()); n != 2 {
-			t.Errorf("%d token requests", n)
+			t.Errorf("got %d token requests, want 2", n)
 		}
 		if h, _, _ := mustAttach(t, c); h.Get("Authorization") != "Bearer token-1" {
-			t.Errorf("%v after a failed renewal", h)
+			t.Errorf("got %v after a failed renewal, want token-1 still", h)
 		}
 	})
 }
@@ -390,7 +390,7 @@ func TestRefusedTokensAreNotRenewedEverFaster(t *testing.T) {
 		asked := endpoint.requests()
 		want := []time.Duration{0, 0, 1, 3, 7, 12, 17, 22, 27} // seconds
 		if len(asked) != len(want) {
-			t.Fatalf("token requests at %v", asked)
+			t.Fatalf("got token requests at %v, want them at %v", asked, want)
 		}
 		for i, at := range asked {
 			if off := at - want[i]*time.Second; off < 0 || off > time.Second {
@@ -401,7 +401,7 @@ func TestRefusedTokensAreNotRenewedEverFaster(t *testing.T) {
 		before := len(endpoint.requests())
 		refuse(2500 * time.Millisecond)
 		if n := len(endpoint.requests()) - before; n != 2 { // at once, and a second later
-			t.Errorf("%d token requests for the first refusals after a calm", n)
+			t.Errorf("got %d token requests for the first refusals after a calm, want 2", n)
 		}
 		stop()
 	})
@@ -431,18 +431,18 @@ func TestRunRenewsInTime(t *testing.T) {
 		endpoint := newTokenEndpoint(300)
 		c := mustCredential(t, grantConfig(endpoint))
 		if err := c.Ready(); err == nil || err.Error() != "no token yet" {
-			t.Errorf("Ready = %v before Run", err)
+			t.Errorf("Ready: got %v before Run, want that there is no token yet", err)
 		}
 		stop := running(t, c)
 		synctest.Wait()
 		if err := c.Ready(); err != nil {
-			t.Errorf("Ready = %v", err)
+			t.Errorf("Ready: got %v, want none", err)
 		}
 		time.Sleep(time.Hour)
 		stop()
 		asked := endpoint.requests()
 		if len(asked) != 16 {
-			t.Fatalf("%d token requests in an hour of five-minute tokens", len(asked))
+			t.Fatalf("got %d token requests in an hour of five-minute tokens, want 16", len(asked))
 		}
 		for i, at := range asked {
 			if want := time.Duration(i) * 240 * time.Second; at != want {
@@ -474,7 +474,7 @@ func TestRunKeepsATokenWithoutExpiry(t *testing.T) {
 		stop := running(t, c)
 		time.Sleep(24 * time.Hour)
 		if n := len(endpoint.requests()); n != 1 || c.Ready() != nil {
-			t.Errorf("%d token requests, Ready %v", n, c.Ready())
+			t.Errorf("got %d token requests and Ready %v, want 1 and none", n, c.Ready())
 		}
 		_, _, gen := mustAttach(t, c)
 		expectRenew(t, c, gen, true) // until it is refused
@@ -496,22 +496,22 @@ func TestTokenEndpointDownAtStart(t *testing.T) {
 				stop := running(t, c)
 				time.Sleep(10*time.Minute + 123*time.Millisecond)
 				if c.Ready() == nil {
-					t.Error("ready without a token")
+					t.Error("ready without a token, want it not to be")
 				}
 				asked := endpoint.requests()
 				for i := range asked[1:] {
 					if gap := asked[i+1] - asked[i]; gap < time.Second || gap > 5*time.Second {
-						t.Errorf("token requests %v apart", gap)
+						t.Errorf("got token requests %v apart, want 1s to 5s", gap)
 					}
 				}
 				endpoint.set(nil, false)
 				time.Sleep(5 * time.Second)
 				if err := c.Ready(); err != nil {
-					t.Errorf("not ready five seconds after recovery: %v", err)
+					t.Errorf("not ready five seconds after recovery (%v), want it to be", err)
 				}
 				stop()
 				if lines := strings.Count(log.String(), "\n"); lines != 2 {
-					t.Errorf("%d log lines for one outage:\n%s", lines, log.String())
+					t.Errorf("got %d log lines for one outage, want 2:\n%s", lines, log.String())
 				}
 				noCanary(t, "log", log.String())
 			})
@@ -532,22 +532,22 @@ func TestTokenEndpointDownAtRenewal(t *testing.T) {
 		endpoint.set(errors.New("down"), false)
 		time.Sleep(299 * time.Second)
 		if h, _, _ := mustAttach(t, c); h.Get("Authorization") != "Bearer token-1" || c.Ready() != nil {
-			t.Errorf("%v, Ready %v before expiry", h, c.Ready())
+			t.Errorf("got %v and Ready %v before expiry, want token-1 and none", h, c.Ready())
 		}
 		time.Sleep(time.Second)
 		h := http.Header{}
 		if _, err := c.Attach(t.Context(), "", h, nil); err == nil || len(h) != 0 || c.Ready() == nil {
-			t.Errorf("%v, error %v, Ready %v after expiry", h, err, c.Ready())
+			t.Errorf("got %v, error %v and Ready %v after expiry, want no token", h, err, c.Ready())
 		}
 		endpoint.set(nil, false)
 		time.Sleep(3 * time.Second)
 		if c.Ready() != nil {
-			t.Errorf("Ready = %v after recovery", c.Ready())
+			t.Errorf("Ready: got %v after recovery, want none", c.Ready())
 		}
 		stop()
 		failed := len(endpoint.requests()) - 2
 		if failed < 20 {
-			t.Errorf("only %d attempts in a minute of outage", failed)
+			t.Errorf("got %d attempts in a minute of outage, want at least 20", failed)
 		}
 		expectRenewals(t, registry, 2, failed)
 	})
@@ -563,13 +563,13 @@ func TestRefusedAndUnrenewed(t *testing.T) {
 		endpoint.set(errors.New("down"), false)
 		_, _, gen := mustAttach(t, c)
 		if ok, err := c.Renew(t.Context(), gen); ok || err == nil {
-			t.Errorf("renew = %v, %v", ok, err)
+			t.Errorf("renew: got %t (%v), want false and an error", ok, err)
 		}
 		time.Sleep(time.Minute)
 		endpoint.set(nil, false)
 		time.Sleep(6 * time.Second)
 		if _, _, now := mustAttach(t, c); now == gen {
-			t.Error("Run left the refused token in place")
+			t.Error("Run left the refused token in place, want another")
 		}
 		stop()
 	})
@@ -592,13 +592,13 @@ func TestTokenEndpointUnknown(t *testing.T) {
 		stop := running(t, c)
 		time.Sleep(time.Minute)
 		if err := c.Ready(); err == nil || err.Error() != "token endpoint is not known yet" {
-			t.Errorf("Ready = %v", err)
+			t.Errorf("Ready: got %v, want that the token endpoint is not known yet", err)
 		}
 		expectRenewals(t, registry, 0, 0) // nothing was asked, nothing failed
 		known.Store(true)
 		time.Sleep(2 * time.Second)
 		if err := c.Ready(); err != nil {
-			t.Errorf("Ready = %v", err)
+			t.Errorf("Ready: got %v, want none", err)
 		}
 		stop()
 	})
@@ -634,17 +634,17 @@ func TestWaitingForAToken(t *testing.T) {
 		synctest.Wait()
 		leave()
 		if err := <-results; !errors.Is(err, context.Canceled) {
-			t.Errorf("the one who left got %v", err)
+			t.Errorf("the one who left got %v, want context.Canceled", err)
 		}
 		if err := <-results; !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("the hurried one got %v", err)
+			t.Errorf("the hurried one got %v, want context.DeadlineExceeded", err)
 		}
 		close(release)
 		if err := <-results; err != nil {
-			t.Errorf("the patient one got %v", err)
+			t.Errorf("the patient one got %v, want none", err)
 		}
 		if requests.Load() != 1 {
-			t.Errorf("%d token requests", requests.Load())
+			t.Errorf("got %d token requests, want 1", requests.Load())
 		}
 	})
 }
@@ -662,25 +662,25 @@ func TestTokenRequestEnds(t *testing.T) {
 		c := mustCredential(t, cfg)
 		began := time.Now()
 		if _, err := c.Attach(t.Context(), "", http.Header{}, nil); err == nil {
-			t.Error("a token from a hanging endpoint")
+			t.Error("got a token from a hanging endpoint, want an error")
 		}
 		if took := time.Since(began); took != grantTimeout {
-			t.Errorf("gave up after %v", took)
+			t.Errorf("gave up after %v, want %v", took, grantTimeout)
 		}
 		stop := running(t, c)
 		time.Sleep(2 * time.Second) // the next request is under way
 		began = time.Now()
 		stop()
 		if took := time.Since(began); took != 0 {
-			t.Errorf("Run ended %v late", took)
+			t.Errorf("Run ended %v late, want at once", took)
 		}
 		if log.String() != "" {
-			t.Errorf("the end was logged as a failure: %s", log.String())
+			t.Errorf("got log %s, want no failure at the end", log.String())
 		}
 		c.grant.mu.Lock()
 		defer c.grant.mu.Unlock()
 		if c.grant.flight != nil {
-			t.Error("Run left a token request behind")
+			t.Error("Run left a token request behind, want none")
 		}
 	})
 }
@@ -702,7 +702,7 @@ func TestGrantFollowsItsSecret(t *testing.T) {
 		time.Sleep(time.Minute)
 		expectRenew(t, c, gen, true)
 		if !slices.Equal(sent, []string{"one", "two"}) {
-			t.Errorf("sent %q", sent)
+			t.Errorf("sent %q, want one and two", sent)
 		}
 		if file.rereads != 3 {
 			t.Errorf("looked at the disk %d times, want at start and for each token request", file.rereads)
@@ -745,7 +745,7 @@ func TestTokenAgesFromTheRequest(t *testing.T) {
 		mustAttach(t, c)
 		time.Sleep(295 * time.Second)
 		if c.Ready() == nil {
-			t.Error("the token is still used 300 s after it was asked for")
+			t.Error("the token is still used 300 s after it was asked for, want another")
 		}
 	})
 }

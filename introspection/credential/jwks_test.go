@@ -146,7 +146,7 @@ func TestJWKSOneKeyID(t *testing.T) {
 		t.Fatalf("json.Unmarshal: got error %v, want none", err)
 	}
 	if key, _ := set.Keys[0].Key.(ed25519.PublicKey); !key.Equal(seeded(2).Public()) {
-		t.Errorf("published the old key: %s", raw)
+		t.Errorf("published %s, want the new key", raw)
 	}
 }
 
@@ -160,7 +160,7 @@ func TestJWKSPublicOnly(t *testing.T) {
 			r.kids()
 			r.replaceAfter(0, keyPEM(t, seeded(9)))
 			if kids := r.kids(); len(kids) != 2 {
-				t.Errorf("%s: published %q", name, kids)
+				t.Errorf("%s: published %q, want two keys", name, kids)
 			}
 			var private map[string]any
 			if err := json.Unmarshal([]byte(jwk), &private); err != nil {
@@ -169,11 +169,11 @@ func TestJWKSPublicOnly(t *testing.T) {
 			raw := string(must(r.JWKS()))
 			for _, member := range []string{"d", "p", "q", "dp", "dq", "qi"} {
 				if value, _ := private[member].(string); value != "" && strings.Contains(raw, value) {
-					t.Errorf("%s: %s is published", name, member)
+					t.Errorf("%s: %s is published, want public members only", name, member)
 				}
 			}
 			if private["d"] == nil {
-				t.Errorf("%s: no private member to look for: %q", name, slices.Sorted(maps.Keys(private)))
+				t.Errorf("%s: got no private member to look for in %q, want one", name, slices.Sorted(maps.Keys(private)))
 			}
 		}
 	}
@@ -187,7 +187,7 @@ func TestJWKSParallel(t *testing.T) {
 			for n := range byte(20) {
 				r.file.replace(keyPEM(t, seeded(n)))
 				if raw, err := r.JWKS(); err != nil || !json.Valid(raw) {
-					t.Errorf("%v: %s", err, raw)
+					t.Errorf("got %s (%v), want JSON", raw, err)
 				}
 			}
 		})

@@ -151,7 +151,7 @@ func TestDiscoveryOrder(t *testing.T) {
 				t.Errorf("introspection endpoint %q, want %q (fault: %v)", got, want, d.Fault())
 			}
 			if got := fmt.Sprint(d.Fault()); !strings.Contains(got, tt.fault) {
-				t.Errorf("fault %q doesn't say %q", got, tt.fault)
+				t.Errorf("got fault %q, want %q in it", got, tt.fault)
 			}
 		})
 	}
@@ -168,13 +168,13 @@ func TestDiscoveryNeverContactsForbiddenHost(t *testing.T) {
 	d := newDiscovery(t, discovery.Config{FHIRBase: fhir.URL + "/fhir", Issuer: as.URL})
 	d.Refresh(t.Context())
 	if got := d.Endpoints(); got != (discovery.Endpoints{}) {
-		t.Errorf("took %+v from a document that names a forbidden host", got)
+		t.Errorf("got %+v from a document that names a forbidden host, want nothing", got)
 	}
 	if evil.hits.Load() != 0 {
-		t.Errorf("%d requests to the forbidden host", evil.hits.Load())
+		t.Errorf("got %d requests to the forbidden host, want none", evil.hits.Load())
 	}
 	if fault := fmt.Sprint(d.Fault()); !strings.Contains(fault, smartPath) {
-		t.Errorf("fault doesn't say which document: %s", fault)
+		t.Errorf("got fault %s, want the document in it", fault)
 	}
 }
 
@@ -194,18 +194,18 @@ func TestDiscoveryKeepsLastGoodAndPinned(t *testing.T) {
 		t.Errorf("endpoints %+v, want %+v", got, want)
 	}
 	if d.Fault() == nil {
-		t.Error("a forbidden host in a later round is no fault")
+		t.Error("got no fault for a forbidden host in a later round, want one")
 	}
 	families, err := registry.Gather()
 	if err != nil || len(families) != 1 || families[0].GetMetric()[0].GetCounter().GetValue() != 1 {
-		t.Errorf("the disagreement with the pinned token endpoint wasn't counted once: %v %v", families, err)
+		t.Errorf("got %v (%v), want one disagreement with the pinned token endpoint", families, err)
 	}
 }
 
 // TestDiscoveryAllowedHosts: M02: nothing else than the host in the settings.
 func TestDiscoveryAllowedHosts(t *testing.T) {
 	if _, err := discovery.New(discovery.Config{FHIRBase: "http://127.0.0.1/fhir"}); err == nil {
-		t.Error("endpoints from the FHIR server are believed without a list of hosts")
+		t.Error("got no error for endpoints from the FHIR server without a list of hosts, want one")
 	}
 	fhir := newSite(t, map[string]string{smartPath: `{"introspection_endpoint":"https://as.example.org:8443/i"}`})
 	for host, ok := range map[string]bool{
@@ -299,14 +299,14 @@ func FuzzCapabilityStatement(f *testing.F) {
 	f.Fuzz(func(t *testing.T, page, endpoint string) {
 		e, err := discovery.ReadCapabilityStatement(strings.NewReader(page))
 		if err != nil && e != (discovery.Endpoints{}) {
-			t.Errorf("endpoints %+v with error %v", e, err)
+			t.Errorf("got endpoints %+v with error %v, want none", e, err)
 		}
 		if e.JWKS != "" {
-			t.Errorf("keys %q: only the issuer's own metadata tells them", e.JWKS)
+			t.Errorf("got keys %q, want none: only the issuer's own metadata tells them", e.JWKS)
 		}
 		for _, named := range []string{e.Introspection, e.Token} {
 			if named != "" && !valuesOf(page)[named] {
-				t.Errorf("%q stands nowhere in %q", named, page)
+				t.Errorf("got %q, want what stands in %q", named, page)
 			}
 		}
 		var escaped strings.Builder
@@ -319,7 +319,7 @@ func FuzzCapabilityStatement(f *testing.F) {
 		}
 		for _, page := range []string{capability(string(quoted[1 : len(quoted)-1])), capabilityXML(escaped.String())} {
 			if e, err := discovery.ReadCapabilityStatement(strings.NewReader(page)); err != nil || e.Introspection != endpoint {
-				t.Errorf("%q is read as %q, %v", page, e.Introspection, err)
+				t.Errorf("%q: got %q (%v), want %q", page, e.Introspection, err, endpoint)
 			}
 		}
 	})
@@ -366,11 +366,11 @@ func TestDiscoveryNeeds(t *testing.T) {
 		d := newDiscovery(t, discovery.Config{FHIRBase: fhir.URL + "/fhir", Issuer: as.URL, NeedsToken: tt.token, NeedsJWKS: tt.jwks})
 		d.Refresh(t.Context())
 		if d.Endpoints().Introspection == "" {
-			t.Error("the endpoint isn't known")
+			t.Error("the endpoint isn't known, want it to be")
 		}
 		switch fault := d.Fault(); {
 		case tt.fault == "" && fault != nil:
-			t.Errorf("fault %v", fault)
+			t.Errorf("got fault %v, want none", fault)
 		case tt.fault != "" && (fault == nil || !strings.Contains(fault.Error(), tt.fault) || !strings.Contains(fault.Error(), openIDPath+": status 404")):
 			t.Errorf("fault %v, want %q", fault, tt.fault)
 		}

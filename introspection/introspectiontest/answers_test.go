@@ -25,7 +25,7 @@ func TestDeviations(t *testing.T) {
 	for _, d := range introspectiontest.Deviations() {
 		t.Run(d.Name, func(t *testing.T) {
 			if seen[d.Name] {
-				t.Error("name used twice")
+				t.Error("got a name twice, want each once")
 			}
 			seen[d.Name] = true
 			as.AddToken(d.Name, as.Claims())
@@ -34,19 +34,19 @@ func TestDeviations(t *testing.T) {
 			switch d.Verdict {
 			case introspectiontest.Active:
 				if err != nil || g.status != 200 || g.members(t)["active"] != true {
-					t.Errorf("got %v, %d %s", err, g.status, g.body)
+					t.Errorf("got %v, %d %s, want active", err, g.status, g.body)
 				}
 			case introspectiontest.Inactive:
 				if err != nil || g.status != 200 || g.members(t)["active"] == nil {
-					t.Errorf("got %v, %d %s", err, g.status, g.body)
+					t.Errorf("got %v, %d %s, want a member active", err, g.status, g.body)
 				}
 			case introspectiontest.Unavailable:
 				same := g.body == clean.body && g.header.Get("Content-Type") == clean.header.Get("Content-Type")
 				if err == nil && g.status == 200 && same {
-					t.Error("nothing deviates")
+					t.Error("got what doesn't deviate, want a deviation")
 				}
 			default:
-				t.Errorf("verdict %q", d.Verdict)
+				t.Errorf("got verdict %q, want one that there is", d.Verdict)
 			}
 		})
 	}
@@ -80,11 +80,11 @@ func TestDeviationsInDetail(t *testing.T) {
 		delete(want, d.Name)
 		as.SetAnswer(d.Answer)
 		if g := ask(t, as, "t"); !strings.Contains(g.body, text) {
-			t.Errorf("%s: %s not in %s", d.Name, text, g.body)
+			t.Errorf("%s: got %s, want %s in it", d.Name, g.body, text)
 		}
 	}
 	for name := range want {
-		t.Errorf("no deviation called %q", name)
+		t.Errorf("got no deviation called %q, want it", name)
 	}
 }
 
@@ -96,7 +96,7 @@ func TestRedirectsLeadIntoATrap(t *testing.T) {
 	c.CheckRedirect = nil
 	g, err := do(c, request(t, as.Endpoint(), url.Values{"token": {"unknown"}}))
 	if err != nil || g.body != `{"active":true}` {
-		t.Errorf("got %v %s", err, g.body)
+		t.Errorf("got %v %s, want active", err, g.body)
 	}
 }
 
@@ -105,15 +105,15 @@ func TestAnswerForOneTokenGoesFirst(t *testing.T) {
 	as.SetAnswer(introspectiontest.Respond(500, nil, ""))
 	as.SetAnswerFor("a", introspectiontest.Respond(429, http.Header{"Retry-After": {"7"}}, ""))
 	if g := ask(t, as, "a"); g.status != 429 || g.header.Get("Retry-After") != "7" || g.header["Content-Type"] != nil {
-		t.Errorf("a: got %d %v", g.status, g.header)
+		t.Errorf("a: got %d %v, want 429 and Retry-After 7", g.status, g.header)
 	}
 	if g := ask(t, as, "b"); g.status != 500 {
-		t.Errorf("b: got %d", g.status)
+		t.Errorf("b: got %d, want 500", g.status)
 	}
 	as.SetAnswerFor("a", nil)
 	as.SetAnswer(nil)
 	if g := ask(t, as, "a"); g.body != `{"active":false}` {
-		t.Errorf("behaving again: got %s", g.body)
+		t.Errorf("behaving again: got %s, want inactive", g.body)
 	}
 }
 
@@ -130,12 +130,12 @@ func TestResets(t *testing.T) {
 	as := introspectiontest.NewServer(t)
 	as.SetAnswer(introspectiontest.Reset())
 	if _, err := do(client(t), request(t, as.Endpoint(), url.Values{"token": {"t"}})); !errors.Is(err, syscall.ECONNRESET) {
-		t.Errorf("reset: got %v", err)
+		t.Errorf("reset: got %v, want ECONNRESET", err)
 	}
 	as.SetAnswer(introspectiontest.ResetMidBody())
 	g, err := do(client(t), request(t, as.Endpoint(), url.Values{"token": {"t"}}))
 	if !errors.Is(err, io.ErrUnexpectedEOF) || g.status != 200 {
-		t.Errorf("reset within the body: got %v after status %d", err, g.status)
+		t.Errorf("reset within the body: got %v after status %d, want an unexpected EOF after 200", err, g.status)
 	}
 }
 
@@ -158,7 +158,7 @@ func TestHoldLetsManyIn(t *testing.T) {
 	for range n {
 		wg.Go(func() {
 			if g, err := do(c, request(t, as.Endpoint(), url.Values{"token": {"t"}})); err != nil || g.body != `{"active":true}` {
-				t.Errorf("got %v %s", err, g.body)
+				t.Errorf("got %v %s, want active", err, g.body)
 			}
 		})
 	}
@@ -174,7 +174,7 @@ func TestDelay(t *testing.T) {
 	as.SetAnswer(introspectiontest.Delay(20*time.Millisecond, introspectiontest.Respond(418, nil, "")))
 	start := time.Now()
 	if g := ask(t, as, "t"); g.status != 418 || time.Since(start) < 20*time.Millisecond {
-		t.Errorf("got %d after %v", g.status, time.Since(start))
+		t.Errorf("got %d after %v, want 418 after at least 20ms", g.status, time.Since(start))
 	}
 }
 
@@ -189,7 +189,7 @@ func TestHangEndsWithTheClient(t *testing.T) {
 	go func() { <-in; cancel() }()
 	_, err := do(client(t), request(t, as.Endpoint(), url.Values{"token": {"t"}}).WithContext(ctx))
 	if !errors.Is(err, context.Canceled) {
-		t.Errorf("got %v", err)
+		t.Errorf("got %v, want context.Canceled", err)
 	}
 	<-out
 }
@@ -211,7 +211,7 @@ func TestCloseEndsWhatWaits(t *testing.T) {
 			<-in
 			as.Close()
 			if err := <-failed; err == nil {
-				t.Error("the request was answered")
+				t.Error("the request was answered, want an error")
 			}
 		})
 	}
@@ -224,13 +224,13 @@ func TestCloseAndRestart(t *testing.T) {
 	as.Close()
 	as.Close()
 	if _, err := do(client(t), request(t, as.Endpoint(), url.Values{"token": {"t"}})); !errors.Is(err, syscall.ECONNREFUSED) {
-		t.Errorf("closed: got %v", err)
+		t.Errorf("closed: got %v, want ECONNREFUSED", err)
 	}
 	if err := as.Restart(); err != nil {
 		t.Fatalf("as.Restart: got error %v, want none", err)
 	}
 	if g := ask(t, as, "t"); g.body != `{"active":true}` || as.Endpoint() != before {
-		t.Errorf("restarted: got %s from %s", g.body, as.Endpoint())
+		t.Errorf("restarted: got %s from %s, want active from %s", g.body, as.Endpoint(), before)
 	}
 	if n := as.IntrospectionsOf("t"); n != 1 {
 		t.Errorf("counted %d, want 1", n)

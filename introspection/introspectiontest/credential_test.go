@@ -166,14 +166,14 @@ func TestGrant(t *testing.T) {
 			t.Errorf("%s: got %d %s, want %d", tt.name, g.status, g.body, tt.want)
 		}
 		if m := g.members(t); g.status == 200 && (m["token_type"] != "Bearer" || m["expires_in"] != 300.0 || m["scope"] != "introspect") {
-			t.Errorf("%s: %s", tt.name, g.body)
+			t.Errorf("%s: got %s, want a bearer for 300 s with the scope", tt.name, g.body)
 		}
 	}
 	if n := as.Grants(); n != 7 {
 		t.Errorf("counted %d requests, want 7", n)
 	}
 	if n := as.Introspections(); n != 0 {
-		t.Errorf("grants counted as %d introspections", n)
+		t.Errorf("grants counted as %d introspections, want none", n)
 	}
 }
 
@@ -194,22 +194,22 @@ func TestGrantedBearer(t *testing.T) {
 	}
 	first, second := fetch(), fetch()
 	if first == second {
-		t.Error("the same bearer twice")
+		t.Error("got the same bearer twice, want another")
 	}
 	if got := use(first); got != 200 {
-		t.Errorf("fresh: got %d", got)
+		t.Errorf("fresh: got %d, want 200", got)
 	}
 	now.advance(time.Minute)
 	if got := use(first); got != 401 {
-		t.Errorf("expired: got %d", got)
+		t.Errorf("expired: got %d, want 401", got)
 	}
 	third := fetch()
 	as.AcceptBearers()
 	if got := use(third); got != 401 {
-		t.Errorf("revoked: got %d", got)
+		t.Errorf("revoked: got %d, want 401", got)
 	}
 	as.SetGrantAnswer(introspectiontest.Change(func(m map[string]any) { delete(m, "expires_in") }))
 	if m := grant(t, as, url.Values{"grant_type": {"client_credentials"}}, nil).members(t); m["access_token"] == nil || m["expires_in"] != nil {
-		t.Errorf("changed grant: %v", m)
+		t.Errorf("changed grant: got %v, want a token without expires_in", m)
 	}
 }

@@ -28,7 +28,7 @@ func (g got) members(t *testing.T) map[string]any {
 	t.Helper()
 	var m map[string]any
 	if err := json.Unmarshal(bytes.TrimPrefix([]byte(g.body), []byte("\ufeff")), &m); err != nil || m == nil {
-		t.Fatalf("answer %d %q is no JSON object: %v", g.status, g.body, err)
+		t.Fatalf("got %d %q (%v), want a JSON object", g.status, g.body, err)
 	}
 	return m
 }
@@ -116,7 +116,7 @@ func TestVerdicts(t *testing.T) {
 			t.Errorf("%s: got %d %s, want 200 and active %v", token, g.status, g.body, active)
 		}
 		if !active && len(m) != 1 {
-			t.Errorf("%s: inactive answer says more than that: %s", token, g.body)
+			t.Errorf("%s: got %s, want an inactive response that says no more", token, g.body)
 		}
 	}
 	if got, want := ask(t, as, "bare").body, `{"active":true}`; got != want {
@@ -130,7 +130,7 @@ func TestClaimsHaveEveryElement(t *testing.T) {
 	m := ask(t, as, "t").members(t)
 	for _, name := range strings.Fields("active scope client_id username exp sub aud iss user patient fhirContext intent iat") {
 		if m[name] == nil {
-			t.Errorf("%s missing from %v", name, m)
+			t.Errorf("got %v, want %s in it", m, name)
 		}
 	}
 	if m["iss"] != as.URL {
@@ -162,7 +162,7 @@ func TestNumbersStayAsGiven(t *testing.T) {
 func TestAddTokenPanicsOnWhatIsNoJSON(t *testing.T) {
 	defer func() {
 		if recover() == nil {
-			t.Error("no panic")
+			t.Error("got no panic, want one")
 		}
 	}()
 	introspectiontest.New(introspectiontest.Config{}).AddToken("t", map[string]any{"f": func() {}})
@@ -175,11 +175,11 @@ func TestClock(t *testing.T) {
 	as.AddToken("t", map[string]any{"exp": 1419356238})
 	now.advance(5999 * time.Second)
 	if g := ask(t, as, "t"); g.members(t)["active"] != true {
-		t.Errorf("a second before exp: %s", g.body)
+		t.Errorf("a second before exp: got %s, want active", g.body)
 	}
 	now.advance(time.Second) // RFC 7519 section 4.1.4: on or after exp is too late
 	if g := ask(t, as, "t"); g.members(t)["active"] != false {
-		t.Errorf("at exp: %s", g.body)
+		t.Errorf("at exp: got %s, want inactive", g.body)
 	}
 }
 
@@ -252,14 +252,14 @@ func TestRefusalOfTheCredential(t *testing.T) {
 	if g.status != http.StatusUnauthorized || g.body != want ||
 		g.header.Get("Content-Type") != "application/json; charset=utf-8" ||
 		!strings.HasPrefix(g.header.Get("WWW-Authenticate"), "Bearer ") {
-		t.Errorf("got %d %v %s", g.status, g.header, g.body)
+		t.Errorf("got %d %v %s, want 401 and a challenge", g.status, g.header, g.body)
 	}
 	as.AcceptBearers("other", introspectiontest.DefaultBearer)
 	if g := ask(t, as, "t"); g.status != http.StatusOK {
-		t.Errorf("accepted again: got %d", g.status)
+		t.Errorf("accepted again: got %d, want 200", g.status)
 	}
 	if n := as.IntrospectionsOf("t"); n != 1 {
-		t.Errorf("the refused request counts as a question about the token: %d", n)
+		t.Errorf("got %d questions about the token, want 1: the refused request is none", n)
 	}
 }
 
@@ -278,7 +278,7 @@ func TestRecording(t *testing.T) {
 	r := requests[0]
 	if r.Method != "POST" || r.URI != introspectiontest.IntrospectionPath || "http://"+r.Host != as.URL ||
 		r.Body != "token=a+b" || r.Header.Get("Accept") != "application/json" {
-		t.Errorf("recorded %+v", r)
+		t.Errorf("recorded %+v, want the request as it came", r)
 	}
 }
 
@@ -288,10 +288,10 @@ func TestRecordingIsBounded(t *testing.T) {
 		as.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, introspectiontest.IntrospectionPath, nil))
 	}
 	if n := len(as.Requests()); n < 2000 || n > 5000 {
-		t.Errorf("kept %d requests of 10000", n)
+		t.Errorf("kept %d requests of 10000, want 2000 to 5000", n)
 	}
 	if n := as.Introspections(); n != 10000 {
-		t.Errorf("counted %d", n)
+		t.Errorf("counted %d, want 10000", n)
 	}
 }
 
@@ -304,18 +304,18 @@ func TestHandlerInAnotherServer(t *testing.T) {
 	defer srv.Close()
 	g, err := do(srv.Client(), request(t, srv.URL+introspectiontest.IntrospectionPath, url.Values{"token": {"t"}}))
 	if err != nil || g.body != `{"active":true}` {
-		t.Errorf("over TLS: %v %s", err, g.body)
+		t.Errorf("over TLS: got %v %s, want active", err, g.body)
 	}
 	req, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, srv.URL+"/.well-known/openid-configuration", nil)
 	if g, err = do(srv.Client(), req); err != nil || g.members(t)["introspection_endpoint"] != srv.URL+introspectiontest.IntrospectionPath {
-		t.Errorf("metadata over TLS: %v %s", err, g.body)
+		t.Errorf("metadata over TLS: got %v %s, want the endpoint", err, g.body)
 	}
 	as.SetAnswer(introspectiontest.Reset())
 	if g, err = do(srv.Client(), request(t, srv.URL+introspectiontest.IntrospectionPath, url.Values{"token": {"t"}})); err == nil {
-		t.Errorf("reset over HTTP/2: got %d %s", g.status, g.body)
+		t.Errorf("reset over HTTP/2: got %d %s, want an error", g.status, g.body)
 	}
 	if err := as.Restart(); err == nil {
-		t.Error("a server that never listened restarted")
+		t.Error("restarted a server that never listened, want an error")
 	}
 }
 
@@ -329,11 +329,11 @@ func TestMetadata(t *testing.T) {
 		}
 		m := g.members(t)
 		if m["issuer"] != as.URL || m["introspection_endpoint"] != as.Endpoint() || m["token_endpoint"] != as.TokenEndpoint() {
-			t.Errorf("%s: %s", path, g.body)
+			t.Errorf("%s: got %s, want issuer and endpoints", path, g.body)
 		}
 	}
 	if n := as.Introspections(); n != 0 {
-		t.Errorf("metadata counted as %d introspections", n)
+		t.Errorf("metadata counted as %d introspections, want none", n)
 	}
 }
 
@@ -375,6 +375,6 @@ func TestSecrets(t *testing.T) {
 		}
 	}
 	if slices.Contains(got, "https://as.example") {
-		t.Errorf("the issuer is in %q", got)
+		t.Errorf("got %q, want nothing of the issuer", got)
 	}
 }

@@ -9,7 +9,7 @@ import (
 func TestMembers(t *testing.T) {
 	values, doubtful, err := Members([]byte(` { "a" : [ 1 , 2 ] , "b":null,"c" :{"a":1,"a":2}, "d":"x" } `), []string{"a", "b", "c"})
 	if err != nil || len(doubtful) != 0 {
-		t.Fatal(err, doubtful)
+		t.Fatalf("got error %v and doubts %v, want none", err, doubtful)
 	}
 	got := map[string]string{}
 	for name, raw := range values {
@@ -17,7 +17,7 @@ func TestMembers(t *testing.T) {
 	}
 	want := map[string]string{"a": "[ 1 , 2 ]", "b": "null", "c": `{"a":1,"a":2}`}
 	if len(got) != len(want) {
-		t.Errorf("got %q", got)
+		t.Errorf("got %q, want %q", got, want)
 	}
 	for name := range want {
 		if got[name] != want[name] {
@@ -31,9 +31,9 @@ func TestTextsLeaveTheirInputAlone(t *testing.T) {
 	raw := json.RawMessage(list)
 	got, err := Texts(raw)
 	if err != nil || !slices.Equal(got, []string{"one", "two", "three"}) {
-		t.Errorf("texts = %q, %v", got, err)
+		t.Errorf("got texts %q (%v), want one, two and three", got, err)
 	}
 	if string(raw) != list {
-		t.Errorf("the input became %s", raw)
+		t.Errorf("the input became %s, want %s", raw, list)
 	}
 }

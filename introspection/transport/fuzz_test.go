@@ -17,22 +17,22 @@ func FuzzRetryAfter(f *testing.F) {
 	f.Fuzz(func(t *testing.T, value string) {
 		wait := RetryAfter(value, now)
 		if wait < 0 || wait > maxRetryAfter {
-			t.Fatalf("%q: %v", value, wait)
+			t.Fatalf("%q: got %v, want 0 to %v", value, wait, maxRetryAfter)
 		}
 		isDigits := value != "" && strings.Trim(value, "0123456789") == ""
 		seconds, err := strconv.Atoi(value)
 		switch {
 		case isDigits && (err != nil || seconds >= 3600):
 			if wait != maxRetryAfter {
-				t.Fatalf("%q: %v", value, wait)
+				t.Fatalf("%q: got %v, want %v", value, wait, maxRetryAfter)
 			}
 		case isDigits:
 			if wait != time.Duration(seconds)*time.Second {
-				t.Fatalf("%q: %v", value, wait)
+				t.Fatalf("%q: got %v, want %d s", value, wait, seconds)
 			}
 		case wait > 0:
 			if !strings.ContainsAny(value, ":") { // only a date is left
-				t.Fatalf("%q: %v", value, wait)
+				t.Fatalf("%q: got %v, want none but for a date", value, wait)
 			}
 		}
 	})

@@ -156,7 +156,7 @@ func TestRedirectsAreAnswers(t *testing.T) {
 		}
 	}
 	if elsewhere.Load() != 0 {
-		t.Errorf("%d connections to where the redirects lead", elsewhere.Load())
+		t.Errorf("got %d connections to where the redirects lead, want none", elsewhere.Load())
 	}
 }
 
@@ -167,7 +167,7 @@ func TestNoProxyNoCookies(t *testing.T) {
 	if streams.Proxy != nil {
 		// net/http reads the environment once and never for loopback, so that
 		// a proxy in it can't be tried here.
-		t.Error("a proxy is looked up")
+		t.Error("a proxy is looked up, want none")
 	}
 	var cookies []string
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -179,7 +179,7 @@ func TestNoProxyNoCookies(t *testing.T) {
 		expectBody(t, client, server.URL, "")
 	}
 	if !slices.Equal(cookies, []string{"", ""}) {
-		t.Errorf("cookies %q", cookies)
+		t.Errorf("got cookies %q, want none", cookies)
 	}
 }
 
@@ -194,13 +194,13 @@ func TestUserAgent(t *testing.T) {
 	res := must(client.Transport.RoundTrip(req))
 	_ = res.Body.Close()
 	if len(req.Header) != 0 {
-		t.Errorf("the caller's header became %v", req.Header)
+		t.Errorf("the caller's header became %v, want it left alone", req.Header)
 	}
 	req.Header.Set("User-Agent", "other")
 	res = must(client.Do(req))
 	defer res.Body.Close()
 	if body := must(io.ReadAll(res.Body)); string(body) != "other" {
-		t.Errorf("agent %q", body)
+		t.Errorf("got agent %q, want other", body)
 	}
 }
 
@@ -328,7 +328,7 @@ func TestAuthorityIsReplaced(t *testing.T) {
 	expectBody(t, client, server.URL, ok)
 	noCanary(t, "log", logged.String())
 	if lines := strings.Count(logged.String(), "\n"); lines != 2 { // three times the same fault, then another
-		t.Errorf("log of two faults:\n%s", logged.String())
+		t.Errorf("got log of two faults, want two lines:\n%s", logged.String())
 	}
 }
 
@@ -353,7 +353,7 @@ func TestClientCertificateIsReplaced(t *testing.T) {
 	cert.replace(stranger)
 	key.replace(strangersKey)
 	if body, err := getBody(client, server.URL); err == nil {
-		t.Errorf("a stranger's certificate was taken: %s", body)
+		t.Errorf("a stranger's certificate was taken, want an error: %s", body)
 	}
 }
 
@@ -384,7 +384,7 @@ func TestOldConnectionsEnd(t *testing.T) {
 	select {
 	case <-closed:
 	case <-time.After(idleTimeout / 2):
-		t.Error("the old connection is still open")
+		t.Error("the old connection is still open, want its end")
 	}
 }
 
@@ -408,7 +408,7 @@ func TestReplacementIsConcurrent(t *testing.T) {
 		calls.Go(func() {
 			for range 20 {
 				if _, err := getBody(client, server.URL); err != nil {
-					t.Errorf("call: %v", err)
+					t.Errorf("call: got error %v, want none", err)
 				}
 			}
 		})
@@ -486,10 +486,10 @@ func TestSlowServer(t *testing.T) {
 			began := time.Now()
 			_, err := getBody(client, url)
 			if took := time.Since(began); took > 20*patience {
-				t.Errorf("took %v", took)
+				t.Errorf("took %v, want at most %v", took, 20*patience)
 			}
 			if !errors.Is(Redact(err), context.DeadlineExceeded) || Redact(err).Error() != "no answer in time: context deadline exceeded" {
-				t.Errorf("error %v", Redact(err))
+				t.Errorf("got error %v, want no answer in time", Redact(err))
 			}
 		})
 	}
@@ -502,7 +502,7 @@ func TestDialLimit(t *testing.T) {
 	defer cancel()
 	_, err := client.Transport.(*reloadingTransport).current().dialer.dial(ctx, deafAddress(t), false)
 	if err == nil || ctx.Err() != nil {
-		t.Errorf("dialing ended with %v, %v", err, ctx.Err())
+		t.Errorf("dialing ended with %v (%v), want an error of its own", err, ctx.Err())
 	}
 }
 
@@ -548,7 +548,7 @@ func TestGzipIsDecoded(t *testing.T) {
 	defer server.Close()
 	body, err := getBody(mustClient(t, Config{}), server.URL)
 	if err != nil || len(body) != 1<<20 {
-		t.Errorf("%d bytes, %v", len(body), err)
+		t.Errorf("got %d bytes (%v), want %d", len(body), err, 1<<20)
 	}
 }
 
@@ -575,10 +575,10 @@ func TestPostIsNotRepeated(t *testing.T) {
 		t.Fatalf("post: got error %v, want none", err)
 	}
 	if err := post(); err == nil || err.Error() != "connection closed before the end of the answer" {
-		t.Errorf("error %v", err)
+		t.Errorf("got error %v, want that the connection closed", err)
 	}
 	if seen.Load() != 2 {
-		t.Errorf("the server saw %d requests for two", seen.Load())
+		t.Errorf("the server saw %d requests, want 2", seen.Load())
 	}
 }
 
@@ -616,9 +616,9 @@ func TestRedact(t *testing.T) {
 		})
 	}
 	if Redact(nil) != nil {
-		t.Error("an error out of nothing")
+		t.Error("got an error out of nothing, want none")
 	}
 	if !errors.Is(Redact(wrap(context.Canceled)), context.Canceled) {
-		t.Error("a cancellation isn't one any more")
+		t.Error("got a cancellation that isn't one any more, want context.Canceled")
 	}
 }
