@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/introspectiontest"
 )
 
 // prechecked starts a sidecar that verifies the issuer's tokens, and has its keys.
@@ -97,5 +99,29 @@ func TestBlackboxPrecheckFlood(t *testing.T) {
 		if strings.Contains(fmt.Sprint(line), "kid-") {
 			t.Errorf("logged %v, want nothing of the token", line)
 		}
+	}
+}
+
+// TestBlackboxKeysAreSet: the issuer's name is the public one, which doesn't lead
+// anywhere from here; its keys come over the back channel.
+func TestBlackboxKeysAreSet(t *testing.T) {
+	t.Parallel()
+	i := newIssuer(t)
+	fhir := newDocuments(t)
+	fhir.put(map[string]string{"/fhir/Patient": "{}"})
+	const public = "https://as.invalid"
+	c := find(t, fhir.URL, env{
+		"ISSUER_URL": public, "JWT_PRECHECK": "true", "JWKS_URL": i.URL + "/jwks",
+		"INTROSPECTION_ENDPOINT": i.URL + introspectiontest.IntrospectionPath, "CACHE_INACTIVE_AGE": "0",
+	})
+	c.awaitReady(t)
+	claims := map[string]any{"iss": public}
+	good, forged := i.token(t, i.key, "k1", claims), i.token(t, p256(t), "k1", claims)
+	i.as.AddToken(good, nil)
+	i.as.AddToken(forged, nil)
+	c.ask(t, "GET /fhir/Patient", bearer(good)).is(t, 200)
+	c.ask(t, "GET /fhir/Patient", bearer(forged)).refused(t, 401, "login", "invalid_token")
+	if reads, questions := i.keyReads.Load(), i.questions.Load(); reads == 0 || questions != 1 {
+		t.Errorf("got %d reads of the keys and %d introspections, want the keys to be read and one introspection", reads, questions)
 	}
 }

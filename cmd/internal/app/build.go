@@ -189,7 +189,7 @@ func (sc *sidecar) buildDiscovery() (err error) {
 	cfg := discovery.Config{
 		FHIRClient: sc.fhirClient, Issuer: s.IssuerURL, IssuerClient: sc.httpClient,
 		AllowedHosts: s.DiscoveryAllowedHosts, AllowInsecureHTTP: s.AllowInsecureHTTP,
-		Pinned: pinned(s), NeedsToken: s.NeedsTokenEndpoint(), NeedsJWKS: s.JWTPrecheck,
+		Pinned: pinned(s), NeedsToken: s.NeedsTokenEndpoint(), NeedsJWKS: s.NeedsJWKS(),
 		Logger: sc.logger, Registerer: sc.registry,
 	}
 	if s.AsksFHIRServer() {
@@ -200,7 +200,7 @@ func (sc *sidecar) buildDiscovery() (err error) {
 }
 
 func pinned(s *config.Config) discovery.Endpoints {
-	return discovery.Endpoints{Introspection: s.IntrospectionEndpoint, Token: s.TokenEndpoint}
+	return discovery.Endpoints{Introspection: s.IntrospectionEndpoint, Token: s.TokenEndpoint, JWKS: s.JwksURL}
 }
 
 // endpoints are those that are known now.
@@ -217,6 +217,7 @@ func (sc *sidecar) credentialConfig() credential.Config {
 		Auth:          credential.Auth(s.IntrospectionAuth),
 		BearerToken:   config.Watch(s.BearerTokenFile),
 		TokenEndpoint: func() string { return sc.endpoints().Token },
+		TokenAuth:     s.GrantAuth(),
 		ClientID:      s.ClientID,
 		ClientSecret:  config.Watch(s.ClientSecretFile),
 		ClientKey:     config.Watch(s.ClientKeyFile),

@@ -134,7 +134,7 @@ func TestBuildFaults(t *testing.T) {
 				"SIDECAR_CLIENT_KEY_FILE: is neither a PEM nor a JWK private key",
 			},
 		},
-		{"unknown auth", []string{"SIDECAR_INTROSPECTION_AUTH", canary}, []string{"SIDECAR_INTROSPECTION_AUTH: must be bearer, client_assertion, client_secret_basic, client_secret_post or none"}},
+		{"unknown auth", []string{"SIDECAR_INTROSPECTION_AUTH", canary}, []string{"SIDECAR_INTROSPECTION_AUTH: must be bearer, client_assertion, client_secret_basic, client_secret_post, tls_client_auth or none"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			environ := with(with(leastSettings(), "SIDECAR_BEARER_TOKEN_FILE", path("token")), tt.pairs...)

@@ -29,7 +29,24 @@ func (c *Config) AsksFHIRServer() bool {
 // Discovers reports whether any document must be read.
 func (c *Config) Discovers() bool {
 	missing := c.IntrospectionEndpoint == "" || c.NeedsTokenEndpoint() && c.TokenEndpoint == ""
-	return missing || c.JWTPrecheck
+	return missing || c.NeedsJWKS()
+}
+
+// NeedsJWKS reports whether the URL of the issuer's keys must be discovered.
+func (c *Config) NeedsJWKS() bool { return c.JWTPrecheck && c.JwksURL == "" }
+
+// GrantAuth is how the client credentials grant authenticates: as is set, else by
+// what there is to authenticate with.
+func (c *Config) GrantAuth() credential.TokenAuth {
+	switch {
+	case c.TokenAuth != "":
+		return credential.TokenAuth(c.TokenAuth)
+	case c.ClientKeyFile != "":
+		return credential.TokenAuthPrivateKeyJWT
+	case c.ClientSecretFile == "" && c.ClientCertFile != "":
+		return credential.TokenAuthTLSClient
+	}
+	return credential.TokenAuthSecretBasic
 }
 
 // canDiscover reports whether there is a document to read that may be believed.
@@ -50,6 +67,7 @@ func (c *Config) checkAuthorizationServer() {
 	c.checkSecureURL("SIDECAR_INTROSPECTION_ENDPOINT", c.IntrospectionEndpoint)
 	c.checkSecureURL("SIDECAR_TOKEN_ENDPOINT", c.TokenEndpoint)
 	c.checkSecureURL("SIDECAR_ISSUER_URL", c.IssuerURL)
+	c.checkSecureURL("SIDECAR_JWKS_URL", c.JwksURL)
 	if u, err := parseURL(c.IssuerURL); err == nil && hasQuery(u) {
 		c.fault("SIDECAR_ISSUER_URL", "must not have a query") // RFC 8414 §2
 	}
@@ -82,6 +100,9 @@ func (c *Config) checkCredential() {
 	case credential.AuthClientSecretBasic, credential.AuthClientSecretPost:
 		required("SIDECAR_CLIENT_ID", c.ClientID)
 		required("SIDECAR_CLIENT_SECRET_FILE", c.ClientSecretFile)
+	case credential.AuthTLSClient:
+		required("SIDECAR_CLIENT_ID", c.ClientID)
+		required("SIDECAR_CLIENT_CERT_FILE", c.ClientCertFile)
 	case credential.AuthNone:
 		if !c.endpointIsLocal() {
 			c.fault("SIDECAR_INTROSPECTION_AUTH", "none is for an endpoint on a loopback address only")
@@ -141,7 +162,17 @@ func (c *Config) checkGrant() {
 	if c.ClientID == "" {
 		c.fault("SIDECAR_CLIENT_ID", "is required to get a bearer token")
 	}
-	if c.ClientSecretFile == "" && c.ClientKeyFile == "" { // with both, the key counts
+	if c.TokenAuth == "" && c.ClientSecretFile == "" && c.ClientKeyFile == "" && c.ClientCertFile == "" {
 		c.fault("SIDECAR_CLIENT_KEY_FILE", "or SIDECAR_CLIENT_SECRET_FILE must be set to obtain a bearer token")
+		return
+	}
+	proof := map[credential.TokenAuth]struct{ variable, value string }{
+		credential.TokenAuthSecretBasic:   {"SIDECAR_CLIENT_SECRET_FILE", c.ClientSecretFile},
+		credential.TokenAuthSecretPost:    {"SIDECAR_CLIENT_SECRET_FILE", c.ClientSecretFile},
+		credential.TokenAuthPrivateKeyJWT: {"SIDECAR_CLIENT_KEY_FILE", c.ClientKeyFile},
+		credential.TokenAuthTLSClient:     {"SIDECAR_CLIENT_CERT_FILE", c.ClientCertFile},
+	}[c.GrantAuth()]
+	if proof.variable != "" && proof.value == "" {
+		c.fault(proof.variable, "is required with SIDECAR_TOKEN_AUTH=%s", c.TokenAuth)
 	}
 }

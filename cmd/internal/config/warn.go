@@ -62,10 +62,14 @@ func publicWarning(path string) string {
 // mode is the way of authenticating as settings write it.
 func (c *Config) mode() string {
 	switch {
+	case c.UsesGrant() && c.TokenAuth != "":
+		return "SIDECAR_TOKEN_AUTH=" + c.TokenAuth
 	case c.UsesGrant() && c.ClientKeyFile != "":
 		return "SIDECAR_CLIENT_KEY_FILE"
-	case c.UsesGrant():
+	case c.UsesGrant() && c.ClientSecretFile != "":
 		return "SIDECAR_CLIENT_SECRET_FILE"
+	case c.UsesGrant():
+		return "SIDECAR_CLIENT_CERT_FILE"
 	case c.IntrospectionAuth == string(credential.AuthBearer):
 		return "SIDECAR_BEARER_TOKEN_FILE"
 	}
@@ -76,8 +80,13 @@ func (c *Config) mode() string {
 func (c *Config) ignored() (variables []string) {
 	auth := credential.Auth(c.IntrospectionAuth)
 	file := auth == credential.AuthBearer && c.BearerTokenFile != ""
-	signs := auth == credential.AuthClientAssertion || c.UsesGrant() && c.ClientKeyFile != ""
-	secret := auth == credential.AuthClientSecretBasic || auth == credential.AuthClientSecretPost || c.UsesGrant() && !signs
+	grant := credential.TokenAuth("")
+	if c.UsesGrant() {
+		grant = c.GrantAuth()
+	}
+	signs := auth == credential.AuthClientAssertion || grant == credential.TokenAuthPrivateKeyJWT
+	secret := auth == credential.AuthClientSecretBasic || auth == credential.AuthClientSecretPost ||
+		grant == credential.TokenAuthSecretBasic || grant == credential.TokenAuthSecretPost
 	for _, s := range []struct {
 		variable, value string
 		used            bool
@@ -90,6 +99,7 @@ func (c *Config) ignored() (variables []string) {
 		{"SIDECAR_CLIENT_ASSERTION_AUDIENCE", c.ClientAssertionAudience, signs},
 		{"SIDECAR_TOKEN_ENDPOINT", c.TokenEndpoint, c.NeedsTokenEndpoint()},
 		{"SIDECAR_TOKEN_SCOPE", c.TokenScope, c.UsesGrant()},
+		{"SIDECAR_TOKEN_AUTH", c.TokenAuth, c.UsesGrant()},
 	} {
 		if s.value != "" && !s.used {
 			variables = append(variables, s.variable)

@@ -29,6 +29,8 @@ func (d *Doctor) diagnoseRefused(ctx context.Context, ex wireExchange) diagnosis
 		return d.diagnoseBearer(ex)
 	case credential.AuthClientAssertion:
 		return d.tryAssertions(ex, func(change func(*credential.Config)) bool { return d.accepted(ctx, change) })
+	case credential.AuthTLSClient:
+		return diagnosis{"client " + shown(s.ClientID) + " is not registered with this certificate for tls_client_auth, or the certificate doesn't get there: a gateway in front may end TLS", "SIDECAR_CLIENT_CERT_FILE"}
 	case credential.AuthClientSecretBasic, credential.AuthClientSecretPost:
 		return diagnosis{"the client id or the secret is not right; neither the header nor the form is accepted with them", "SIDECAR_CLIENT_SECRET_FILE"}
 	}
