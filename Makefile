@@ -165,9 +165,12 @@ fuzz:
 		done; \
 	done
 
-# Build, then show the sidecar at work against fakes; ARGS are passed on.
+# Build, then show the sidecar at work against fakes; ARGS: -v, -step, -once.
 demo: build
-	$(GO) run ./cmd/demo -sidecar $(BIN) $(ARGS)
+	$(GO) build -o bin/demo ./cmd/demo
+	@# In a process group of its own, so that Ctrl-C is the demo's and not make's.
+	@if [ -t 0 ]; then set -m; COLUMNS=$$(stty size | cut -d' ' -f2); export COLUMNS; fi; \
+		bin/demo -sidecar $(BIN) $(ARGS)
 
 # Rewrite the generated parts of README.md and docs/.
 docs:

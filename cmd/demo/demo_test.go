@@ -12,6 +12,7 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"unicode/utf8"
 )
 
 // runDemo runs the demo with the test binary as sidecar. Its temporary files go
@@ -24,7 +25,7 @@ func runDemo(t *testing.T, ctx context.Context, fault, dir string, stdout io.Wri
 	}
 	t.Setenv("TMPDIR", dir)
 	var errs bytes.Buffer
-	code = run(ctx, append([]string{"-sidecar", self}, args...), append(os.Environ(), "DEMO_STAND_IN="+fault), stdout, &errs)
+	code = run(ctx, append([]string{"-sidecar", self}, args...), append(os.Environ(), "DEMO_STAND_IN="+fault), strings.NewReader(""), stdout, &errs)
 	return code, errs.String()
 }
 
@@ -63,7 +64,7 @@ func TestStoryHolds(t *testing.T) {
 	var out output
 	// A setting of the shell's own doesn't reach the sidecar.
 	t.Setenv("SIDECAR_BEARER_TOKEN_FILE", "/nowhere")
-	code, stderr := runDemo(t, t.Context(), "", dir, &out, "-once")
+	code, stderr := runDemo(t, t.Context(), "", dir, &out, "-once", "-v")
 	if code != 0 || stderr != "" {
 		t.Fatalf("got exit code %d, want 0: %s\n%s", code, stderr, out.String())
 	}
@@ -79,6 +80,59 @@ func TestStoryHolds(t *testing.T) {
 		t.Error("got colour, though not on a terminal, want none")
 	}
 	empty(t, dir)
+}
+
+// TestBrief: without -v the story fits a screen or two, and every line the terminal.
+func TestBrief(t *testing.T) {
+	var out output
+	code, stderr := runDemo(t, t.Context(), "", t.TempDir(), &out, "-once")
+	if code != 0 {
+		t.Fatalf("got exit %d, want 0: %s", code, stderr)
+	}
+	lines := strings.Split(out.String(), "\n")
+	if len(lines) > 60 {
+		t.Errorf("got %d lines, want 60 at most:\n%s", len(lines), out.String())
+	}
+	for _, line := range lines {
+		if got := utf8.RuneCountInString(line); got > 80 {
+			t.Errorf("got %d characters, want 80 at most: %s", got, line)
+		}
+	}
+	for _, want := range []string{"9. What the cache was worth", "X-Launch-Patient: 123", "503, asked", "expectations held."} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("got no %q", want)
+		}
+	}
+}
+
+// TestSteps: -step waits for Enter, and an interrupt while it waits is no failure.
+func TestSteps(t *testing.T) {
+	var out output
+	stdin, typed := io.Pipe()
+	ctx, interrupt := context.WithCancel(t.Context())
+	defer interrupt()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan int)
+	go func() {
+		ended <- run(ctx, []string{"-sidecar", self, "-step"}, append(os.Environ(), "DEMO_STAND_IN="), stdin, &out, io.Discard)
+	}()
+	if _, err := io.WriteString(typed, "\n"); err != nil { // goes on after step 1
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(typed, "\n"); err != nil { // and after step 2, once it waits
+		t.Fatal(err)
+	}
+	interrupt()
+	if code := <-ended; code != 0 {
+		t.Errorf("got exit %d after an interrupt, want 0", code)
+	}
+	_ = typed.Close()
+	if strings.Contains(out.String(), "5. ") {
+		t.Errorf("it didn't wait:\n%s", out.String())
+	}
 }
 
 // A check that can't fail is worth nothing: every fault must be noticed.
@@ -116,8 +170,13 @@ func TestStaysUp(t *testing.T) {
 		close(out.line)
 		ended <- code
 	}()
-	curl := regexp.MustCompile(`curl -i -H 'Authorization: Bearer (\S+)' (http://\S+/fhir/Task)\n`)
+	curl := regexp.MustCompile(`curl -i -H 'Authorization: Bearer (\S+)' \$F(/Task) `)
+	address := regexp.MustCompile(`F=(http://\S+/fhir)\n`)
+	base := ""
 	for piece := range out.line {
+		if m := address.FindStringSubmatch(piece); m != nil {
+			base = m[1]
+		}
 		if strings.Contains(piece, "what was counted") {
 			interrupt()
 			continue
@@ -126,7 +185,7 @@ func TestStaysUp(t *testing.T) {
 		if m == nil {
 			continue
 		}
-		req, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, m[2], nil)
+		req, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, base+m[2], nil)
 		req.Header.Set("Authorization", "Bearer "+m[1])
 		client := http.Client{Timeout: 10 * time.Second}
 		resp, err := client.Do(req)
@@ -174,7 +233,7 @@ func TestArguments(t *testing.T) {
 		{[]string{"-once", "-sidecar", missing}, 1, "go build -o " + missing},
 	} {
 		var stdout, stderr bytes.Buffer
-		if code := run(t.Context(), tt.args, nil, &stdout, &stderr); code != tt.code || !strings.Contains(stderr.String(), tt.want) {
+		if code := run(t.Context(), tt.args, nil, strings.NewReader(""), &stdout, &stderr); code != tt.code || !strings.Contains(stderr.String(), tt.want) {
 			t.Errorf("%v: exit %d %s, want %d and %q", tt.args, code, stderr.String(), tt.code, tt.want)
 		}
 	}

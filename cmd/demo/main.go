@@ -2,11 +2,14 @@
 // introspection endpoint, a small FHIR server and the real sidecar between them,
 // sends the requests of a short story and checks every answer. After that it
 // stays up for requests of your own until Ctrl-C; with -once it ends by itself.
+// With -step it waits for Enter before each step, and with -v it shows all of every
+// request and answer.
 //
 // It exits 1 when something is not as the story tells, so it's a test as well.
 package main
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"flag"
@@ -28,17 +31,20 @@ func main() {
 	// sidecar running; a failed write ends the demo in order.
 	signal.Ignore(syscall.SIGPIPE)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := run(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr)
+	code := run(ctx, os.Args[1:], os.Environ(), os.Stdin, os.Stdout, os.Stderr)
 	stop()
 	os.Exit(code)
 }
 
 // run is main without the process around it.
-func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) int {
+func run(ctx context.Context, args, environ []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	flags := flag.NewFlagSet("demo", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	binary := flags.String("sidecar", "bin/fhir-introspection-sidecar", "the sidecar's `binary`")
-	once := flags.Bool("once", false, "end after the story")
+	o := options{environ: environ, stdin: stdin, stdout: stdout}
+	flags.BoolVar(&o.once, "once", false, "end after the story")
+	flags.BoolVar(&o.verbose, "v", false, "show all of every request and answer")
+	flags.BoolVar(&o.step, "step", false, "wait for Enter before each step")
 	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
 		return 0
 	} else if err != nil {
@@ -48,15 +54,23 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 		fmt.Fprintf(stderr, "demo: unexpected argument %q\n", flags.Arg(0))
 		return 2
 	}
-	if err := demo(ctx, *binary, *once, environ, stdout); err != nil {
+	if err := demo(ctx, *binary, o); err != nil {
 		fmt.Fprintln(stderr, "demo:", err)
 		return 1
 	}
 	return 0
 }
 
+// options are how the story is told.
+type options struct {
+	once, verbose, step bool
+	environ             []string
+	stdin               io.Reader
+	stdout              io.Writer
+}
+
 // demo starts the three parties, tells the story and ends what it started.
-func demo(ctx context.Context, binary string, once bool, environ []string, stdout io.Writer) (err error) {
+func demo(ctx context.Context, binary string, o options) (err error) {
 	as, err := introspectiontest.Start(introspectiontest.Config{})
 	if err != nil {
 		return err
@@ -67,7 +81,7 @@ func demo(ctx context.Context, binary string, once bool, environ []string, stdou
 		return err
 	}
 	defer fhir.close()
-	sc, err := launch(binary, environ, as, fhir)
+	sc, err := launch(binary, o.environ, as, fhir)
 	if err != nil {
 		return err
 	}
@@ -75,13 +89,19 @@ func demo(ctx context.Context, binary string, once bool, environ []string, stdou
 	if err := sc.waitReady(ctx); err != nil {
 		return err
 	}
-	out := newPrinter(stdout, environ)
+	out := newPrinter(o.stdout, o.environ)
+	out.verbose = o.verbose
 	out.parties(as, fhir, sc)
 	s := newStory(out, as, fhir, sc)
-	if err := s.tell(ctx); err != nil {
+	if o.step {
+		s.pause = enter(o.stdin, out)
+	}
+	if err := s.tell(ctx); ctx.Err() != nil {
+		return nil // whoever interrupts has seen enough
+	} else if err != nil {
 		return fmt.Errorf("%w; the last the sidecar said:\n%s", err, sc.output)
 	}
-	if once {
+	if o.once {
 		return nil
 	}
 	if out.invitation(sc); out.err != nil {
@@ -92,6 +112,25 @@ func demo(ctx context.Context, binary string, once bool, environ []string, stdou
 		return nil
 	case <-sc.exited:
 		return fmt.Errorf("the sidecar ended by itself: %w; the last it said:\n%s", sc.err, sc.output)
+	}
+}
+
+// enter returns what waits for a line of the input, or for the end of either. Lines
+// are read by a goroutine that may outlive the demo: a read can't be interrupted.
+func enter(stdin io.Reader, out *printer) func(context.Context) {
+	lines := make(chan struct{})
+	go func() {
+		defer close(lines)
+		for scanner := bufio.NewScanner(stdin); scanner.Scan(); {
+			lines <- struct{}{}
+		}
+	}()
+	return func(ctx context.Context) {
+		out.printf("   %s\n", out.paint(dim, "Enter: go on"))
+		select {
+		case <-lines:
+		case <-ctx.Done():
+		}
 	}
 }
 

@@ -29,6 +29,8 @@ type story struct {
 	sc     *sidecar
 	client *http.Client
 
+	pause func(context.Context) // before each step but the first; nil for none
+
 	expectations, failed int
 	hits                 int   // answers that must have come from the cache
 	err                  error // the first call without any answer; ends the story
@@ -87,6 +89,9 @@ func (s *story) tell(ctx context.Context) error {
 		{"The introspection endpoint is back", s.recovery},
 		{"What the cache was worth", s.hitRate},
 	} {
+		if s.pause != nil && i > 0 {
+			s.pause(ctx)
+		}
 		s.out.heading(i+1, step.title)
 		if step.play(ctx); s.err != nil {
 			return fmt.Errorf("step %d, %s: %w", i+1, step.title, s.err)
@@ -160,8 +165,8 @@ func (s *story) inactiveToken(ctx context.Context) {
 
 func (s *story) forgedHeaders(ctx context.Context) {
 	forged := []string{"X-Launch-Patient: 999", "X_Launch_Patient: 999", "X-Launch.Patient: 999", "X-Launch-Admin: true"}
-	s.out.remark("An app with a token for patient 123 asks for patient 999, in three spellings, adds a")
-	s.out.remark("header of its own, and names the true one in Connection, so that proxies drop it.")
+	s.out.remark("An app with a token for patient 123 asks for patient 999, in three spellings, " +
+		"adds a header of its own, and names the true one in Connection, so that proxies drop it.")
 	a := s.do(ctx, call{
 		method: "GET", path: "/fhir/Patient", token: annaToken,
 		lines: append(slices.Clone(forged), "Connection: X-Launch-Patient"),
@@ -180,8 +185,8 @@ func (s *story) forgedHeaders(ctx context.Context) {
 
 func (s *story) outage(ctx context.Context) {
 	s.as.Close()
-	s.out.remark("A token seen before still works; a new one can't be judged. That is not the")
-	s.out.remark("app's fault, so no 401: a 503 tells it to try again and keep its token.")
+	s.out.remark("A token seen before still works; a new one can't be judged. " +
+		"That is not the app's fault, so no 401: a 503 tells it to try again and keep its token.")
 	a := s.do(ctx, call{method: "GET", path: "/fhir/Task/56", token: annaToken})
 	s.expectStatus(a, http.StatusOK)
 	s.expectHit(a)
@@ -213,7 +218,7 @@ func (s *story) hitRate(ctx context.Context) {
 		if !strings.HasPrefix(line, family+"{") {
 			continue
 		}
-		s.out.printf("     %s", line)
+		s.out.detail("     %s", line)
 		fields := strings.Fields(line)
 		n, _ := strconv.ParseFloat(fields[len(fields)-1], 64)
 		total += n
