@@ -29,7 +29,7 @@ one as a dependency:
     - name: SIDECAR_ADMIN_ADDRESS
       value: ":{{ $values.ports.admin }}"
     {{- range $name, $value := $values.settings }}
-    {{- if not (kindIs "invalid" $value) }}
+    {{- if not (or (kindIs "invalid" $value) (and $values.injection.enabled (eq $name "upstreamUrl"))) }}
     - name: SIDECAR_{{ $name | snakecase | upper }}
       {{- if kindIs "slice" $value }}
       value: {{ join "," $value | quote }}
@@ -51,6 +51,11 @@ one as a dependency:
     {{- with $values.env }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
+  {{- if $values.injection.enabled }}
+  envFrom:
+    - configMapRef:
+        name: {{ $values.injection.configMap }}
+  {{- end }}
   # Alive is enough to start: the FHIR server, which starts after this, may be what
   # the introspection endpoint is discovered from.
   startupProbe:

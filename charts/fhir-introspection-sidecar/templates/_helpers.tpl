@@ -96,6 +96,9 @@ is the global one, the image's own, or what the repository begins with.
 {{- define "fhir-introspection-sidecar.validate" -}}
 {{- $s := .Values.settings | default dict -}}
 {{- $f := .Values.files | default dict -}}
+{{- if .Values.injection.enabled -}}
+{{- include "fhir-introspection-sidecar.validateInjection" . -}}
+{{- else -}}
 {{- if not $s.upstreamUrl -}}
 {{- fail "settings.upstreamUrl is required: the FHIR base URL as the sidecar reaches it, such as http://127.0.0.1:8080/fhir" -}}
 {{- end -}}
@@ -111,6 +114,7 @@ is the global one, the image's own, or what the repository begins with.
 {{- end -}}
 {{- if and (has $auth (list "client_secret_basic" "client_secret_post")) (not $f.clientSecret) -}}
 {{- fail (printf "files.clientSecret is required for settings.introspectionAuth: %s" $auth) -}}
+{{- end -}}
 {{- end -}}
 {{- range $name, $file := $f -}}
 {{- if $file -}}
@@ -133,5 +137,47 @@ is the global one, the image's own, or what the repository begins with.
 {{- end -}}
 {{- if and .Values.native (semverCompare "<1.29-0" .Capabilities.KubeVersion.Version) -}}
 {{- fail "native sidecars need Kubernetes 1.29; set native: false" -}}
+{{- end -}}
+{{- end -}}
+
+{{/* What an injector needs; the settings are looked at where the Pods are. */}}
+{{- define "fhir-introspection-sidecar.validateInjection" -}}
+{{- if .Values.standalone -}}
+{{- fail "injection.enabled is for a release of its own: set standalone: false" -}}
+{{- end -}}
+{{- if not .Values.native -}}
+{{- fail "injection.enabled needs native: true: an ordinary container could start after the FHIR server" -}}
+{{- end -}}
+{{- if semverCompare "<1.36-0" .Capabilities.KubeVersion.Version -}}
+{{- fail (printf "injection.enabled needs Kubernetes 1.36, which serves MutatingAdmissionPolicy; this is %s. Use deploy/kustomize instead" .Capabilities.KubeVersion.Version) -}}
+{{- end -}}
+{{- end -}}
+
+{{/*
+A value as an expression of CEL: maps are objects of the path's type, apart from those
+whose keys are free.
+*/}}
+{{- define "fhir-introspection-sidecar.cel" -}}
+{{- $path := .path -}}
+{{- $parts := list -}}
+{{- if kindIs "map" .value -}}
+{{- if has (splitList "." $path | last) (list "requests" "limits") -}}
+{{- range $key, $value := .value -}}{{- $parts = append $parts (printf "%s: %s" (toJson $key) (toJson (toString $value))) -}}{{- end -}}
+{ {{- join ", " $parts -}} }
+{{- else -}}
+{{- range $key, $value := .value -}}
+{{- $parts = append $parts (printf "%s: %s" $key (include "fhir-introspection-sidecar.cel" (dict "path" (printf "%s.%s" $path $key) "value" $value))) -}}
+{{- end -}}
+{{ $path }}{ {{- join ", " $parts -}} }
+{{- end -}}
+{{- else if kindIs "slice" .value -}}
+{{- range .value -}}{{- $parts = append $parts (include "fhir-introspection-sidecar.cel" (dict "path" $path "value" .)) -}}{{- end -}}
+[ {{- join ", " $parts -}} ]
+{{- else if kindIs "string" .value -}}
+{{ toJson .value }}
+{{- else if kindIs "bool" .value -}}
+{{ .value }}
+{{- else -}}
+{{ int64 .value }}
 {{- end -}}
 {{- end -}}
