@@ -21,12 +21,12 @@ const manyDescriptors = 1 << 21
 // descriptor, for the FHIR server.
 func clientPlaces(descriptors int) int { return max(1, (descriptors-ownDescriptors)/2) }
 
-// dataListener bounds the connections that clients may have. Unless they speak
-// TLS, plain requests on them are answered before server sees them: then there is a
-// fast path to wait for at the end.
-func dataListener(ln net.Listener, server *http.Server, tls bool) (net.Listener, *fastpath.Listener) {
+// dataListener bounds the connections that clients may have. With fast, canonical
+// requests on them are answered before server sees them: then there is a fast path
+// to wait for at the end.
+func dataListener(ln net.Listener, server *http.Server, fast bool) (net.Listener, *fastpath.Listener) {
 	ln = limit(ln, clientPlaces(descriptorLimit()))
-	if tls {
+	if !fast {
 		return ln, nil
 	}
 	plain := fastpath.New(ln, server)

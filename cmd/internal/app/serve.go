@@ -88,7 +88,7 @@ func (sc *sidecar) serve(ctx context.Context) error {
 	ballast := make([]byte, gcBallast)
 	defer runtime.KeepAlive(ballast)
 	dataServer, adminServer := sc.dataServer(), sc.adminServer()
-	data, plain := dataListener(data, dataServer, sc.tls != nil)
+	data, plain := dataListener(data, dataServer, sc.tls == nil && sc.settings.FastPath)
 	// The loops outlive the signal: requests in flight still need a credential.
 	loops, stopLoops := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopLoops()
@@ -225,7 +225,7 @@ func (sc *sidecar) awaitHandlers() {
 func (sc *sidecar) dataServer() *http.Server {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
-	protocols.SetHTTP2(sc.tls != nil)
+	protocols.SetHTTP2(sc.tls != nil && sc.settings.Http2)
 	return &http.Server{
 		Handler:           sc.counted(sc.proxy),
 		TLSConfig:         sc.tls,

@@ -118,7 +118,7 @@ func TestConfigDefaults(t *testing.T) {
 		UpstreamAuthorization: "forward", UpstreamHeaderTimeout: 2 * time.Minute,
 		PublicPaths:     []string{"metadata", ".well-known/smart-configuration"},
 		ShutdownTimeout: 25 * time.Second, AuditLog: "off", LogLevel: "info",
-		SharedCachePrefix: "fis", SharedCacheTLS: true, SharedCacheTimeout: 100 * time.Millisecond, SharedCacheOnFailure: "introspect", LogFormat: "json", BypassGuard: "warn", IdleTimeout: 2 * time.Minute,
+		SharedCachePrefix: "fis", SharedCacheTLS: true, SharedCacheTimeout: 100 * time.Millisecond, SharedCacheOnFailure: "introspect", LogFormat: "json", BypassGuard: "warn", IdleTimeout: 2 * time.Minute, Http2: true, FastPath: true,
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
