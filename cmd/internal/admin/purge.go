@@ -48,7 +48,7 @@ func (p purger) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		writeStatus(w, http.StatusUnauthorized, map[string]any{"error": "the admin token is required"})
 		return
 	}
-	filter, err := parseFilter(r.URL.RawQuery)
+	filter, err := parseFilter(r.URL)
 	if err == nil && r.ContentLength != 0 {
 		err = errors.New("filters stand in the query; there must be no body")
 	}
@@ -69,11 +69,15 @@ func (p purger) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	writeStatus(w, status, result)
 }
 
-// parseFilter is strict: a filter that was misspelled must not purge everything.
-func parseFilter(query string) (f cache.Filter, err error) {
-	values, err := url.ParseQuery(query)
+// parseFilter is strict: a filter that was misspelled, or a query that a template has
+// left without one, must not purge everything.
+func parseFilter(target *url.URL) (f cache.Filter, err error) {
+	values, err := url.ParseQuery(target.RawQuery)
 	if err != nil {
 		return f, errors.New("the query can't be parsed")
+	}
+	if len(values) == 0 && (target.RawQuery != "" || target.ForceQuery) {
+		return f, errors.New("the query names nothing; without a query everything is purged")
 	}
 	for name, all := range values {
 		if len(all) != 1 {
