@@ -255,19 +255,24 @@ func TestRequestID(t *testing.T) {
 
 func TestUpstreamAuthorization(t *testing.T) {
 	for _, tt := range []struct {
-		strip  bool
-		raw    string
-		values int
+		strip   bool
+		raw     string
+		values  int
+		cookies int
 	}{
-		{false, get("/fhir/Patient", bearerTOK), 1},
-		{true, get("/fhir/Patient", bearerTOK), 0},
-		{false, get("/fhir/metadata", bearerTOK), 0},
-		{false, message("OPTIONS", "/fhir/Patient", "", "Origin: https://app.test", "Access-Control-Request-Method: GET", bearerTOK), 0},
+		{false, get("/fhir/Patient", bearerTOK, "Cookie: a=b"), 1, 1},
+		{true, get("/fhir/Patient", bearerTOK, "Cookie: a=b"), 0, 1},
+		{false, get("/fhir/metadata", bearerTOK, "Cookie: a=b"), 0, 0},
+		{false, message("OPTIONS", "/fhir/Patient", "", "Origin: https://app.test", "Access-Control-Request-Method: GET", bearerTOK, "Cookie: a=b"), 0, 0},
 	} {
 		s := newStack(t, func(c *Config) { c.StripAuthorization = tt.strip })
 		s.do(tt.raw)
-		if got := s.upstream.got().all("Authorization"); len(got) != tt.values {
+		r := s.upstream.got()
+		if got := r.all("Authorization"); len(got) != tt.values {
 			t.Errorf("strip %t, %q: FHIR server got Authorization %q, want %d values", tt.strip, tt.raw, got, tt.values)
+		}
+		if got := r.all("Cookie"); len(got) != tt.cookies {
+			t.Errorf("strip %t, %q: FHIR server got Cookie %q, want %d values", tt.strip, tt.raw, got, tt.cookies)
 		}
 	}
 }
