@@ -1,0 +1,65 @@
+package proxy
+
+import (
+	"net/http"
+	"testing"
+)
+
+// TestPublicPaths: a path is public as it is written, and below a prefix, which is not
+// public itself.
+func TestPublicPaths(t *testing.T) {
+	p, err := newPublicPaths([]string{"metadata", "images/*", ".well-known/*"})
+	if err != nil {
+		t.Fatalf("newPublicPaths: got error %v, want none", err)
+	}
+	for path, want := range map[string]bool{
+		"metadata": true, "images/a": true, "images/a/b": true, ".well-known/smart-configuration": true,
+		"": false, "Metadata": false, "metadata/": false, "metadata/a": false, "images": false, "images/": false, "imagesX": false,
+		"images*": false, "Images/a": false, "Patient/images/a": false, ".well-known": false, "xwell-known/a": false,
+	} {
+		if got := p.has(path); got != want {
+			t.Errorf("has(%q): got %t, want %t", path, got, want)
+		}
+	}
+}
+
+// TestBodyWithoutToken: whoever sends no token sends no body either, however it is
+// framed.
+func TestBodyWithoutToken(t *testing.T) {
+	s := newStack(t)
+	asks := []string{"Origin: https://app.test", "Access-Control-Request-Method: PUT"}
+	for name, raw := range map[string]string{
+		"public":            message("GET", "/fhir/metadata", "{}"),
+		"public, HEAD":      message("HEAD", "/fhir/metadata", "{}"),
+		"public, chunked":   get("/fhir/metadata", "Transfer-Encoding: chunked") + "2\r\n{}\r\n0\r\n\r\n",
+		"public, good":      message("GET", "/fhir/metadata", "{}", bearerTOK),
+		"preflight":         message("OPTIONS", "/fhir/Patient", "{}", asks...),
+		"preflight chunked": message("OPTIONS", "/fhir/Patient", "", append(asks, "Transfer-Encoding: chunked")...) + "2\r\n{}\r\n0\r\n\r\n",
+	} {
+		if a := s.do(raw); a.StatusCode != http.StatusBadRequest || !a.Close {
+			t.Errorf("%s: got status %d, connection ends %t, want 400 and true", name, a.StatusCode, a.Close)
+		}
+	}
+	s.upstream.untouched()
+}
+
+// TestProtocolFault is for what net/http itself refuses in some versions of Go.
+func TestProtocolFault(t *testing.T) {
+	for _, tt := range []struct {
+		major int
+		uri   string
+		want  *decision
+	}{
+		{2, "/fhir/metadata", nil},
+		{2, "*", nil},
+		{2, "https://evil.test/fhir/metadata", refusePath},
+		{2, "fhir/metadata", refusePath},
+		{2, "", refusePath},
+		{1, "http://fhir.test/fhir/metadata", nil},
+	} {
+		r := &http.Request{Method: http.MethodGet, ProtoMajor: tt.major, ProtoMinor: 1, RequestURI: tt.uri, Host: "fhir.test", Header: http.Header{}}
+		if got := protocolFault(r); got != tt.want {
+			t.Errorf("HTTP/%d, %q: got %v, want %v", tt.major, tt.uri, got, tt.want)
+		}
+	}
+}
