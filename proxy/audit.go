@@ -9,7 +9,7 @@ import (
 // AuditRecord says who did what, when, and what came of it: one per request,
 // refused ones included. It is the only place where identifiers of persons
 // leave the process other than as headers to the FHIR server. It never holds a
-// token, a search value or anything of a body.
+// token or anything of a body, and a search value only where that is asked for.
 type AuditRecord struct {
 	// Time is when the request was over.
 	Time time.Time `json:"time"`
@@ -20,10 +20,20 @@ type AuditRecord struct {
 	// Status is that of the response.
 	Status int `json:"status"`
 
-	// What was asked for: interaction and type, not which resource.
+	// Reported is why the request would have been refused, were scopes or the patient
+	// guard enforced. Guard is where the guard says that it leads.
+	Reported string `json:"reported,omitempty"`
+	Guard    string `json:"guard,omitempty"`
+
+	// What was asked for. Resource is Type/id, with _history/version when the path, or
+	// the Location of what was created, has one. Tenant is the path's.
 	Method      string `json:"method"`
 	Interaction string `json:"interaction"`
 	Type        string `json:"type,omitempty"`
+	Resource    string `json:"resource,omitempty"`
+	Operation   string `json:"operation,omitempty"`
+	Tenant      string `json:"tenant,omitempty"`
+	Query       string `json:"query,omitempty"`
 
 	// Who asked, as the authorization server says. Empty without a verdict.
 	ClientID string `json:"client_id,omitempty"`
@@ -31,8 +41,12 @@ type AuditRecord struct {
 	Issuer   string `json:"iss,omitempty"`
 	User     string `json:"user,omitempty"`
 	Patient  string `json:"patient,omitempty"`
+	TokenID  string `json:"jti,omitempty"`
 	TokenRef string `json:"token_ref,omitempty"`
-	Peer     string `json:"peer,omitempty"`
+	// Peer is the other end of the connection. ClientAddress is who trusted proxies say
+	// sent the request, where they say so.
+	Peer          string `json:"peer,omitempty"`
+	ClientAddress string `json:"client_address,omitempty"`
 
 	// Where the verdict came from, and how old it was in seconds.
 	Verdict    string  `json:"verdict,omitempty"`
@@ -49,10 +63,15 @@ func (o *observer) record(x *exchange, d description, tokenRef string) AuditReco
 		Time:        o.now().UTC(),
 		Decision:    x.decision.label,
 		Reason:      string(x.reason),
+		Reported:    string(x.reported),
+		Guard:       string(x.guarded),
 		Status:      x.status,
 		Method:      d.method,
 		Interaction: string(d.interaction),
 		Type:        d.resourceType,
+		Resource:    d.resource,
+		Operation:   d.operation,
+		Tenant:      x.tenant,
 		TokenRef:    tokenRef,
 		Peer:        x.peer,
 		Verdict:     x.verdict.Lookup,
@@ -66,6 +85,13 @@ func (o *observer) record(x *exchange, d description, tokenRef string) AuditReco
 		record.Issuer = response.Text(introspection.Issuer)
 		record.User = response.Text(introspection.User)
 		record.Patient = response.Text(introspection.Patient)
+		record.TokenID = response.Text(introspection.TokenID)
+		if o.auditQuery && !hasQueryToken(x.target.query) {
+			record.Query = x.target.query
+		}
+	}
+	if x.client != x.peer {
+		record.ClientAddress = x.client
 	}
 	return record
 }

@@ -56,11 +56,11 @@ func TestAuditRecord(t *testing.T) {
 	}{
 		{
 			"read", get("/fhir/Patient/p1?_summary=true", bearerTOK), nil,
-			asSeed(AuditRecord{Decision: "allowed", Status: 200, Method: "GET", Interaction: "read", Type: "Patient"}),
+			asSeed(AuditRecord{Decision: "allowed", Status: 200, Method: "GET", Interaction: "read", Type: "Patient", Resource: "Patient/p1"}),
 		},
 		{
 			"search in a compartment", get("/fhir/Patient/p1/Task", bearerTOK), nil,
-			asSeed(AuditRecord{Decision: "allowed", Status: 200, Method: "GET", Interaction: "search-type", Type: "Task"}),
+			asSeed(AuditRecord{Decision: "allowed", Status: 200, Method: "GET", Interaction: "search-type", Type: "Task", Resource: "Patient/p1"}),
 		},
 		{
 			"search by POST", message("POST", "/fhir/Task/_search", "patient=p1", bearerTOK), nil,
@@ -74,37 +74,37 @@ func TestAuditRecord(t *testing.T) {
 		// Active tokens that are refused all the same say who tried.
 		{
 			"wrong audience", get("/fhir/Patient/p1", bearerTOK), with(policy.Policy{Audiences: []string{"other"}}),
-			asSeed(AuditRecord{Decision: "invalid_token", Reason: "audience", Status: 401, Method: "GET", Interaction: "read", Type: "Patient"}),
+			asSeed(AuditRecord{Decision: "invalid_token", Reason: "audience", Status: 401, Method: "GET", Interaction: "read", Type: "Patient", Resource: "Patient/p1"}),
 		},
 		{
 			"wrong issuer", get("/fhir/Patient/p1", bearerTOK), with(policy.Policy{Issuers: []string{"other"}}),
-			asSeed(AuditRecord{Decision: "invalid_token", Reason: "issuer", Status: 401, Method: "GET", Interaction: "read", Type: "Patient"}),
+			asSeed(AuditRecord{Decision: "invalid_token", Reason: "issuer", Status: 401, Method: "GET", Interaction: "read", Type: "Patient", Resource: "Patient/p1"}),
 		},
 		{
 			"wrong kind", get("/fhir/Patient/p1", bearerTOK), with(policy.Policy{TokenTypes: []string{"Bearer"}}),
-			asSeed(AuditRecord{Decision: "invalid_token", Reason: "token_type", Status: 401, Method: "GET", Interaction: "read", Type: "Patient"}),
+			asSeed(AuditRecord{Decision: "invalid_token", Reason: "token_type", Status: 401, Method: "GET", Interaction: "read", Type: "Patient", Resource: "Patient/p1"}),
 		},
 		{
 			"scope", message("DELETE", "/fhir/Patient/p1", "", bearerTOK), with(policy.Policy{Scopes: []string{"other"}}),
-			asSeed(AuditRecord{Decision: "insufficient_scope", Reason: "required_scope", Status: 403, Method: "DELETE", Interaction: "delete", Type: "Patient"}),
+			asSeed(AuditRecord{Decision: "insufficient_scope", Reason: "required_scope", Status: 403, Method: "DELETE", Interaction: "delete", Type: "Patient", Resource: "Patient/p1"}),
 		},
 
 		// Without a verdict nobody is named.
 		{
 			"inactive", get("/fhir/Patient/p1", "Authorization: Bearer other"), nil,
-			AuditRecord{Decision: "invalid_token", Reason: "inactive", Status: 401, Method: "GET", Interaction: "read", Type: "Patient", TokenRef: "0badcafe", Verdict: "hit"},
+			AuditRecord{Decision: "invalid_token", Reason: "inactive", Status: 401, Method: "GET", Interaction: "read", Type: "Patient", Resource: "Patient/p1", TokenRef: "0badcafe", Verdict: "hit"},
 		},
 		{
 			"no token", get("/fhir/Patient/p1"), nil,
-			AuditRecord{Decision: "no_token", Reason: "no_token", Status: 401, Method: "GET", Interaction: "read", Type: "Patient"},
+			AuditRecord{Decision: "no_token", Reason: "no_token", Status: 401, Method: "GET", Interaction: "read", Type: "Patient", Resource: "Patient/p1"},
 		},
 		{
 			"two tokens", get("/fhir/Patient/p1", bearerTOK, bearerTOK), nil,
-			AuditRecord{Decision: "invalid_request", Reason: "malformed", Status: 400, Method: "GET", Interaction: "read", Type: "Patient"},
+			AuditRecord{Decision: "invalid_request", Reason: "malformed", Status: 400, Method: "GET", Interaction: "read", Type: "Patient", Resource: "Patient/p1"},
 		},
 		{
 			"token too long", get("/fhir/Patient/p1", bearerTOK+strings.Repeat("x", 64)), nil,
-			AuditRecord{Decision: "invalid_token", Reason: "too_long", Status: 401, Method: "GET", Interaction: "read", Type: "Patient"},
+			AuditRecord{Decision: "invalid_token", Reason: "too_long", Status: 401, Method: "GET", Interaction: "read", Type: "Patient", Resource: "Patient/p1"},
 		},
 		{
 			"public", get("/fhir/metadata", bearerTOK), nil,
@@ -208,7 +208,7 @@ func TestAuditBrokenAnswer(t *testing.T) {
 		t.Error("got a whole response, want one that was cut off")
 	}
 	if r := one(t, records); r != asSeed(AuditRecord{
-		Time: auditTime.UTC(), Decision: "upstream_error", Status: 200, Method: "GET", Interaction: "read", Type: "Patient",
+		Time: auditTime.UTC(), Decision: "upstream_error", Status: 200, Method: "GET", Interaction: "read", Type: "Patient", Resource: "Patient/p1",
 		Peer: "127.0.0.1", RequestID: r.RequestID,
 	}) {
 		t.Errorf("got record %+v, want the response that broke off", r)
@@ -237,7 +237,7 @@ func TestAuditEveryDecision(t *testing.T) {
 				(r.TokenRef != "") != (len(s.verdicts.asked()) > 0) {
 				t.Errorf("got patient %q and token %q, want them only with a verdict", r.Patient, r.TokenRef)
 			}
-			r.Subject, r.User, r.Patient = "", "", ""
+			r.Subject, r.User, r.Patient, r.Resource = "", "", "", ""
 			if text, err := json.Marshal(r); err != nil || strings.Contains(string(text), canary) {
 				t.Errorf("got record %s (%v), want nothing of the request", text, err)
 			}

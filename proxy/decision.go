@@ -26,6 +26,7 @@ type decision struct {
 	scopes     bool // the challenge names the scopes that would do
 	retry      bool // later
 	closes     bool // the connection
+	own        bool // neither refused nor forwarded: written here
 }
 
 // statusClientClosed is nginx's status for a client that left before the response.
@@ -42,6 +43,15 @@ var (
 	allowed   = &decision{label: "allowed", level: slog.LevelDebug}
 	public    = &decision{label: "public", level: slog.LevelDebug}
 	preflight = &decision{label: "preflight", level: slog.LevelDebug}
+
+	ownDocument  = &decision{label: "public", level: slog.LevelDebug, own: true}
+	ownPreflight = &decision{label: "preflight", level: slog.LevelDebug, own: true}
+
+	// refuseUnknownDocument is for a document that is made of what hasn't been read yet.
+	refuseUnknownDocument = &decision{
+		label: "public", level: slog.LevelDebug, status: http.StatusServiceUnavailable, retry: true,
+		issue: fhir.IssueTransient, text: "The document is not available at the moment.",
+	}
 
 	refuseNoToken = &decision{
 		label: "no_token", status: http.StatusUnauthorized, challenge: true,
@@ -63,6 +73,11 @@ var (
 	refuseOperation = &decision{
 		label: "insufficient_scope", status: http.StatusForbidden, challenge: true, oauthError: "insufficient_scope",
 		issue: fhir.IssueNotSupported, text: noScope,
+	}
+	// refuseTenant is for a token of another tenant.
+	refuseTenant = &decision{
+		label: "insufficient_scope", status: http.StatusForbidden, challenge: true, oauthError: "insufficient_scope",
+		issue: fhir.IssueForbidden, text: noScope,
 	}
 	refuseUnavailable = &decision{
 		label: "introspection_unavailable", level: slog.LevelWarn, status: http.StatusServiceUnavailable, retry: true,
@@ -128,7 +143,8 @@ var (
 
 // decisions are all rows of the table.
 var decisions = [...]*decision{
-	allowed, public, preflight, refuseNoToken, refuseRequest, refuseToken, refuseScope, refuseOperation, refuseUnavailable,
+	allowed, public, preflight, ownDocument, ownPreflight, refuseUnknownDocument,
+	refuseNoToken, refuseRequest, refuseToken, refuseScope, refuseOperation, refuseTenant, refuseUnavailable,
 	refuseCredential, refuseUpstream, refuseTimeout, refuseLoop, refuseBody, refuseUnexpectedBody, refuseHost, refuseField, refuseExpectation,
 	refuseNotFound, refusePath, refuseMethod, internalError, clientClosed,
 }
@@ -140,25 +156,29 @@ const (
 	malformed   policy.Reason = "malformed"
 	tooLong     policy.Reason = "too_long"
 	inactive    policy.Reason = "inactive"
-	interaction policy.Reason = "interaction"
-	operation   policy.Reason = "operation"
 )
 
 // refusalReasons are the label values of refusals_total. Those at the end are
 // given by what is only there when it is configured.
 var refusalReasons = [...]policy.Reason{
 	noTokenSent, malformed, tooLong, inactive, policy.Expired, policy.NotYet, policy.Kind, policy.Bound, policy.TokenType,
-	policy.Audience, policy.Issuer, policy.RequiredScope, interaction, operation, policy.PatientContext,
-	"patient", "tenant", "assertion", "forged",
+	policy.Audience, policy.Issuer, policy.RequiredScope, policy.Interaction, policy.Operation, policy.PatientContext,
+	policy.OtherPatient, policy.Tenant, "assertion", "forged",
 }
 
-// refusalFor returns the decision about a token that policy denies.
-func refusalFor(reason policy.Reason) *decision {
+// refusalFor returns the decision about a token that policy denies. A request that no
+// scope would permit is one that isn't supported.
+func refusalFor(reason policy.Reason, scopes string) *decision {
 	switch reason {
-	case policy.RequiredScope, policy.PatientContext, interaction:
+	case policy.RequiredScope, policy.PatientContext, policy.OtherPatient:
 		return refuseScope
-	case operation:
-		return refuseOperation
+	case policy.Tenant:
+		return refuseTenant
+	case policy.Interaction, policy.Operation:
+		if scopes == "" {
+			return refuseOperation
+		}
+		return refuseScope
 	}
 	return refuseToken
 }

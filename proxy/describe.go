@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"net/http"
+	"strings"
 
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/fhir"
 )
@@ -15,17 +16,38 @@ type description struct {
 	method       string
 	interaction  fhir.Interaction
 	resourceType string
+	resource     string // Type/id[/_history/version]
+	operation    string // with its dollar sign
 }
 
 func describe(x *exchange) description {
 	switch {
 	case x.method == http.MethodTrace || x.method == http.MethodConnect || x.method == http.MethodOptions && x.target.path == "*":
-		return description{x.method, fhir.Unknown, ""}
+		return description{method: x.method, interaction: fhir.Unknown}
 	case !knownMethod(x.method) || x.target.path == "*":
-		return description{otherMethod, fhir.Unknown, ""}
-	case x.decision == refusePath || x.decision == refuseNotFound:
-		return description{x.method, fhir.Unknown, ""}
+		return description{method: otherMethod, interaction: fhir.Unknown}
+	case x.decision == refusePath || x.decision == refuseNotFound || x.outside:
+		return description{method: x.method, interaction: fhir.Unknown}
 	}
-	interaction, resourceType := fhir.ParseInteraction(x.method, x.path)
-	return description{x.method, interaction, resourceType}
+	return describeFHIR(x)
+}
+
+func describeFHIR(x *exchange) description {
+	d := description{method: x.method}
+	d.interaction, d.resourceType = fhir.ParseInteraction(x.method, x.path)
+	switch d.interaction {
+	case fhir.Unknown:
+		return d
+	case fhir.Operation:
+		if name, ok := fhir.OperationName(x.path); ok {
+			d.operation = "$" + name
+		}
+	}
+	d.resource = fhir.Resource(x.path)
+	if d.resource == "" || d.interaction == fhir.Update {
+		if created := fhir.LocationResource(x.location); created != "" && strings.HasPrefix(created, d.resourceType+"/") {
+			d.resource = created
+		}
+	}
+	return d
 }

@@ -11,6 +11,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/guard"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/policy"
 )
 
@@ -25,13 +26,16 @@ type exchange struct {
 	span  trace.Span      // nil: it isn't traced
 	began time.Time
 
-	path         string // below the base, without leading slash
+	place
 	token        string
 	verdict      introspection.Verdict // its Response is set when the token is active
 	authorized   bool                  // the verdict satisfies policy and scopes
 	decision     *decision
 	reason       policy.Reason // why the token was refused
-	neededScopes string        // that a token for this request would have
+	neededScopes string        // that would help and that the token lacks
+	reported     policy.Reason // why the request would have been refused
+	guarded      guard.Verdict // where it leads; "": nobody asked
+	location     string        // of what the FHIR server has created
 	failure      error         // why there was no verdict or no response, for the log
 
 	body   requestBody

@@ -20,6 +20,7 @@ type forwarder struct {
 	hop                hop
 	tracer             tracer
 	stripAuthorization bool
+	cors               *cors     // nil: the FHIR server's headers stay
 	headers            sync.Pool // of http.Header
 	buffers            sync.Pool // of *[copyBufferSize]byte
 }
@@ -156,6 +157,12 @@ func (f *forwarder) passOn(x *exchange, res *http.Response) {
 	h := x.Header()
 	copyEndToEnd(h, res.Header)
 	f.namespace.remove(h)
+	if f.cors != nil {
+		f.cors.replace(h, x.origin)
+	}
+	if x.method == http.MethodPost || x.method == http.MethodPut {
+		x.location = first(res.Header["Location"])
+	}
 	maps.DeleteFunc(res.Trailer, f.namespace.mustNotTrail)
 	announced := len(res.Trailer)
 	if announced > 0 {

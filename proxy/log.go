@@ -24,6 +24,8 @@ func (o *observer) log(x *exchange, d description, tokenRef string) {
 	}
 	add("decision", x.decision.label)
 	add("reason", string(x.reason))
+	add("reported", string(x.reported))
+	add("guard", string(x.guarded))
 	add("method", d.method)
 	add("interaction", string(d.interaction))
 	attrs = append(attrs,
@@ -38,7 +40,7 @@ func (o *observer) log(x *exchange, d description, tokenRef string) {
 	if x.failure != nil && x.decision.level >= slog.LevelWarn {
 		add("error", failureText(x.decision, x.failure))
 	}
-	o.logger.LogAttrs(context.WithoutCancel(x.ctx), x.decision.level, "request", attrs...)
+	o.logger.LogAttrs(context.WithoutCancel(x.ctx), x.level(), "request", attrs...)
 }
 
 // failureText tells an operator why there was no verdict or no response. Errors

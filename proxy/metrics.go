@@ -5,6 +5,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/guard"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/policy"
 )
 
@@ -22,9 +23,11 @@ type metrics struct {
 	byDecision map[*decision]*series
 	refusals   map[policy.Reason]prometheus.Counter
 	spoofed    prometheus.Counter
+	reports    map[policy.Reason]prometheus.Counter // empty: nothing is reported
+	guarded    map[guard.Verdict]prometheus.Counter // empty: nobody is guarded
 }
 
-func newMetrics(registerer prometheus.Registerer) *metrics {
+func newMetrics(registerer prometheus.Registerer, access *policy.Access) *metrics {
 	requests := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "introspection_sidecar_requests_total",
 		Help: "Requests on the data listener, by decision and class of the status code.",
@@ -59,7 +62,37 @@ func newMetrics(registerer prometheus.Registerer) *metrics {
 	if registerer != nil {
 		registerer.MustRegister(requests, durations, refusals, m.spoofed)
 	}
+	m.addAccess(registerer, access)
 	return m
+}
+
+// addAccess adds what is counted only where it is checked.
+func (m *metrics) addAccess(registerer prometheus.Registerer, access *policy.Access) {
+	m.reports, m.guarded = map[policy.Reason]prometheus.Counter{}, map[guard.Verdict]prometheus.Counter{}
+	var collectors []prometheus.Collector
+	if access.Scopes == policy.Report || access.Patient == policy.Report {
+		reports := prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "introspection_sidecar_scope_reports_total",
+			Help: "Requests that were let through and would have been refused, were the checks enforced, by reason.",
+		}, []string{"reason"})
+		for _, reason := range []policy.Reason{policy.Interaction, policy.Operation, policy.PatientContext, policy.OtherPatient} {
+			m.reports[reason] = reports.WithLabelValues(string(reason))
+		}
+		collectors = append(collectors, reports)
+	}
+	if access.Patient != policy.Off {
+		guarded := prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "introspection_sidecar_patient_guard_total",
+			Help: "Requests of tokens that are limited to one patient, by where they lead and what the guard does about it.",
+		}, []string{"verdict", "mode"})
+		for _, verdict := range guard.Verdicts() {
+			m.guarded[verdict] = guarded.WithLabelValues(string(verdict), access.Patient.String())
+		}
+		collectors = append(collectors, guarded)
+	}
+	if registerer != nil {
+		registerer.MustRegister(collectors...)
+	}
 }
 
 // count counts a request that is over.
@@ -73,5 +106,11 @@ func (m *metrics) count(x *exchange) {
 	s.duration.Observe(time.Since(x.began).Seconds())
 	if counter := m.refusals[x.reason]; counter != nil {
 		counter.Inc()
+	}
+	if x.reported != "" {
+		m.reports[x.reported].Inc()
+	}
+	if x.guarded != "" {
+		m.guarded[x.guarded].Inc()
 	}
 }

@@ -11,12 +11,14 @@ import (
 
 // observer tells operators what became of requests.
 type observer struct {
-	metrics  *metrics
-	logger   *slog.Logger
-	audit    func(AuditRecord) // nil: none
-	tokenRef func(token string) string
-	tracer   tracer
-	now      func() time.Time
+	metrics *metrics
+	logger  *slog.Logger
+	audit   func(AuditRecord) // nil: none
+
+	auditQuery bool
+	tokenRef   func(token string) string
+	tracer     tracer
+	now        func() time.Time
 }
 
 // finish ends a request: it turns a panic into a 500, and counts and logs, once.
@@ -42,10 +44,19 @@ func isAbort(panicked any) bool {
 	return errors.Is(err, http.ErrAbortHandler)
 }
 
+// level is where a request's line stands. What would have been refused is told like
+// what was.
+func (x *exchange) level() slog.Level {
+	if x.reported != "" {
+		return max(x.decision.level, slog.LevelInfo)
+	}
+	return x.decision.level
+}
+
 // observe counts, logs, audits and traces a request that is over.
 func (o *observer) observe(x *exchange) {
 	o.metrics.count(x)
-	logged := o.logger.Enabled(x.ctx, x.decision.level)
+	logged := o.logger.Enabled(x.ctx, x.level())
 	if logged || o.audit != nil {
 		d, ref := describe(x), ""
 		if x.token != "" {

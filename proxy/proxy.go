@@ -32,14 +32,26 @@ type Config struct {
 	TokenRef func(token string) string
 	// Policy is checked on every request, however its verdict came about.
 	Policy policy.Policy
-	// Interactions: the SMART scopes in `scope` must permit the FHIR interaction.
-	Interactions bool
+	// Access decides what a token may do. The zero value permits everything.
+	Access policy.Access
 	// MaxTokenBytes is the longest token that is introspected. 0 refuses every token.
 	MaxTokenBytes int
 	// PublicPaths are the paths below the base that need no token, exactly as
 	// they stand in the request; GET and HEAD only. One that ends with /* stands for
 	// all paths below it.
 	PublicPaths []string
+	// PublicURL is the FHIR base as clients write it, without a slash at its end. It has
+	// {tenant} where Upstream has it.
+	PublicURL string
+	// CORSOrigins are the origins of pages that may read responses, or "*". Empty: the
+	// FHIR server decides.
+	CORSOrigins []string
+	// ResourceMetadata returns the protected resource metadata (RFC 9728) of a FHIR
+	// base, PublicURL with its tenant. Nil: it isn't served.
+	ResourceMetadata func(publicBase string) []byte
+	// SMARTConfiguration returns the SMART configuration. own false: the FHIR server's
+	// is forwarded; a nil document isn't known yet. Nil: always forwarded.
+	SMARTConfiguration func() (document []byte, own bool)
 	// ReservedPaths are served on another listener. They must not look like FHIR
 	// paths here, where an empty base, or one that begins with a tenant, would make
 	// them so.
@@ -57,6 +69,8 @@ type Config struct {
 	UntrustedHTTPS func(peer string)
 	// Audit gets a record of every request; it must not wait. Nil: none.
 	Audit func(AuditRecord)
+	// AuditQuery puts the query into the records of requests with an accepted token.
+	AuditQuery bool
 	// Now is the clock. Nil means time.Now.
 	Now func() time.Time
 	// Logger gets one line per request. Nil discards.
@@ -75,7 +89,7 @@ type Proxy struct {
 	router        *router
 	authenticator *authenticator
 	policy        policy.Policy
-	interactions  bool
+	access        policy.Access
 	context       *contextHeaders
 	forwarder     *forwarder
 	refuser       *refuser
@@ -106,7 +120,7 @@ func New(config Config) (*Proxy, error) {
 	if err != nil {
 		return nil, err
 	}
-	metrics := newMetrics(config.Registerer)
+	metrics := newMetrics(config.Registerer, &config.Access)
 	context := newContextHeaders(config.Headers, namespace, config.Registerer)
 	tracer := tracer{config.Tracer}
 	transport := upstream.New(config.Upstream, config.UpstreamHeaderTimeout)
@@ -116,15 +130,16 @@ func New(config Config) (*Proxy, error) {
 		router:        router,
 		authenticator: &authenticator{config.Introspector, config.MaxTokenBytes},
 		policy:        config.Policy,
-		interactions:  config.Interactions,
+		access:        config.Access,
 		context:       context,
 		forwarder: &forwarder{
 			scheme: config.Upstream.Scheme, host: config.Upstream.Host, transport: transport, namespace: namespace,
 			context: context, hop: router.hop, tracer: tracer, stripAuthorization: config.StripAuthorization,
+			cors: router.published.cors,
 		},
-		refuser: &refuser{requiredScopes: config.Policy.Scopes},
+		refuser: &refuser{router.published},
 		observer: &observer{
-			metrics: metrics, logger: config.Logger, audit: config.Audit, tokenRef: config.TokenRef, tracer: tracer, now: config.Now,
+			metrics: metrics, logger: config.Logger, audit: config.Audit, auditQuery: config.AuditQuery, tokenRef: config.TokenRef, tracer: tracer, now: config.Now,
 		},
 		tracer:    tracer,
 		transport: transport,
@@ -142,15 +157,23 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		p.refuser.refuse(x, refused)
 		return
 	}
-	if failed := p.forwarder.forward(x, r); failed != nil {
+	if failed := p.respond(x, r); failed != nil {
 		p.refuser.refuse(x, failed)
 	}
 }
 
+// respond sends a response that is no refusal, or returns what to refuse with.
+func (p *Proxy) respond(x *exchange, r *http.Request) (failed *decision) {
+	if x.decision.own {
+		return p.router.published.serve(x)
+	}
+	return p.forwarder.forward(x, r)
+}
+
 // decide returns nil for a request that is forwarded.
 func (p *Proxy) decide(x *exchange) (refused *decision) {
-	path, decided := p.router.route(&x.request)
-	x.path = path
+	at, decided := p.router.route(&x.request)
+	x.place = at
 	switch {
 	case decided == nil:
 		if refused := p.authorize(x); refused != nil {
@@ -178,11 +201,17 @@ func (p *Proxy) authorize(x *exchange) (refused *decision) {
 	if refused = p.authenticator.introspect(x); refused != nil {
 		return refused
 	}
-	if x.reason = p.policy.Check(x.verdict.Response, p.now()); x.reason == "" && p.interactions {
-		x.reason, x.neededScopes = checkInteraction(&x.request, x.path, x.verdict.Response)
+	response := x.verdict.Response
+	if x.reason = p.policy.Check(response, p.now()); x.reason != "" {
+		x.neededScopes = p.policy.Cure(x.reason, response)
+		return refusalFor(x.reason, x.neededScopes)
 	}
-	if x.reason != "" {
-		return refusalFor(x.reason)
+	outcome := p.access.Check(&policy.Request{
+		Method: x.method, Path: x.path, Query: x.target.query, Condition: x.condition, Tenant: x.tenant,
+	}, response)
+	x.reported, x.guarded = outcome.Reported, outcome.Guarded
+	if x.reason, x.neededScopes = outcome.Denied, outcome.Scopes; x.reason != "" {
+		return refusalFor(x.reason, x.neededScopes)
 	}
 	x.authorized = true
 	return nil

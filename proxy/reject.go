@@ -4,7 +4,6 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
@@ -24,7 +23,7 @@ const (
 
 // refuser is the only writer of error bodies.
 type refuser struct {
-	requiredScopes []string
+	published *published
 }
 
 // refuse responds to the request itself.
@@ -38,11 +37,7 @@ func (rf *refuser) refuse(x *exchange, why *decision) {
 	rf.setChallenge(h, x, why)
 	x.setConnection(h, why)
 	setIDs(h, &x.request)
-	if x.origin {
-		// A browser hides a response without these from the app that asked.
-		h.Set("Access-Control-Allow-Origin", "*")
-		h.Set("Access-Control-Expose-Headers", exposedHeaders)
-	}
+	rf.setCORS(h, x.origin)
 	format := fhir.Negotiate(x.target.query, x.accept)
 	body := fhir.Outcome(format, why.issue, why.text)
 	h.Set("Cache-Control", "no-store")
@@ -52,6 +47,18 @@ func (rf *refuser) refuse(x *exchange, why *decision) {
 	x.WriteHeader(why.status)
 	if x.method != http.MethodHead {
 		_, _ = x.Write(body) // fails when the client has gone
+	}
+}
+
+// setCORS lets the app that asked see the refusal: a browser hides a response without
+// these headers.
+func (rf *refuser) setCORS(h http.Header, origin string) {
+	switch {
+	case rf.published.cors != nil:
+		rf.published.cors.write(h, origin)
+	case origin != "":
+		h.Set("Access-Control-Allow-Origin", "*")
+		h.Set("Access-Control-Expose-Headers", exposedHeaders)
 	}
 }
 
@@ -93,22 +100,18 @@ func setIDs(h http.Header, q *request) {
 	}
 }
 
-// challenge writes RFC 6750 §3. The scope is what the request or the
-// configuration asks for, not what the token lacks.
+// challenge writes RFC 6750 §3, and where to find out who gives tokens (RFC 9728 §5.1).
+// The scopes are those that would help: what the client has would send it in circles.
 func (rf *refuser) challenge(x *exchange, why *decision) string {
 	value := `Bearer realm="fhir"`
 	if why.oauthError != "" {
 		value += `, error="` + why.oauthError + `"`
 	}
-	if !why.scopes {
-		return value
+	if why.scopes && x.neededScopes != "" {
+		value += `, scope="` + x.neededScopes + `"`
 	}
-	scopes := x.neededScopes
-	if scopes == "" {
-		scopes = strings.Join(rf.requiredScopes, " ")
-	}
-	if scopes != "" {
-		value += `, scope="` + scopes + `"`
+	if url := rf.published.metadataURL(x.tenant); url != "" {
+		value += `, resource_metadata="` + url + `"`
 	}
 	return value
 }

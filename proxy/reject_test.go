@@ -20,7 +20,6 @@ func refused(t *testing.T, why *decision, failure error, method, target string, 
 	if err != nil {
 		t.Fatalf("New: got error %v, want none", err)
 	}
-	p.refuser.requiredScopes = []string{"system/*.rs", "launch"}
 	r := httptest.NewRequest(method, target, nil)
 	r.Header.Set("X-Request-Id", "id-1")
 	for _, field := range fields {
@@ -30,7 +29,7 @@ func refused(t *testing.T, why *decision, failure error, method, target string, 
 	w := httptest.NewRecorder()
 	x := newExchange(w, r, nil, &p.draining)
 	x.ctx = r.Context()
-	x.failure = failure
+	x.failure, x.neededScopes = failure, "system/*.rs launch"
 	w.Header().Set("X-Left-Over", "of an answer that failed")
 	p.refuser.refuse(x, why)
 	var b strings.Builder

@@ -4,6 +4,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -20,15 +21,18 @@ type request struct {
 
 	peer        string // IP address at the other end of the connection
 	peerTrusted bool
-	secure      bool // came over TLS
-	streams     bool // shares its connection with other requests (HTTP/2)
+	client      string // IP address that a trusted peer names; else the peer's
+	secure      bool   // came over TLS
+	streams     bool   // shares its connection with other requests (HTTP/2)
 
 	authorization []string
 	accept        []string
 	hops          []string // who has forwarded it (RFC 8586)
-	origin        bool     // comes from a page in a browser
-	asksForMethod bool     // has Access-Control-Request-Method
-	conditional   bool     // has If-None-Exist
+	condition     []string // If-None-Exist, nil without it
+
+	origin         string   // of the page in a browser that it comes from; "": of none
+	asksForMethod  bool     // has Access-Control-Request-Method
+	requestHeaders []string // Access-Control-Request-Headers
 
 	// fault is what makes the request one that its protocol doesn't allow; nil: nothing.
 	fault *decision
@@ -45,12 +49,24 @@ func readRequest(q *request, r *http.Request, trusted []netip.Prefix) {
 		method: r.Method, target: parseTarget(r.RequestURI), host: r.Host, length: r.ContentLength,
 		secure: r.TLS != nil, streams: r.ProtoMajor > 1,
 		authorization: h["Authorization"], accept: h["Accept"], hops: h[hopHeader],
-		origin: first(h["Origin"]) != "", asksForMethod: first(h["Access-Control-Request-Method"]) != "",
-		conditional: h["If-None-Exist"] != nil,
-		fault:       protocolFault(r),
+		condition: h["If-None-Exist"],
+		origin:    originOf(h["Origin"]), asksForMethod: first(h["Access-Control-Request-Method"]) != "",
+		requestHeaders: h["Access-Control-Request-Headers"],
+		fault:          protocolFault(r),
 	}
 	q.peer, q.peerTrusted = peerOf(r.RemoteAddr, trusted)
+	if q.client = q.peer; q.peerTrusted {
+		q.client = clientOf(h, q.peer, trusted)
+	}
 	q.readIDs(h)
+}
+
+// originOf returns the Origin. Two are none that could be listed.
+func originOf(values []string) string {
+	if len(values) == 1 {
+		return values[0]
+	}
+	return strings.Join(values, ", ")
 }
 
 func first(values []string) string {
@@ -71,13 +87,12 @@ func peerOf(address string, trusted []netip.Prefix) (peer string, isTrusted bool
 		return host, false
 	}
 	ip, err := netip.ParseAddr(host)
-	if err != nil {
-		return host, false
-	}
-	for _, prefix := range trusted {
-		isTrusted = isTrusted || prefix.Contains(ip.Unmap().WithZone(""))
-	}
-	return host, isTrusted
+	return host, err == nil && isTrustedAddress(ip, trusted)
+}
+
+func isTrustedAddress(ip netip.Addr, trusted []netip.Prefix) bool {
+	ip = ip.Unmap().WithZone("")
+	return slices.ContainsFunc(trusted, func(prefix netip.Prefix) bool { return prefix.Contains(ip) })
 }
 
 // readIDs takes the trace headers (Koppeltaal TOP-KT-011): X-Request-Id is made

@@ -9,10 +9,11 @@ import (
 // router says who is forwarded and who is not, by what stands in the request line
 // and by nothing that a client could widen it with.
 type router struct {
-	base     base
-	public   publicPaths
-	reserved map[string]bool // paths that are served on another listener
-	hop      hop
+	base      base
+	public    publicPaths
+	published *published
+	reserved  map[string]bool // paths that are served on another listener
+	hop       hop
 }
 
 func newRouter(config *Config) (*router, error) {
@@ -24,35 +25,75 @@ func newRouter(config *Config) (*router, error) {
 	if err != nil {
 		return nil, err
 	}
-	rt := &router{base: base, public: public, reserved: map[string]bool{}, hop: newHop()}
+	published, err := newPublished(config)
+	if err != nil {
+		return nil, err
+	}
+	rt := &router{base: base, public: public, published: published, reserved: map[string]bool{}, hop: newHop()}
 	for _, path := range config.ReservedPaths {
 		rt.reserved[path] = true
 	}
 	return rt, nil
 }
 
+// place is where a request leads.
+type place struct {
+	tenant  string // "" without a placeholder in the base
+	path    string // below the base, without leading slash
+	outside bool   // of the base: resource metadata
+}
+
 // route decides about a request by everything but its token: to is nil for one that
-// needs a token. path is the part below the base, without leading slash. The first
-// case that holds decides.
-func (rt *router) route(q *request) (path string, to *decision) {
-	path, below := rt.base.below(q.target.path)
+// needs a token. The first case that holds decides.
+func (rt *router) route(q *request) (at place, to *decision) {
+	var below bool
+	at.tenant, at.path, below = rt.base.split(q.target.path)
 	switch {
 	case !knownMethod(q.method) || q.target.path == "*":
-		return path, refuseMethod
+		return at, refuseMethod
 	case !q.target.unambiguous():
-		return path, refusePath
+		return at, refusePath
 	case q.fault != nil:
-		return path, q.fault
+		return at, q.fault
 	case rt.hop.in(q.hops):
-		return path, refuseLoop
-	case !below || rt.reserved[q.target.path]:
-		return path, refuseNotFound
-	case isRead(q.method) && rt.public.has(path):
-		return path, unlessBody(q, public)
-	case isPreflight(q):
-		return path, unlessBody(q, preflight)
+		return at, refuseLoop
 	}
-	return path, nil
+	if tenant, ok := rt.published.isOutside(q.target.path); ok && (isRead(q.method) || isPreflight(q)) {
+		return place{tenant: tenant, outside: true}, unlessBody(q, ownOf(q))
+	}
+	if !below || rt.reserved[q.target.path] {
+		return at, refuseNotFound
+	}
+	return at, rt.open(q, at)
+}
+
+// open decides about what needs no token below the base, and returns nil for all else.
+func (rt *router) open(q *request, at place) (to *decision) {
+	switch {
+	case isRead(q.method) && rt.published.has(at.path):
+		return unlessBody(q, ownDocument)
+	case isRead(q.method) && rt.public.has(at.path):
+		return unlessBody(q, public)
+	case isPreflight(q):
+		return unlessBody(q, rt.preflightTo(at.path))
+	}
+	return nil
+}
+
+func ownOf(q *request) *decision {
+	if q.method == http.MethodOptions {
+		return ownPreflight
+	}
+	return ownDocument
+}
+
+// preflightTo says who answers a preflight: we do where origins are configured, and for
+// our own documents, which the FHIR server doesn't know.
+func (rt *router) preflightTo(path string) *decision {
+	if rt.published.cors != nil || rt.published.has(path) {
+		return ownPreflight
+	}
+	return preflight
 }
 
 // unlessBody refuses a body from somebody unknown, which would only hold the FHIR
@@ -81,7 +122,7 @@ func isRead(method string) bool { return method == http.MethodGet || method == h
 // isPreflight recognises a CORS preflight (Fetch §4.8), which never carries a
 // token.
 func isPreflight(q *request) bool {
-	return q.method == http.MethodOptions && q.origin && q.asksForMethod
+	return q.method == http.MethodOptions && q.origin != "" && q.asksForMethod
 }
 
 // publicPaths are paths below the base that need no token, as they stand in the

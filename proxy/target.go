@@ -96,26 +96,52 @@ func newBase(path string) (base, error) {
 	return base{before: before, after: after, tenant: tenant}, nil
 }
 
-// below returns the part of path below the base, without its leading slash, and
-// whether path is the base or below it.
-func (b base) below(path string) (string, bool) {
+// split returns the tenant in path, the part below the base, without its leading
+// slash, and whether path is the base or below it.
+func (b base) split(path string) (tenant, below string, ok bool) {
 	rest, ok := strings.CutPrefix(path, b.before)
 	if !ok {
-		return "", false
+		return "", "", false
 	}
 	if b.tenant {
-		i := strings.IndexByte(rest+"/", '/')
-		if i == 0 {
-			return "", false
+		tenant, rest = cutSegment(rest)
+		if !isTenant(tenant) {
+			return "", "", false
 		}
-		if rest, ok = strings.CutPrefix(rest[i:], b.after); !ok {
-			return "", false
+		if rest, ok = strings.CutPrefix(rest, b.after); !ok {
+			return "", "", false
 		}
 	}
 	if rest == "" {
-		return "", path != ""
+		return tenant, "", path != ""
 	}
-	return rest[1:], rest[0] == '/'
+	return tenant, rest[1:], rest[0] == '/'
+}
+
+func cutSegment(path string) (segment, rest string) {
+	if i := strings.IndexByte(path, '/'); i >= 0 {
+		return path[:i], path[i:]
+	}
+	return path, ""
+}
+
+// maxTenant is longer than any tenant's name is.
+const maxTenant = 128
+
+// isTenant holds for what can be a tenant's name: letters, digits, dots, dashes and
+// underscores, the first of them a letter or digit. A segment that a FHIR server
+// without a tenant would understand ($expunge, _history, metadata) is none, or
+// something else would run than was judged.
+func isTenant(s string) bool {
+	if s == "" || len(s) > maxTenant || !isAlphanumeric(s[0]) || s == "metadata" {
+		return false
+	}
+	for i := range len(s) {
+		if c := s[i]; !isAlphanumeric(c) && c != '-' && c != '.' && c != '_' {
+			return false
+		}
+	}
+	return true
 }
 
 // CheckBase reports why path, as it stands in a URL, can't be a FHIR base.

@@ -97,14 +97,22 @@ func TestBaseBelow(t *testing.T) {
 		{"/fhir/{tenant}/r4", "/fhir/a/r4x", "", false},
 		{"/fhir/{tenant}/r4", "/fhir/a/b/r4", "", false},
 		{"/{tenant}", "/a/metadata", "metadata", true},
-		{"/{tenant}", "/metadata", "", true},
+		{"/{tenant}", "/metadata", "", false},
+		{"/fhir/{tenant}", "/fhir/$expunge", "", false},
+		{"/fhir/{tenant}", "/fhir/%24expunge", "", false},
+		{"/fhir/{tenant}", "/fhir/_history", "", false},
+		{"/fhir/{tenant}", "/fhir/_search", "", false},
+		{"/fhir/{tenant}", "/fhir/.well-known/smart-configuration", "", false},
+		{"/fhir/{tenant}", "/fhir/a%20b/Patient", "", false},
+		{"/fhir/{tenant}", "/fhir/a_b-c.d/Patient", "Patient", true},
+		{"/fhir/{tenant}", "/fhir/DEFAULT/$expunge", "$expunge", true},
 	}
 	for _, tt := range tests {
 		b, err := newBase((&url.URL{Path: tt.base}).EscapedPath())
 		if err != nil {
 			t.Fatalf("newBase(%q): got error %v, want none", tt.base, err)
 		}
-		rest, ok := b.below(tt.path)
+		_, rest, ok := b.split(tt.path)
 		if ok != tt.ok || ok && rest != tt.rest {
 			t.Errorf("%q below %q = %q, %t, want %q, %t", tt.path, tt.base, rest, ok, tt.rest, tt.ok)
 		}
@@ -225,12 +233,12 @@ func FuzzBase(f *testing.F) {
 		if err != nil {
 			return
 		}
-		rest, ok := b.below(requestPath)
+		_, rest, ok := b.split(requestPath)
 		want := strings.Split(strings.TrimRight(strings.NewReplacer("%7B", "{", "%7D", "}").Replace(u.EscapedPath()), "/"), "/")
 		have := strings.Split(requestPath, "/")
 		is := requestPath != "" && len(have) >= len(want)
 		for i := 0; is && i < len(want); i++ {
-			is = have[i] == want[i] || want[i] == tenantSegment && have[i] != ""
+			is = have[i] == want[i] || want[i] == tenantSegment && isTenant(have[i])
 		}
 		if ok != is {
 			t.Fatalf("%q below %q: %t, want %t", requestPath, basePath, ok, is)

@@ -24,6 +24,7 @@ var arrows = map[string][]string{
 	"cmd/internal/app": {
 		module + "/introspection", module + "/cache", module + "/cache/shared", module + "/cache/valkey",
 		module + "/proxy", module + "/proxy/fastpath", module + "/proxy/policy",
+		module + "/proxy/fhir", module + "/proxy/fhir/auditevent", module + "/proxy/guard", module + "/proxy/smart", module + "/proxy/wellknown",
 		module + "/introspection/client", module + "/introspection/credential", module + "/introspection/discovery",
 		module + "/introspection/transport",
 		module + "/cmd/internal/admin", module + "/cmd/internal/config", module + "/cmd/internal/doctor",
@@ -35,8 +36,8 @@ var arrows = map[string][]string{
 		"github.com/gorilla/mux", "github.com/prometheus/client_golang/...",
 	},
 	"cmd/internal/config": {
-		module + "/introspection/credential", module + "/introspection/transport",
-		module + "/proxy", "github.com/kelseyhightower/envconfig",
+		module + "/introspection", module + "/introspection/credential", module + "/introspection/transport",
+		module + "/proxy", module + "/proxy/guard", module + "/proxy/smart", "github.com/kelseyhightower/envconfig",
 	},
 	"cmd/internal/doctor": {
 		module + "/cmd/internal/config", module + "/introspection", module + "/proxy", module + "/proxy/policy",
@@ -52,7 +53,8 @@ var arrows = map[string][]string{
 	},
 	"cmd/demo": {module + "/introspection/introspectiontest"},
 	"proxy": {
-		module + "/introspection", module + "/proxy/fhir", module + "/proxy/policy", module + "/proxy/smart", module + "/proxy/upstream",
+		module + "/introspection", module + "/proxy/fhir", module + "/proxy/guard", module + "/proxy/policy",
+		module + "/proxy/upstream", module + "/proxy/wellknown",
 		"github.com/prometheus/client_golang/...",
 		"go.opentelemetry.io/otel/attribute", "go.opentelemetry.io/otel/codes",
 		"go.opentelemetry.io/otel/propagation", "go.opentelemetry.io/otel/trace",
@@ -92,7 +94,8 @@ var arrows = map[string][]string{
 	"proxy/fastpath":                  {},
 	"proxy/fhir/auditevent":           {module + "/proxy/fhir"},
 	"proxy/guard":                     {module + "/proxy/fhir"},
-	"proxy/policy":                    {module + "/introspection"},
+	"proxy/policy":                    {module + "/introspection", module + "/proxy/guard", module + "/proxy/smart"},
+	"proxy/wellknown":                 {},
 	"proxy/smart":                     {module + "/proxy/fhir"},
 	"proxy/upstream":                  {},
 }
@@ -107,7 +110,7 @@ var outsideCmd = map[string][]string{
 }
 
 const (
-	maxPackages   = 26 // 24 that ship, the test kit and the demo
+	maxPackages   = 27 // 25 that ship, the test kit and the demo
 	maxInterfaces = 4  // Introspector, a way of authenticating, and what fastpath and shared want of others
 )
 

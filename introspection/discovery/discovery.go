@@ -2,6 +2,7 @@ package discovery
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"log/slog"
 	"math/rand/v2"
@@ -67,7 +68,9 @@ type Discovery struct {
 	config        Config
 	disagreements prometheus.Counter
 
-	found atomic.Pointer[Endpoints] // read on every request
+	found  atomic.Pointer[Endpoints]       // read on every request
+	issuer atomic.Pointer[json.RawMessage] // the issuer's metadata; nil: not read yet
+	smart  atomic.Int32                    // smartUnknown, smartThere or smartMissing
 
 	mu    sync.Mutex
 	fault error // of the last round; what was found before stays
@@ -150,6 +153,7 @@ func (d *Discovery) Refresh(ctx context.Context) []Finding {
 		wg.Go(func() { findings[i] = read(ctx) })
 	}
 	wg.Wait()
+	d.keepMetadata(findings)
 	d.adopt(findings)
 	return findings
 }

@@ -40,16 +40,23 @@ func fetch(ctx context.Context, client *http.Client, location, accept string) (i
 	}
 	if res.StatusCode != http.StatusOK {
 		_ = res.Body.Close()
-		return nil, fmt.Errorf("status %d", res.StatusCode)
+		return nil, statusError(res.StatusCode)
 	}
 	return res.Body, nil
 }
+
+// statusError is another status than 200.
+type statusError int
+
+// Error implements error.
+func (s statusError) Error() string { return fmt.Sprintf("status %d", int(s)) }
 
 // metadata are the members that SMART App Launch, OpenID Connect Discovery and
 // RFC 8414 have in common.
 type metadata struct {
 	issuer string
 	Endpoints
+	content json.RawMessage // all of it
 }
 
 var errNotMetadata = errors.New("is not the JSON object it should be")
@@ -57,6 +64,7 @@ var errNotMetadata = errors.New("is not the JSON object it should be")
 // parseMetadata is as strict as the decoder of verdicts: a document that says in
 // two ways where tokens go is not believed in either.
 func parseMetadata(content []byte) (m metadata, err error) {
+	m.content = content
 	wanted := map[string]*string{
 		"issuer": &m.issuer, "introspection_endpoint": &m.Introspection, "token_endpoint": &m.Token, "jwks_uri": &m.JWKS,
 	}
@@ -95,6 +103,7 @@ func getMetadata(ctx context.Context, client *http.Client, location string) (m m
 func (d *Discovery) readSMART(ctx context.Context) Finding {
 	f := Finding{Document: d.config.FHIRBase + "/.well-known/smart-configuration"}
 	m, err := getMetadata(ctx, d.config.FHIRClient, f.Document)
+	d.noteSMART(err)
 	if f.Err = err; err == nil {
 		// Its jwks_uri is not taken: keys come from the issuer itself.
 		f.Endpoints = Endpoints{Introspection: d.absolute(m.Introspection), Token: d.absolute(m.Token)}
@@ -156,7 +165,7 @@ func (d *Discovery) readOpenID(ctx context.Context) Finding {
 	}
 	m, err := parseMetadata(content)
 	if f.Err = err; err == nil {
-		f.Endpoints = m.Endpoints
+		f.Endpoints, f.content = m.Endpoints, m.content
 		f.Err = nothing(f.Endpoints)
 	}
 	return f
@@ -185,7 +194,7 @@ func (d *Discovery) readRFC8414(ctx context.Context) Finding {
 	case m.issuer != d.config.Issuer:
 		f.Err = otherIssuer(m.issuer)
 	default:
-		f.Endpoints = m.Endpoints
+		f.Endpoints, f.content = m.Endpoints, m.content
 		f.Err = nothing(f.Endpoints)
 	}
 	return f

@@ -1,6 +1,7 @@
 package discovery
 
 import (
+	"encoding/json"
 	"errors"
 )
 
@@ -35,4 +36,6 @@ type Finding struct {
 	Document string
 	Endpoints
 	Err error
+
+	content json.RawMessage // of the issuer's own metadata
 }

@@ -2,7 +2,7 @@ package guard
 
 import (
 	_ "embed" // compartment.txt
-	"fmt"
+	"errors"
 	"net/http"
 	"net/url"
 	"slices"
@@ -40,7 +40,7 @@ type Guard struct {
 var compartment string
 
 // New returns a Guard. types adds to the compartment: "Task:patient". The error says
-// what is wrong with one of them.
+// what an entry must be, without repeating it.
 func New(types []string) (*Guard, error) {
 	g := &Guard{members: make(map[string][]string)}
 	for line := range strings.Lines(compartment) {
@@ -50,10 +50,10 @@ func New(types []string) (*Guard, error) {
 	for _, entry := range types {
 		resourceType, parameter, ok := strings.Cut(entry, ":")
 		if !ok || !fhir.IsType(resourceType) || parameter == "" || strings.ContainsAny(parameter, ":.&=,; _") {
-			return nil, fmt.Errorf("%q is not of the form Type:parameter", entry)
+			return nil, errors.New("must have the form Type:parameter, such as Task:patient")
 		}
 		if resourceType == "Patient" {
-			return nil, fmt.Errorf("%q: a Patient belongs to itself only", entry)
+			return nil, errors.New("must not name Patient, who belongs to nobody else")
 		}
 		g.members[resourceType] = append(slices.Clone(g.members[resourceType]), parameter)
 	}

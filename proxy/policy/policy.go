@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/smart"
 )
 
 // Policy is what an active token must have. An empty list checks nothing; a
@@ -21,6 +22,9 @@ type Policy struct {
 	Scopes []string
 	// TokenTypes: `token_type` must be one of these values (case-insensitive).
 	TokenTypes []string
+	// IgnorePatientContext accepts a token that is limited to one patient and doesn't
+	// say to whom.
+	IgnorePatientContext bool
 	// ClockSkew is the leeway for `nbf` and `iat`. `exp` gets none.
 	ClockSkew time.Duration
 }
@@ -39,6 +43,10 @@ const (
 	Issuer         Reason = "issuer"
 	RequiredScope  Reason = "required_scope"
 	PatientContext Reason = "patient_context"
+	Interaction    Reason = "interaction"
+	Operation      Reason = "operation"
+	OtherPatient   Reason = "patient"
+	Tenant         Reason = "tenant"
 )
 
 // Check applies the rules as of now and returns the reason of the first one that
@@ -127,9 +135,26 @@ var rules = [...]rule{
 	}, claim("scope", introspection.Scope)},
 
 	// Without the header, the FHIR server would see a token without its limit.
-	{PatientContext, func(_ *Policy, r *introspection.Response, _ time.Time) bool {
-		return !unusablePatient(r)
+	{PatientContext, func(p *Policy, r *introspection.Response, _ time.Time) bool {
+		return p.IgnorePatientContext || !lacksPatient(r)
 	}, text("the patient that patient/ scopes are limited to")},
+}
+
+// Cure returns the scopes that a token would need in order not to be denied for a
+// reason of this policy, space separated, or "" when no scope helps.
+func (p *Policy) Cure(reason Reason, r *introspection.Response) string {
+	switch reason {
+	case RequiredScope:
+		return strings.Join(p.Scopes, " ")
+	case PatientContext:
+		// SMART App Launch 2.2, "Requesting context with scopes". A client that did ask
+		// got no patient for another reason.
+		scopes := r.Text(introspection.Scope)
+		if !containsAll(scopes, []string{"launch/patient"}) && !containsAll(scopes, []string{"launch"}) {
+			return "launch/patient"
+		}
+	}
+	return ""
 }
 
 func containsAll(granted string, required []string) bool {
@@ -145,16 +170,13 @@ func containsAll(granted string, required []string) bool {
 	return true
 }
 
-// unusablePatient reports a token with patient/ scopes whose patient claim is not
-// a FHIR id.
-func unusablePatient(r *introspection.Response) bool {
-	if !r.Unusable(introspection.Patient) {
+// lacksPatient reports a token that is limited to one patient who isn't known: all of
+// its resource scopes are patient/ and there is no patient, or it has such a scope and
+// its patient is no FHIR id.
+func lacksPatient(r *introspection.Response) bool {
+	if r.Text(introspection.Patient) != "" {
 		return false
 	}
-	for scope := range strings.SplitSeq(r.Text(introspection.Scope), " ") {
-		if strings.HasPrefix(scope, "patient/") {
-			return true
-		}
-	}
-	return false
+	scopes := r.Text(introspection.Scope)
+	return smart.PatientOnly(scopes) || r.Unusable(introspection.Patient) && smart.HasPatient(scopes)
 }

@@ -72,7 +72,11 @@ func TestPolicy(t *testing.T) {
 		{"scopes, absent", Policy{Scopes: []string{"a"}}, ``, RequiredScope},
 
 		{"patient scope, patient", Policy{}, `,"scope":"patient/*.rs","patient":"Patient/1"`, ""},
-		{"patient scope, no patient", Policy{}, `,"scope":"patient/*.rs"`, ""},
+		{"patient scope, no patient", Policy{}, `,"scope":"patient/*.rs"`, PatientContext},
+		{"patient scope, no patient, ignored", Policy{IgnorePatientContext: true}, `,"scope":"patient/*.rs"`, ""},
+		{"patient scope, lost patient, ignored", Policy{IgnorePatientContext: true}, `,"scope":"patient/*.rs","patient":"Practitioner/1"`, ""},
+		{"patient and user scope, no patient", Policy{}, `,"scope":"patient/*.rs user/Patient.r"`, ""},
+		{"patient and user scope, lost patient", Policy{}, `,"scope":"patient/*.rs user/Patient.r","patient":"Practitioner/1"`, PatientContext},
 		{"patient scope, lost patient", Policy{}, `,"scope":"launch patient/*.rs","patient":"Practitioner/1"`, PatientContext},
 		{"user scope, lost patient", Policy{}, `,"scope":"user/*.rs","patient":"Practitioner/1"`, ""},
 

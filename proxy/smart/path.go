@@ -1,7 +1,7 @@
 package smart
 
 import (
-	"fmt"
+	"errors"
 	"slices"
 	"strings"
 
@@ -22,14 +22,14 @@ func parsePathRule(entry string) (pathRule, error) {
 	methods := []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"}
 	switch {
 	case !ok || path == "" || strings.HasPrefix(path, "/") || strings.HasSuffix(path, "/") || strings.Contains(path, "//"):
-		return pathRule{}, fmt.Errorf("%q is not of the form METHOD path=Type.letters, with the path below the base", entry)
+		return pathRule{}, errors.New("must have the form METHOD path=Type.letters, with the path below the base, such as GET documents/*=DocumentReference.r")
 	case !slices.Contains(methods, method):
-		return pathRule{}, fmt.Errorf("%q must begin with a method, one of %s", entry, strings.Join(methods, " "))
+		return pathRule{}, errors.New("must begin with a method, one of " + strings.Join(methods, " "))
 	}
 	// What FHIR itself knows is judged by FHIR's rules, and an entry that never
 	// applies would be believed to.
 	if interaction, _ := fhir.ParseInteraction(method, strings.ReplaceAll(path, "*", "x")); interaction != fhir.Unknown {
-		return pathRule{}, fmt.Errorf("%q is a path that FHIR knows; operations are set in SIDECAR_OPERATIONS", entry)
+		return pathRule{}, errors.New("must not name a path that FHIR knows: what that needs is known, and operations have a setting of their own")
 	}
 	n, err := parseNeed(right)
 	if err != nil {

@@ -2,7 +2,7 @@ package smart
 
 import (
 	_ "embed" // references.txt
-	"fmt"
+	"errors"
 	"strings"
 
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/fhir"
@@ -40,8 +40,7 @@ type Rules struct {
 //go:embed references.txt
 var referencesTable string
 
-// New compiles rules. The error says what is wrong with an entry, and its setting
-// is the caller's to name.
+// New compiles rules. The error says what an entry must be, without repeating it.
 func New(config Config) (*Rules, error) {
 	r := &Rules{operations: builtin(), references: make(map[string][]string), strict: config.Strict}
 	for line := range strings.Lines(referencesTable) {
@@ -130,7 +129,7 @@ func parseOperation(entry string) (name string, n need, err error) {
 	left, right, ok := strings.Cut(entry, "=")
 	name, dollar := strings.CutPrefix(left, "$")
 	if interaction, _ := fhir.ParseInteraction("POST", "$"+name); !ok || !dollar || interaction != fhir.Operation {
-		return "", need{}, fmt.Errorf("%q is not of the form $name=Type.letters", entry)
+		return "", need{}, errors.New("must have the form $name=Type.letters, such as $docref=DocumentReference.rs")
 	}
 	n, err = parseNeed(right)
 	return name, n, err
@@ -145,9 +144,9 @@ func parseNeed(text string) (need, error) {
 	permission := parsePermission(letters)
 	switch {
 	case permission == 0:
-		return need{}, fmt.Errorf("%q must end in letters of %s, in that order", text, cruds)
+		return need{}, errors.New("must end in letters of " + cruds + ", in that order")
 	case typed && resourceType != EveryType && !fhir.IsType(resourceType):
-		return need{}, fmt.Errorf("%q must name a resource type, or * for all", text)
+		return need{}, errors.New("must name a resource type, or * for all")
 	}
 	return need{resourceType: resourceType, permission: permission}, nil
 }

@@ -115,6 +115,7 @@ func checkFiles(s *config.Config) (faults []config.Fault) {
 	check("SIDECAR_TLS_CERT_FILE", s.TLSCertFile)
 	check("SIDECAR_TLS_KEY_FILE", s.TLSKeyFile)
 	check("SIDECAR_ADMIN_TOKEN_FILE", s.AdminTokenFile)
+	check("SIDECAR_SMART_CONFIGURATION_FILE", s.SMARTConfigurationFile)
 	return faults
 }
 
@@ -236,7 +237,9 @@ func (sc *sidecar) buildAudit(stdout io.Writer) (err error) {
 	if sc.settings.AuditLog == "off" {
 		return nil
 	}
-	sc.audit, err = sink.NewAuditLog(sc.settings.AuditLog, stdout, sc.logger, sc.registry)
+	sc.audit, err = sink.NewAuditLog(sink.AuditConfig{
+		Target: sc.settings.AuditLog, Stdout: stdout, Encode: auditEncoder(sc.settings), Logger: sc.logger, Registerer: sc.registry,
+	})
 	if err != nil {
 		return &transport.FieldError{Field: "AuditLog", Err: err}
 	}
@@ -251,11 +254,12 @@ func (sc *sidecar) claims() introspection.ClaimSet {
 		claims = append(claims, header.Claim)
 	}
 	if sc.audit != nil {
-		claims = append(claims, introspection.Patient, introspection.User)
+		claims = append(claims, introspection.Patient, introspection.User, introspection.TokenID)
 	}
-	if sc.settings.AdminTokenFile != "" || sc.settings.EnforcesScopes() {
+	if sc.settings.AdminTokenFile != "" {
 		claims = append(claims, introspection.Patient)
 	}
+	claims = append(claims, accessClaims(sc.settings)...)
 	return introspection.NewClaimSet(claims...)
 }
 
@@ -300,7 +304,9 @@ func (sc *sidecar) buildPath() error {
 			Audiences: s.RequiredAudiences, Issuers: s.RequiredIssuers, Scopes: s.RequiredScopes,
 			TokenTypes: s.RequiredTokenTypes, ClockSkew: s.ClockSkew,
 		},
-		Interactions:  s.EnforcesScopes(),
+		PublicURL:     s.PublicBase(),
+		CORSOrigins:   s.CORSOrigins,
+		AuditQuery:    s.AuditQuery,
 		ReservedPaths: admin.Paths(),
 		UntrustedHTTPS: func(peer string) {
 			sc.logger.Warn("a peer outside SIDECAR_TRUSTED_PROXIES sends X-Forwarded-Proto: https: "+
@@ -317,7 +323,10 @@ func (sc *sidecar) buildPath() error {
 		Tracer:             sc.tracing.Tracer(),
 	}
 	if sc.audit != nil {
-		cfg.Audit = func(record proxy.AuditRecord) { sc.audit.Add(record) }
+		cfg.Audit = auditTo(sc.audit, s)
+	}
+	if err := sc.addAccess(&cfg); err != nil {
+		return err
 	}
 	sc.proxy, err = proxy.New(cfg)
 	return err

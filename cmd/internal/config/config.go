@@ -18,6 +18,8 @@ type Settings struct {
 	// The FHIR server.
 	UpstreamURL string `split_words:"true" desc:"**Required.** FHIR base URL as the sidecar reaches it, such as http://127.0.0.1:8080/fhir. Requests at or below its path are forwarded byte for byte, all others get 404. One path segment may be {tenant}, which stands for any one segment."`
 
+	PublicURL string `split_words:"true" desc:"FHIR base URL as clients write it, https (or a loopback address), with {tenant} where SIDECAR_UPSTREAM_URL has it. Never taken from a request. Absolute references to the server are compared with it, and served metadata names it."`
+
 	// Where it listens.
 	ListenAddress string `split_words:"true" default:":8000" desc:"Data listener: where clients reach the FHIR server through the sidecar."`
 	AdminAddress  string `split_words:"true" default:":8001" desc:"Admin listener: /livez, /readyz, /metrics, /jwks.json, and DELETE /cache when it has a token."`
@@ -80,7 +82,13 @@ type Settings struct {
 	RequiredTokenTypes []string      `split_words:"true" desc:"Comma separated. token_type must be one of these values (case-insensitive). Needed with servers that call refresh tokens active."`
 	ClockSkew          time.Duration `split_words:"true" default:"5s" min:"0s" max:"5m" desc:"Leeway for nbf and iat. exp gets none."`
 	JWTPrecheck        bool          `split_words:"true" default:"false" desc:"Verify tokens that are JWTs with the issuer's keys before asking about them; forged and expired ones are refused without a call. Needs SIDECAR_ISSUER_URL. Never replaces introspection."`
-	ScopeEnforcement   string        `split_words:"true" default:"off" oneof:"off coarse" desc:"off, or coarse: the token's SMART scopes must permit the FHIR interaction."`
+	ScopeEnforcement   string        `split_words:"true" default:"off" oneof:"off report coarse strict" desc:"off, report (judge as coarse, count and log, let pass), coarse (the token's SMART scopes must permit the FHIR interaction on every type that the URL names) or strict (as coarse; a scope with search parameters grants only searches that carry them)."`
+	Operations         []string      `split_words:"true" desc:"Comma separated. What further operations need, such as $docref=DocumentReference.rs,$process-message=MessageHeader.c; * for all types."`
+	PathScopes         []string      `split_words:"true" desc:"Comma separated. What paths below the base that FHIR doesn't know need, such as GET documents/*=DocumentReference.r,GET */__page/*=s."`
+	PatientContext     string        `split_words:"true" default:"require" oneof:"require ignore" desc:"require: a token whose resource scopes are all patient/ and that has no usable patient gets 403. ignore: it passes, without the header."`
+	PatientGuard       string        `split_words:"true" default:"off" oneof:"off report enforce strict" desc:"For tokens limited by patient/ scopes: off, report, enforce (refuse requests whose URL proves another patient than the token's) or strict (refuse also what can't be proved to stay with the patient)."`
+	PatientGuardTypes  []string      `split_words:"true" desc:"Comma separated. Types outside the patient compartment of FHIR R4 and the parameter that names their patient, such as Task:patient."`
+	TenantClaim        string        `split_words:"true" desc:"Claim that must equal the {tenant} segment of the path, else 403."`
 	MaxTokenBytes      int           `split_words:"true" default:"8192" min:"1" max:"1048576" desc:"Longest token that is introspected. Longer ones are refused without a call."`
 
 	// What reaches the FHIR server.
@@ -91,10 +99,23 @@ type Settings struct {
 	UpstreamHeaderTimeout time.Duration `split_words:"true" default:"120s" min:"1ms" max:"24h" desc:"Longest wait for the FHIR server's response headers; then 504."`
 	PublicPaths           []string      `split_words:"true" default:"metadata,.well-known/smart-configuration" desc:"Comma separated. Paths below the base that need no token, exactly as requested; GET and HEAD only. none for no path."`
 
+	// What clients are told, browsers among them.
+	CORSOrigins            []string `split_words:"true" desc:"Comma separated origins, such as https://app.example.org, or *. The sidecar then answers preflights itself and writes the CORS headers of every response in place of the FHIR server's. * never goes with credentials. Default: preflights go to the FHIR server."`
+	SMARTConfiguration     string   `split_words:"true" default:"forward" oneof:"forward fallback serve" desc:".well-known/smart-configuration: forward the FHIR server's, fallback (make one while the FHIR server has none) or serve (make one), from the issuer's metadata. Needs SIDECAR_ISSUER_URL or the file."`
+	SMARTConfigurationFile string   `split_words:"true" desc:"File with the SMART configuration to serve, instead of one that is made."`
+	SMARTCapabilities      []string `split_words:"true" desc:"Comma separated. capabilities in the SMART configuration that is made. Default: those that the issuer's metadata proves."`
+	SMARTScopes            []string `split_words:"true" desc:"Separated by commas or spaces. scopes_supported in what is made. Default: the issuer's."`
+	ResourceMetadata       string   `split_words:"true" default:"off" oneof:"off on" desc:"on: serve OAuth 2.0 protected resource metadata (RFC 9728), at its well-known place outside the base and below the base, and name it in challenges. Needs SIDECAR_PUBLIC_URL."`
+	ResourceName           string   `split_words:"true" desc:"resource_name in that metadata."`
+	ResourceDocumentation  string   `split_words:"true" desc:"resource_documentation in that metadata, a URL."`
+
 	// Operation.
 	ShutdownDelay   time.Duration `split_words:"true" default:"0s" min:"0s" max:"24h" desc:"After SIGTERM: how long to serve on with readiness red before closing the listener."`
 	ShutdownTimeout time.Duration `split_words:"true" default:"25s" min:"0s" max:"24h" desc:"After that: how long requests in flight may take."`
 	AuditLog        string        `split_words:"true" default:"off" desc:"off, stdout or a file: one record per request, with client, user and patient."`
+	AuditFormat     string        `split_words:"true" default:"json" oneof:"json fhir-balp fhir-kt2" desc:"json, fhir-balp (FHIR AuditEvents after IHE BALP) or fhir-kt2 (after Koppeltaal's profile): one line per record."`
+	AuditQuery      bool          `split_words:"true" default:"false" desc:"Record the query of requests that a token was accepted for. It may hold patients' data."`
+	AuditObserver   string        `split_words:"true" desc:"Who records, in FHIR AuditEvents: a reference such as Device/1, or a name. Default: the host of SIDECAR_PUBLIC_URL, else of the machine."`
 	AdminTokenFile  string        `split_words:"true" desc:"File with the bearer token for admin calls that change something; without it they do not exist. Reloaded on change."`
 	AdminTLS        bool          `split_words:"true" default:"false" desc:"Serve the admin listener over TLS, with the data listener's certificate."`
 	BypassGuard     string        `split_words:"true" default:"warn" oneof:"off warn enforce" desc:"Whether the FHIR server's port is tried on the pod's own other addresses, where clients could go around the sidecar: off, warn, or enforce, which makes the sidecar not ready while such a connection is accepted."`

@@ -111,13 +111,14 @@ func TestConfigDefaults(t *testing.T) {
 		ListenAddress: ":8000", AdminAddress: ":8001", IntrospectionAuth: "bearer",
 		IntrospectionTimeout: 2 * time.Second, MaxIntrospections: 64,
 		CacheMaxEntries: 50_000, CacheNoExpAge: 30 * time.Second, CacheInactiveAge: 5 * time.Second,
-		ClockSkew: 5 * time.Second, ScopeEnforcement: "off", MaxTokenBytes: 8192, HeaderPrefix: "X-Launch-",
+		ClockSkew: 5 * time.Second, ScopeEnforcement: "off", PatientContext: "require", PatientGuard: "off", MaxTokenBytes: 8192, HeaderPrefix: "X-Launch-",
 		Headers: []string{
 			"patient", "encounter", "user", "fhirContext", "intent", "tenant", "sub", "iss", "client_id", "scope", "exp",
 		},
 		UpstreamAuthorization: "forward", UpstreamHeaderTimeout: 2 * time.Minute,
 		PublicPaths:     []string{"metadata", ".well-known/smart-configuration"},
 		ShutdownTimeout: 25 * time.Second, AuditLog: "off", LogLevel: "info",
+		SMARTConfiguration: "forward", ResourceMetadata: "off", AuditFormat: "json",
 		SharedCachePrefix: "fis", SharedCacheTLS: true, SharedCacheTimeout: 100 * time.Millisecond, SharedCacheOnFailure: "introspect", LogFormat: "json", BypassGuard: "warn", IdleTimeout: 2 * time.Minute, Http2: true, FastPath: true,
 	}
 	if !reflect.DeepEqual(got, want) {

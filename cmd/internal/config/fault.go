@@ -67,6 +67,7 @@ var fieldVariables = map[string]string{
 	"TLSCert":                     "SIDECAR_TLS_CERT_FILE",
 	"AdminToken":                  "SIDECAR_ADMIN_TOKEN_FILE",
 	"AuditLog":                    "SIDECAR_AUDIT_LOG",
+	"SMARTFile":                   "SIDECAR_SMART_CONFIGURATION_FILE",
 }
 
 // SettingOf puts the variable where the log would have the name of a field. It is

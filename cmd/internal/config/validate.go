@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/transport"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy"
 )
@@ -25,9 +26,12 @@ type Config struct {
 	TrustedPrefixes []netip.Prefix        // SIDECAR_TRUSTED_PROXIES
 	Level           slog.Level            // SIDECAR_LOG_LEVEL
 
+	TenantClaimOf introspection.Claim // SIDECAR_TENANT_CLAIM
+
 	// Faults are what is wrong. Nothing may be served while there are any.
 	Faults []Fault
 
+	idling []Fault // settings that do nothing beside the others
 	unread []Fault // what reading the environment found; also in Faults
 }
 
@@ -54,6 +58,11 @@ func (s *Settings) validate(unread []Fault) *Config {
 	c.checkAuditLog()
 	c.checkOnce()
 	c.checkSharedCache()
+	c.checkAuditFormat()
+	c.checkScopeEnforcement()
+	c.checkPublicURL()
+	c.checkMetadata()
+	c.checkOrigins()
 	return c
 }
 
@@ -206,9 +215,6 @@ func (c *Config) checkAuditLog() {
 	}
 }
 
-// EnforcesScopes reports whether SMART scopes are held against FHIR interactions.
-func (c *Config) EnforcesScopes() bool { return c.ScopeEnforcement == "coarse" }
-
 // Policy names what a token must have besides being active.
 func (c *Config) Policy() []string {
 	policy := []string{}
@@ -221,6 +227,8 @@ func (c *Config) Policy() []string {
 		{"scope", len(c.RequiredScopes) > 0},
 		{"token_type", len(c.RequiredTokenTypes) > 0},
 		{"scope_enforcement=" + c.ScopeEnforcement, c.ScopeEnforcement != "off"},
+		{"patient_guard=" + c.PatientGuard, c.PatientGuard != "off"},
+		{"tenant", c.TenantClaim != ""},
 	} {
 		if check.on {
 			policy = append(policy, check.name)

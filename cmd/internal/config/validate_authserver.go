@@ -23,13 +23,13 @@ func (c *Config) NeedsTokenEndpoint() bool {
 // server publishes. A base with {tenant} is no URL that could be asked.
 func (c *Config) AsksFHIRServer() bool {
 	missing := c.IntrospectionEndpoint == "" || c.NeedsTokenEndpoint() && c.TokenEndpoint == ""
-	return missing && c.FHIRBase() != "" && (c.IssuerURL != "" || len(c.DiscoveryAllowedHosts) > 0)
+	return (missing || c.SMARTConfiguration == "fallback") && c.FHIRBase() != "" && (c.IssuerURL != "" || len(c.DiscoveryAllowedHosts) > 0)
 }
 
 // Discovers reports whether any document must be read.
 func (c *Config) Discovers() bool {
 	missing := c.IntrospectionEndpoint == "" || c.NeedsTokenEndpoint() && c.TokenEndpoint == ""
-	return missing || c.NeedsJWKS()
+	return missing || c.NeedsJWKS() || c.MakesSMARTConfiguration() || c.SMARTConfiguration == "fallback"
 }
 
 // NeedsJWKS reports whether the URL of the issuer's keys must be discovered.

@@ -9,6 +9,7 @@ import (
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/transport"
 )
 
+// settingTest is a setting, alone or beside others.
 type settingTest struct {
 	variable, value string
 	beside          []string // pairs of variable and value
@@ -17,7 +18,7 @@ type settingTest struct {
 
 // settingTests has for each variable what it takes and what it doesn't, alone
 // or beside others.
-var settingTests = slices.Concat(sharedTests, []settingTest{
+var settingTests = slices.Concat(sharedTests, accessTests, []settingTest{
 	{"SIDECAR_UPSTREAM_URL", "http://fhir.internal", nil, ""},
 	{"SIDECAR_UPSTREAM_URL", "http://fhir.internal/", nil, ""},
 	{"SIDECAR_UPSTREAM_URL", "https://fhir.internal:8443/a/b/", nil, ""},
@@ -247,7 +248,7 @@ var settingTests = slices.Concat(sharedTests, []settingTest{
 	{"SIDECAR_JWT_PRECHECK", "maybe", nil, "must be true or false"},
 	{"SIDECAR_SCOPE_ENFORCEMENT", "off", nil, ""},
 	{"SIDECAR_SCOPE_ENFORCEMENT", "coarse", nil, ""},
-	{"SIDECAR_SCOPE_ENFORCEMENT", "fine", nil, "must be off or coarse"},
+	{"SIDECAR_SCOPE_ENFORCEMENT", "fine", nil, "must be off, report, coarse or strict"},
 
 	{"SIDECAR_HEADER_PREFIX", "X-Authorization-", nil, ""},
 	{"SIDECAR_HEADER_PREFIX", "launch-", nil, ""},
@@ -366,6 +367,7 @@ func TestSettingsComplete(t *testing.T) {
 	anyText := []string{
 		"SIDECAR_CLIENT_KEY_ID", "SIDECAR_TOKEN_SCOPE", "SIDECAR_REQUIRED_AUDIENCES", "SIDECAR_REQUIRED_ISSUERS",
 		"SIDECAR_REQUIRED_TOKEN_TYPES", "SIDECAR_CA_FILE", "SIDECAR_SHARED_CACHE_CA_FILE", "SIDECAR_CLIENT_SECRET_FILE", "SIDECAR_ADMIN_TOKEN_FILE",
+		"SIDECAR_SMART_CONFIGURATION_FILE", "SIDECAR_SMART_CAPABILITIES", "SIDECAR_SMART_SCOPES", "SIDECAR_RESOURCE_NAME", "SIDECAR_AUDIT_OBSERVER",
 	}
 	for _, name := range Variables() {
 		var takes, refuses bool

@@ -32,7 +32,7 @@ func (c *Config) Warnings() []Fault {
 	for _, variable := range c.ignored() {
 		warn(variable, "is set and has no effect with "+c.mode())
 	}
-	return warnings
+	return append(warnings, c.idling...)
 }
 
 // minTrustedPrefixBits is the length of the widest prefix that has a good use:

@@ -42,6 +42,8 @@ type AuditLog struct {
 	mu       sync.Mutex // gives sequence numbers in the order of the queue
 	sequence uint64
 	queue    queue[auditEntry]
+
+	encode func(sequence uint64, record any) ([]byte, error) // nil: line does
 }
 
 // auditEntry is a record with its number.
@@ -57,26 +59,41 @@ type auditHead struct {
 	Host     string `json:"host"`
 }
 
-// NewAuditLog opens the sink: "stdout", or the path of a file that is appended to.
-// The error says, without the path, why the file can't be opened.
-func NewAuditLog(target string, stdout io.Writer, logger *slog.Logger, registerer prometheus.Registerer) (*AuditLog, error) {
+// AuditConfig is what NewAuditLog needs.
+type AuditConfig struct {
+	// Target is the sink: "stdout", or the path of a file that is appended to.
+	Target string
+	// Stdout is written to when it is the target.
+	Stdout io.Writer
+	// Encode returns a record as one line, without a newline. Nil: a JSON object of
+	// our own.
+	Encode func(sequence uint64, record any) ([]byte, error)
+	// Logger is told of the first failure to write.
+	Logger *slog.Logger
+	// Registerer gets the metric of lost records.
+	Registerer prometheus.Registerer
+}
+
+// NewAuditLog opens the sink. The error says, without the path, why the file can't be
+// opened.
+func NewAuditLog(cfg AuditConfig) (*AuditLog, error) {
 	host, _ := os.Hostname() // in a pod: its name
 	a := &AuditLog{
-		target: target, sink: lineWriter{Writer: stdout}, host: host, logger: logger, queue: make(queue[auditEntry], auditQueue),
+		target: cfg.Target, sink: lineWriter{Writer: cfg.Stdout}, host: host, logger: cfg.Logger, queue: make(queue[auditEntry], auditQueue), encode: cfg.Encode,
 		dropped: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "introspection_sidecar_audit_dropped_total",
 			Help: "Audit records lost because the sink was too slow or failed.",
 		}),
 	}
-	if target != "stdout" {
-		file, err := openAudit(target)
+	if cfg.Target != "stdout" {
+		file, err := openAudit(cfg.Target)
 		if err != nil {
 			return nil, err
 		}
 		a.sink.Writer = file
 		a.file.Store(file)
 	}
-	registerer.MustRegister(a.dropped)
+	cfg.Registerer.MustRegister(a.dropped)
 	return a, nil
 }
 
@@ -168,6 +185,10 @@ func (a *AuditLog) write(entry auditEntry) {
 
 // line is one JSON object: the head's members, then the record's.
 func (a *AuditLog) line(entry auditEntry) ([]byte, error) {
+	if a.encode != nil {
+		line, err := a.encode(entry.sequence, entry.record)
+		return append(line, '\n'), err
+	}
 	line, err := json.Marshal(auditHead{"audit", entry.sequence, a.host})
 	if err != nil {
 		return nil, err

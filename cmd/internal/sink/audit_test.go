@@ -30,7 +30,9 @@ func (f sinkFunc) Write(p []byte) (int, error) { return f(p) }
 // newTestAudit returns an audit log that runs, and what ends it.
 func newTestAudit(t *testing.T, target string, sink io.Writer, log io.Writer) (a *AuditLog, end func()) {
 	t.Helper()
-	a, err := NewAuditLog(target, sink, slog.New(slog.NewJSONHandler(log, nil)), prometheus.NewRegistry())
+	a, err := NewAuditLog(AuditConfig{
+		Target: target, Stdout: sink, Logger: slog.New(slog.NewJSONHandler(log, nil)), Registerer: prometheus.NewRegistry(),
+	})
 	if err != nil {
 		t.Fatalf("NewAuditLog: got error %v, want none", err)
 	}

@@ -1,0 +1,89 @@
+package app
+
+import (
+	"bytes"
+	"log/slog"
+	"sync"
+
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cmd/internal/config"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/discovery"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/transport"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/wellknown"
+)
+
+// publisher makes the documents that clients look for.
+type publisher struct {
+	settings  *config.Config
+	discovery *discovery.Discovery // nil: nothing is made of what it reads
+	file      []byte               // the SMART configuration that somebody wrote; nil: none
+	logger    *slog.Logger
+
+	mu       sync.Mutex
+	metadata []byte // of the issuer, of which document was made
+	document []byte
+	told     string // what is wrong with the metadata; logged once
+}
+
+func newPublisher(s *config.Config, d *discovery.Discovery, logger *slog.Logger) (*publisher, error) {
+	p := &publisher{settings: s, discovery: d, logger: logger}
+	if s.SMARTConfiguration == "forward" || s.SMARTConfigurationFile == "" {
+		return p, nil
+	}
+	var err error
+	if p.file, err = config.Watch(s.SMARTConfigurationFile)(true); err == nil {
+		p.file = bytes.TrimSpace(p.file)
+		err = wellknown.CheckSMART(p.file)
+	}
+	if err != nil {
+		return nil, &transport.FieldError{Field: "SMARTFile", Err: err}
+	}
+	return p, nil
+}
+
+// smart returns the SMART configuration, and whether it is the one to serve. The
+// document is nil while the issuer's metadata isn't known.
+func (p *publisher) smart() (document []byte, own bool) {
+	if p.settings.SMARTConfiguration == "fallback" && !p.discovery.LacksSMART() {
+		return nil, false
+	}
+	if p.file != nil {
+		return p.file, true
+	}
+	metadata := p.discovery.IssuerMetadata()
+	if metadata == nil {
+		return nil, true
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !bytes.Equal(metadata, p.metadata) {
+		p.metadata, p.document = metadata, p.make(metadata)
+	}
+	return p.document, true
+}
+
+func (p *publisher) make(metadata []byte) []byte {
+	s := wellknown.SMART{Metadata: metadata, Capabilities: p.settings.SMARTCapabilities, Scopes: p.settings.SMARTScopes}
+	document, err := s.Document()
+	if err != nil && err.Error() != p.told {
+		p.told = err.Error()
+		p.logger.Error("no SMART configuration can be made", "error", p.told)
+	}
+	return document
+}
+
+// resource returns the protected resource metadata of a FHIR base.
+func (p *publisher) resource(base string) []byte {
+	s := p.settings
+	servers := s.RequiredIssuers
+	if s.IssuerURL != "" {
+		servers = []string{s.IssuerURL}
+	}
+	document, err := wellknown.Resource{
+		Resource: base, AuthorizationServers: servers, Scopes: s.SMARTScopes,
+		Name: s.ResourceName, Documentation: s.ResourceDocumentation,
+	}.Document()
+	if err != nil {
+		return nil // it is made of strings
+	}
+	return document
+}

@@ -1,0 +1,115 @@
+package proxy
+
+import (
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/wellknown"
+)
+
+// published are the documents that are served here, not by the FHIR server. Nothing
+// in them comes from a request but the tenant, whose grammar was checked.
+type published struct {
+	publicBase string // may hold {tenant}; "" without resource
+	outside    base   // where the resource metadata stands besides
+	resource   func(publicBase string) []byte
+	smart      func() (document []byte, own bool)
+	cors       *cors
+}
+
+func newPublished(config *Config) (*published, error) {
+	p := &published{publicBase: config.PublicURL, resource: config.ResourceMetadata, smart: config.SMARTConfiguration, cors: newCORS(config.CORSOrigins)}
+	if p.resource == nil {
+		return p, nil
+	}
+	_, rest, _ := strings.Cut(wellknown.ResourceURL(p.publicBase), "://")
+	var err error
+	p.outside, err = newBase(rest[strings.IndexByte(rest, '/'):])
+	return p, err
+}
+
+// isOutside reports whether a path outside the FHIR base is that of the resource
+// metadata (RFC 9728 §3.1), and whose.
+func (p *published) isOutside(path string) (tenant string, ok bool) {
+	if p.resource == nil {
+		return "", false
+	}
+	tenant, rest, ok := p.outside.split(path)
+	return tenant, ok && rest == "" && !strings.HasSuffix(path, "/")
+}
+
+// has reports whether a path below the FHIR base is served here.
+func (p *published) has(path string) bool {
+	switch path {
+	case wellknown.ResourcePath:
+		return p.resource != nil
+	case wellknown.SMARTPath:
+		if p.smart == nil {
+			return false
+		}
+		_, own := p.smart()
+		return own
+	}
+	return false
+}
+
+// base is the FHIR base as a tenant's clients write it.
+func (p *published) base(tenant string) string {
+	return strings.Replace(p.publicBase, tenantSegment, tenant, 1)
+}
+
+// metadataURL is where a tenant's resource metadata stands, for challenges, or "".
+func (p *published) metadataURL(tenant string) string {
+	if p.resource == nil {
+		return ""
+	}
+	return wellknown.ResourceURL(p.base(tenant))
+}
+
+// serve writes the document, or returns what to refuse the request with while it
+// isn't known.
+func (p *published) serve(x *exchange) (failed *decision) {
+	h := x.Header()
+	if x.method == http.MethodOptions {
+		setIDs(h, &x.request)
+		if p.cors != nil && !x.outside {
+			p.cors.preflight(h, x.origin, x.requestHeaders)
+		} else {
+			(&cors{any: true}).preflight(h, x.origin, x.requestHeaders)
+		}
+		x.WriteHeader(http.StatusNoContent)
+		return nil
+	}
+	var document []byte
+	if x.path == wellknown.SMARTPath && !x.outside {
+		document, _ = p.smart()
+	} else {
+		document = p.resource(p.base(x.tenant))
+	}
+	if document == nil {
+		return refuseUnknownDocument
+	}
+	setIDs(h, &x.request)
+	p.open(h, x.origin)
+	h.Set("Cache-Control", "public, max-age=300")
+	h.Set("Content-Type", "application/json")
+	h.Set("Content-Length", strconv.Itoa(len(document)))
+	h.Set("X-Content-Type-Options", "nosniff")
+	x.WriteHeader(http.StatusOK)
+	if x.method != http.MethodHead {
+		_, _ = x.Write(document) // fails when the client has gone
+	}
+	return nil
+}
+
+// open lets every page read the document: an app looks there before anybody knows it
+// (SMART App Launch 2.2, "CORS").
+func (p *published) open(h http.Header, origin string) {
+	if p.cors != nil {
+		p.cors.write(h, origin)
+	}
+	if origin != "" && h.Get("Access-Control-Allow-Origin") == "" {
+		h.Set("Access-Control-Allow-Origin", "*")
+	}
+}
