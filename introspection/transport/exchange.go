@@ -90,8 +90,8 @@ func (x *exchange) write(req *http.Request) error {
 	if err := out.Write(&buffer); err != nil {
 		return err
 	}
-	if !isQuiet(x.conn) {
-		return errUnasked
+	if err := disturbance(x.conn); err != nil {
+		return err
 	}
 	_, err := x.conn.Write(buffer.Bytes())
 	return err

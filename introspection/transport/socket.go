@@ -3,13 +3,14 @@ package transport
 import (
 	"crypto/tls"
 	"errors"
+	"io"
 	"net"
 )
 
 // socket is a TCP connection that can also be read without waiting.
 type socket struct {
 	*net.TCPConn
-	atOnce bool // while isQuiet looks
+	atOnce bool // while disturbance looks
 }
 
 // errNothing is the answer when nothing is there. It is temporary, so that TLS
@@ -30,19 +31,29 @@ func (s *socket) Read(p []byte) (int, error) {
 	return s.TCPConn.Read(p)
 }
 
-// isQuiet reports whether the other side has neither closed a connection nor sent
-// anything on it for the application: session tickets of TLS are no response. It
-// doesn't wait. A byte that it reads is lost, but so is the connection.
-func isQuiet(conn net.Conn) bool {
+// disturbance says why nothing may be asked on a connection: the other side has closed
+// it, or sent something on it for the application; session tickets of TLS are no
+// response. A server of TLS 1.3 that wants another client certificate says so here,
+// after its handshake. It doesn't wait. A byte that it reads is lost, but so is the
+// connection.
+func disturbance(conn net.Conn) error {
 	s := socketOf(conn)
 	if s == nil {
-		return true
+		return nil
 	}
 	s.atOnce = true
 	defer func() { s.atOnce = false }()
 	var b [1]byte
 	n, err := conn.Read(b[:])
-	return n == 0 && errors.Is(err, errNothing)
+	switch {
+	case n > 0 || err == nil:
+		return errUnasked
+	case errors.Is(err, errNothing):
+		return nil
+	case errors.Is(err, io.EOF):
+		return io.ErrUnexpectedEOF
+	}
+	return err
 }
 
 // socketOf returns what is below TLS, if there is any.
