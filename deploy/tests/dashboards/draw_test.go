@@ -62,7 +62,7 @@ func (p *prometheus) draw(t *testing.T, folder string) {
 var palette = map[string]string{
 	"green": "#73bf69", "dark-green": "#37872d", "light-green": "#96d98d", "yellow": "#fade2a", "dark-yellow": "#e0b400", "light-yellow": "#fff899",
 	"red": "#f2495c", "dark-red": "#c4162a", "blue": "#5794f2", "light-blue": "#c0d8ff", "orange": "#ff9830", "dark-orange": "#fa6400",
-	"purple": "#b877d9", "dark-purple": "#8f3bb8", "light-purple": "#deb6f2",
+	"dark-blue": "#1f60c4", "light-orange": "#ffb357", "light-red": "#ff7383", "super-light-purple": "#eadbff", "purple": "#b877d9", "dark-purple": "#8f3bb8", "light-purple": "#deb6f2",
 }
 
 // unnamed are for words without a colour, such as pods.

@@ -50,8 +50,8 @@ var rows = []row{
 	{"Refusals", []panel{
 		{title: "Requests by decision", description: "What became of the requests. allowed, public and preflight were forwarded.", unit: "reqps", stacked: true, queries: []query{
 			{"sum by (decision) (rate(" + m + "requests_total{S}[$__rate_interval]))", "{{decision}}"}}},
-		{title: "Refusals by decision", description: "Requests that the sidecar answered itself.", unit: "reqps", stacked: true, runbook: "ClientsRefused", queries: []query{
-			{"sum by (decision) (rate(" + m + `requests_total{S,decision!~"allowed|public|preflight|client_closed"}[$__rate_interval]) > 0)`, "{{decision}}"}}},
+		{title: "Refusals by reason", description: "Requests refused for their token, by what was wrong with it. audience, issuer, token_type and required_scope are checks of yours; inactive is the authorization server's word.", unit: "reqps", stacked: true, runbook: "ClientsRefused", queries: []query{
+			{"sum by (reason) (rate(" + m + "refusals_total{S}[$__rate_interval])) > 0", "{{reason}}"}}},
 		{title: "Verdicts that are inactive", description: "Share of the authorization server's verdicts. A jump is a change of its: an audience that is missing, a clock, a key.", unit: "percentunit", warn: 0.5, alarm: 0.9, runbook: "VerdictsInactive", queries: []query{
 			{"sum(rate(" + m + `introspections_total{S,result="inactive"}[$__rate_interval])) / sum(rate(` + m + `introspections_total{S,result=~"active|inactive"}[$__rate_interval]))`, "all pods"}}},
 	}},
@@ -99,6 +99,12 @@ var rows = []row{
 			{"sum by (pod) (rate(" + m + "spoofed_headers_total{S}[$__rate_interval]))", "{{pod}}"}}},
 		{title: "Headers left out", description: "Launch context that the token has and the FHIR server didn't get: not valid, too large, or no room. Empty when there was none.", unit: "ops", queries: []query{
 			{"sum by (header, reason) (rate(" + m + "omitted_headers_total{S}[$__rate_interval])) > 0", "{{header}} {{reason}}"}}},
+		{title: "Ways around the sidecar", description: "1 when the FHIR server's port was reached on an address other than loopback: clients can do that, too. SIDECAR_BYPASS_GUARD tries it.", unit: "short", warn: 0.5, alarm: 1, rare: true, runbook: "BypassOpen", queries: []query{
+			{m + "bypass_open{S}", "{{pod}}"}}},
+		{title: "Certificates: time left", description: "Until the first one of its use ends in any pod: the listener's, the client's towards the authorization server, the roots in SIDECAR_CA_FILE. Empty without any.", unit: "s", warn: 604800, alarm: 86400, runbook: "CertificateEnding", queries: []query{
+			{"min by (use) (" + m + "certificate_expiry_timestamp_seconds{S}) - time()", "{{use}}"}}},
+		{title: "Log lines left out", description: "Refusals of a burst that were only counted. The log says how many.", unit: "ops", rare: true, queries: []query{
+			{"sum by (pod) (rate(" + m + "log_lines_suppressed_total{S}[$__rate_interval]))", "{{pod}}"}}},
 		{title: "Audit records lost", description: "The sink was too slow or failed. Empty unless the audit log is on.", unit: "ops", warn: 0.01, alarm: 1, rare: true, runbook: "AuditRecordsLost", queries: []query{
 			{"sum by (pod) (rate(" + m + "audit_dropped_total{S}[$__rate_interval]))", "{{pod}}"}}},
 	}},
@@ -135,6 +141,12 @@ var colours = map[string]map[string]string{
 		"no_token": "light-yellow", "invalid_token": "yellow", "insufficient_scope": "dark-yellow", "invalid_request": "blue",
 		"not_found": "light-purple", "bad_path": "purple", "method_not_allowed": "dark-purple",
 		"introspection_unavailable": "red", "credential_rejected": "dark-red", "upstream_error": "orange", "internal_error": "dark-orange",
+	},
+	"{{reason}}": {
+		"no_token": "light-yellow", "malformed": "light-blue", "too_long": "light-purple", "forged": "purple", "assertion": "dark-purple",
+		"inactive": "yellow", "expired": "dark-yellow", "not_yet": "light-green", "kind": "blue", "bound": "dark-blue", "token_type": "light-orange",
+		"audience": "red", "issuer": "dark-red", "required_scope": "orange", "interaction": "dark-orange", "operation": "light-red",
+		"patient_context": "green", "patient": "dark-green", "tenant": "super-light-purple",
 	},
 	"{{code}}": {"1xx": "light-blue", "2xx": "green", "3xx": "blue", "4xx": "yellow", "5xx": "red"},
 	"{{verdict}} {{reason}}": {

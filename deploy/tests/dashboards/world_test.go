@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/pem"
 	"fmt"
 	"io"
 	"net/http"
@@ -54,10 +55,18 @@ func newWorld(t *testing.T) *world {
 			t.Fatal(err)
 		}
 	}
+	// The authorization server speaks no TLS; a root of somebody's has an end all the same.
+	somebody := httptest.NewTLSServer(nil)
+	defer somebody.Close()
+	roots := filepath.Join(dir, "roots.pem")
+	if err := os.WriteFile(roots, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: somebody.Certificate().Raw}), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	common := []string{
 		"SIDECAR_UPSTREAM_URL=" + fhir.URL + "/fhir", "SIDECAR_CACHE_MAX_ENTRIES=60", "SIDECAR_CACHE_MAX_AGE=20s", "SIDECAR_SHUTDOWN_TIMEOUT=2s",
 		"SIDECAR_ISSUER_URL=" + w.authority.URL, "SIDECAR_INTROSPECTION_TIMEOUT=500ms",
 		"SIDECAR_ADMIN_TOKEN_FILE=" + filepath.Join(dir, "admin"), "SIDECAR_AUDIT_LOG=" + filepath.Join(dir, "audit"), "SIDECAR_LOG_LEVEL=error",
+		"SIDECAR_CA_FILE=" + roots,
 	}
 	w.run(t, binary, "fhir-0", append(common, "SIDECAR_BEARER_TOKEN_FILE="+filepath.Join(dir, "bearer")))
 	w.run(t, binary, "fhir-1", append(common, "SIDECAR_CLIENT_ID="+introspectiontest.DefaultClientID,
