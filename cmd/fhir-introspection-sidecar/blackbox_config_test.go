@@ -6,69 +6,27 @@ import (
 	"testing"
 )
 
-// Each fault ends the program with 2 and a line that names the variable and
-// doesn't repeat the value.
+// A fault of each kind ends the program with 2 and a line that names the variable and
+// doesn't repeat the value. TestSettings has all faults.
 // URLs that are none are M09; a secret in the environment is a fault (L18).
 func TestBlackboxConfigFaults(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ variable, value string }{
 		{"UPSTREAM_URL", ""},
-		{"UPSTREAM_URL", "CANARY"},
-		{"UPSTREAM_URL", "ftp://CANARY/"},
 		{"UPSTREAM_URL", "http://u:CANARY@h/"},
-		{"UPSTREAM_URL", "http://[::1/CANARY"},
-		{"UPSTREAM_URL", "http://h:0/CANARY"},
-		{"UPSTREAM_URL", "http://h/CANARY/../x"},
-		{"UPSTREAM_URL", "http://h/CANARY?x=1"},
-		{"UPSTREAM_URL", "http://h/CANARY#x"},
-		{"UPSTREAM_URL", "http://h/{CANARY}"},
-		{"UPSTREAM_URL", "http://h/{tenant}/{tenant}/CANARY"},
-		{"UPSTREAM_URL", "http://h/x{tenant}CANARY"},
 		{"INTROSPECTION_ENDPOINT", "http://as.CANARY/i"},
-		{"INTROSPECTION_ENDPOINT", "CANARY"},
-		{"INTROSPECTION_ENDPOINT", "https://u:CANARY@h/"},
-		{"INTROSPECTION_ENDPOINT", "http://127.0.0.1.CANARY/"},
-		{"INTROSPECTION_ENDPOINT", "http://localhost.CANARY/"},
 		{"INTROSPECTION_AUTH", "CANARY"},
 		{"BEARER_TOKEN_FILE", "/nowhere/CANARY"},
 		{"INTROSPECTION_TIMEOUT", "CANARY"},
-		{"INTROSPECTION_TIMEOUT", "0s"},
-		{"INTROSPECTION_TIMEOUT", "-1s"},
 		{"CACHE_MAX_ENTRIES", "CANARY"},
-		{"CACHE_MAX_ENTRIES", "-1"},
-		{"CACHE_MAX_AGE", "-1s"},
-		{"CLOCK_SKEW", "-1s"},
-		{"MAX_TOKEN_BYTES", "0"},
-		{"MAX_INTROSPECTIONS", "0"},
-		{"HEADER_PREFIX", "CANARY"},
 		{"HEADER_PREFIX", "X-CANARY\r\n-"},
-		{"HEADER_PREFIX", "X_CANARY_"},
-		{"HEADER_PREFIX", "X-Forwarded-"},
-		{"HEADER_PREFIX", "Content-"},
-		{"HEADER_PREFIX", "X-"},
 		{"HEADERS", "CANARY"},
-		{"TRUSTED_PROXIES", "0.0.0.0/0"},
-		{"TRUSTED_PROXIES", "::/0"},
-		{"TRUSTED_PROXIES", "10.0.0.0/8,0.0.0.0/0"},
 		{"TRUSTED_PROXIES", "CANARY"},
-		{"PUBLIC_PATHS", "/CANARY"},
-		{"PUBLIC_PATHS", "a/../CANARY"},
-		{"LOG_LEVEL", "CANARY"},
-		{"UPSTREAM_AUTHORIZATION", "CANARY"},
-		{"SCOPE_ENFORCEMENT", "CANARY"},
 		{"LISTEN_ADDRESS", "CANARY"},
 		{"TLS_CERT_FILE", "/nowhere/CANARY"},
-		{"CA_FILE", "/nowhere/CANARY"},
-		{"CLIENT_ASSERTION_ALG", "none"},
-		{"CLIENT_ASSERTION_ALG", "HS256"},
-		{"TOKEN_ENDPOINT", "http://as.CANARY/"},
-		{"ISSUER_URL", "http://as.CANARY/"},
-		{"UPSTREEM_URL", "CANARY"},
-		{"CACHE_MAX_AGES", "CANARY"},
 		{"CLIENT_SECRET", "CANARY"},
-		{"BEARER_TOKEN", "CANARY"},
+		{"UPSTREEM_URL", "CANARY"},
 		{"lower", "CANARY"},
-		{"SERVICE_HOSTS", "CANARY"},
 	} {
 		t.Run(c.variable+"="+strings.ReplaceAll(c.value, "/", "_"), func(t *testing.T) {
 			t.Parallel()
