@@ -19,9 +19,6 @@ import (
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/transport"
 )
 
-// maxWaiting bounds the requests that wait for a place; each costs a few KiB.
-const maxWaiting = 4096
-
 // Config configures a Client.
 type Config struct {
 	// Endpoint returns the URL of the introspection endpoint, or "" while it is
@@ -57,8 +54,7 @@ type Config struct {
 type Client struct {
 	config    Config
 	metrics   *metrics
-	slots     chan struct{}
-	waiting   atomic.Int64
+	queue     *queue
 	authority atomic.Pointer[knownAuthority]
 	standing  *standing
 	health    *health
@@ -81,7 +77,7 @@ func New(config Config) (*Client, error) {
 	return &Client{
 		config:   config,
 		metrics:  newMetrics(config.Registerer),
-		slots:    make(chan struct{}, config.MaxConcurrent),
+		queue:    newQueue(config.MaxConcurrent, config.Timeout),
 		standing: newStanding(),
 		health:   &health{logger: config.Logger},
 	}, nil
@@ -141,14 +137,13 @@ func (c *Client) Run(ctx context.Context) error {
 	}
 }
 
-// probe asks about a token that nobody has. What comes of it is in c.standing and in
-// the metrics.
+// probe asks about a token that nobody has.
 func (c *Client) probe(ctx context.Context) {
 	r := introspection.Request{Token: "probe." + introspection.NewRequestID()}
-	if c.acquire(ctx, nil) != nil {
+	if c.queue.acquire(ctx, nil) != nil {
 		return
 	}
-	defer c.release()
+	defer c.queue.release()
 	ctx, cancel := context.WithTimeout(ctx, c.config.Timeout)
 	defer cancel()
 	_, _, err := c.send(ctx, r)
@@ -216,10 +211,10 @@ func (c *Client) decoder() introspection.Decoder {
 
 // ask waits for a place and asks. The answer is set beside ErrInactive too.
 func (c *Client) ask(ctx context.Context, r introspection.Request) (introspection.Answer, *introspection.Response, error) {
-	if err := c.acquire(ctx, r.Abandoned); err != nil {
+	if err := c.queue.acquire(ctx, r.Abandoned); err != nil {
 		return introspection.Answer{}, nil, err
 	}
-	defer c.release()
+	defer c.queue.release()
 	if r.Begin != nil && !r.Begin() {
 		return introspection.Answer{}, nil, errAbandoned()
 	}
@@ -229,40 +224,6 @@ func (c *Client) ask(ctx context.Context, r introspection.Request) (introspectio
 	c.note(ctx, err, false)
 	return answer, response, err
 }
-
-// errAbandoned ends a call that nobody waits for any more.
-func errAbandoned() error {
-	return introspection.Failf(introspection.ErrUnavailable, "nobody waits for the verdict")
-}
-
-// acquire waits for one of the places, at most the timeout. Those who wait get them
-// in the order in which they came.
-func (c *Client) acquire(ctx context.Context, abandoned <-chan struct{}) error {
-	select {
-	case c.slots <- struct{}{}:
-		return nil
-	default:
-	}
-	if c.waiting.Add(1) > maxWaiting {
-		c.waiting.Add(-1)
-		return introspection.Failf(introspection.ErrBusy, "queue is full")
-	}
-	defer c.waiting.Add(-1)
-	timer := time.NewTimer(c.config.Timeout)
-	defer timer.Stop()
-	select {
-	case c.slots <- struct{}{}:
-		return nil
-	case <-timer.C:
-		return introspection.Failf(introspection.ErrBusy, "no place came free within %v", c.config.Timeout)
-	case <-abandoned:
-		return errAbandoned()
-	case <-ctx.Done():
-		return introspection.Failf(introspection.ErrUnavailable, "%v", ctx.Err())
-	}
-}
-
-func (c *Client) release() { <-c.slots }
 
 // send sends the token, and once more if the endpoint refused our credential and
 // another one is at hand: that comes before the token is looked at (RFC 7662

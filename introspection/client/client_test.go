@@ -605,8 +605,8 @@ func TestConcurrency(t *testing.T) {
 		if most.Load() != places || served.Load() != 4*places || busy.Load() != callers-4*places {
 			t.Errorf("got at most %d at once, %d served and %d busy, want %d, %d and %d", most.Load(), served.Load(), busy.Load(), places, 4*places, callers-4*places)
 		}
-		if client.waiting.Load() != 0 || len(client.slots) != 0 {
-			t.Errorf("got %d waiting and %d places taken at the end, want none", client.waiting.Load(), len(client.slots))
+		if client.queue.waiting.Load() != 0 || len(client.queue.slots) != 0 {
+			t.Errorf("got %d waiting and %d places taken at the end, want none", client.queue.waiting.Load(), len(client.queue.slots))
 		}
 	})
 }
@@ -624,7 +624,7 @@ func TestPlacesAreGivenBack(t *testing.T) {
 			defer func() { _ = recover() }()
 			_, _ = introspect(t.Context(), client, "t")
 		}()
-		if len(client.slots) != 0 {
+		if len(client.queue.slots) != 0 {
 			t.Fatal("a place is lost, want all free")
 		}
 	}
@@ -653,7 +653,7 @@ func TestQueueIsBounded(t *testing.T) {
 		}
 		cancel() // those who wait leave
 		synctest.Wait()
-		if n := client.waiting.Load(); n != 0 {
+		if n := client.queue.waiting.Load(); n != 0 {
 			t.Errorf("got %d still waiting, want none", n)
 		}
 		close(release)
@@ -689,9 +689,9 @@ func TestAbandonedCallsLeaveTheQueue(t *testing.T) {
 		ask(fmt.Sprint("junk", i), abandoned, false)
 	}
 	close(abandoned)
-	for end := time.Now().Add(10 * time.Second); client.waiting.Load() > 0; runtime.Gosched() {
+	for end := time.Now().Add(10 * time.Second); client.queue.waiting.Load() > 0; runtime.Gosched() {
 		if time.Now().After(end) {
-			t.Fatalf("%d calls wait for a place, want 0 when nobody waits for them", client.waiting.Load())
+			t.Fatalf("%d calls wait for a place, want 0 when nobody waits for them", client.queue.waiting.Load())
 		}
 	}
 	ask("late", nil, false)

@@ -6,15 +6,20 @@ import (
 	"strings"
 )
 
-// jwtAlgorithm reads `alg`, which an opaque token with two dots doesn't have.
-func jwtAlgorithm(token string) (string, bool) {
-	header, _, _ := strings.Cut(token, ".")
-	decoded, ok := decodeSegment(header)
-	var h struct {
-		Algorithm string `json:"alg"`
-	}
-	isJWT := ok && json.Unmarshal(decoded, &h) == nil && h.Algorithm != ""
-	return h.Algorithm, isJWT
+// jwtHeader is what is read of a JWT's header (RFC 7515 §4.1).
+type jwtHeader struct {
+	Algorithm string `json:"alg"`
+	KeyID     string `json:"kid"`
+	Critical  any    `json:"crit"`
+}
+
+// parseHeader reads the header of a token that is a JWT. An opaque one with two dots
+// has no `alg`.
+func parseHeader(token string) (h jwtHeader, isJWT bool) {
+	segment, _, _ := strings.Cut(token, ".")
+	decoded, ok := decodeSegment(segment)
+	isJWT = ok && json.Unmarshal(decoded, &h) == nil && h.Algorithm != ""
+	return h, isJWT
 }
 
 // jwtPayload returns the payload of a token in JWS compact serialization

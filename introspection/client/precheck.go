@@ -5,28 +5,14 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
-	"slices"
-	"sync"
+	"strings"
 	"time"
-
-	"github.com/coreos/go-oidc/v3/oidc"
 
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/strictjson"
 )
 
-const (
-	// keyInterval is the time in which the issuer's keys are read keyReads times at
-	// most: a flood of tokens with unknown key ids must not become a flood of requests.
-	keyInterval = 10 * time.Second
-
-	// keyReads is more than one, so that a new key is found at once although the keys
-	// were read a moment ago.
-	keyReads = 3
-
-	// maxKeySet bounds the issuer's keys.
-	maxKeySet = 1 << 20
-)
+var errNoKeys = errors.New("the issuer's keys can't be read")
 
 // PrecheckConfig configures a Precheck.
 type PrecheckConfig struct {
@@ -43,15 +29,13 @@ type PrecheckConfig struct {
 }
 
 // Precheck verifies tokens that are JWTs (RFC 7519) before the endpoint is
-// asked, so that a forged or expired one costs no call. It only ever refuses:
-// whether a token was revoked is for the endpoint to say.
+// asked, so that a forged or expired one costs no call. It only ever refuses, and
+// only what it can prove: keys it can't read or doesn't know, and algorithms that are
+// newer than itself, are for the endpoint to judge, and so is whether a token was
+// revoked.
 type Precheck struct {
 	config PrecheckConfig
-
-	mu       sync.Mutex
-	url      string
-	verifier *oidc.IDTokenVerifier
-	keys     *keyTransport
+	keys   *issuerKeys
 }
 
 // NewPrecheck returns a Precheck.
@@ -62,77 +46,73 @@ func NewPrecheck(config PrecheckConfig) (*Precheck, error) {
 	if config.Now == nil {
 		config.Now = time.Now
 	}
-	return &Precheck{config: config}, nil
+	return &Precheck{
+		config: config,
+		keys:   &issuerKeys{location: config.JWKS, client: config.HTTPClient, now: config.Now},
+	}, nil
 }
 
-// Refuses reports whether token is a JWT that the issuer can't have made, or
-// that is past its time. While the keys can't be had it refuses nothing that
-// they are needed for: the endpoint decides then.
+// Refuses reports whether token is a JWT that the issuer can't have made, or that is
+// past its time.
 func (p *Precheck) Refuses(ctx context.Context, token string) bool {
-	algorithm, isJWT := jwtAlgorithm(token)
+	header, isJWT := parseHeader(token)
 	payload, ok := jwtPayload(token)
-	var claims struct {
-		Issuer    string          `json:"iss"`
-		Expires   json.RawMessage `json:"exp"`
-		NotBefore json.RawMessage `json:"nbf"`
-	}
 	if !ok || !isJWT {
 		return false // opaque
 	}
-	if !slices.Contains(issuerAlgorithms(), algorithm) || json.Unmarshal(payload, &claims) != nil || claims.Issuer != p.config.Issuer || !p.inTime(claims.Expires, claims.NotBefore) {
-		return true
+	if strings.EqualFold(header.Algorithm, "none") {
+		return true // nobody signed it
 	}
-	verifier, keys := p.current()
-	if verifier == nil {
+	var claims struct {
+		Issuer    *string         `json:"iss"`
+		Expires   json.RawMessage `json:"exp"`
+		NotBefore json.RawMessage `json:"nbf"`
+	}
+	if json.Unmarshal(payload, &claims) != nil {
 		return false
 	}
-	_, err := verifier.Verify(ctx, token)
-	return err != nil && ctx.Err() == nil && keys.available()
-}
-
-// issuerAlgorithms are asymmetric: with HS256 the public key would be the
-// secret, and "none" signs nothing.
-func issuerAlgorithms() []string {
-	return []string{
-		oidc.RS256, oidc.RS384, oidc.RS512, oidc.ES256, oidc.ES384, oidc.ES512,
-		oidc.PS256, oidc.PS384, oidc.PS512, oidc.EdDSA,
+	if claims.Issuer != nil && *claims.Issuer != p.config.Issuer || !p.inTime(claims.Expires, claims.NotBefore) {
+		return true
 	}
+	return header.Critical == nil && p.forged(ctx, header, token) // `crit` may change what was signed
 }
 
+// inTime reports whether a token isn't past its time, or before it, as far as that
+// can be read.
 func (p *Precheck) inTime(expires, notBefore json.RawMessage) bool {
 	now := p.config.Now()
 	if !strictjson.IsNull(expires) {
-		if exp, err := introspection.ParseDate(expires); err != nil || now.Unix() >= exp {
+		if exp, err := introspection.ParseDate(expires); err == nil && now.Unix() >= exp {
 			return false
 		}
 	}
 	if !strictjson.IsNull(notBefore) {
-		if nbf, err := introspection.ParseDate(notBefore); err != nil || nbf > now.Add(p.config.ClockSkew).Unix() {
+		if nbf, err := introspection.ParseDate(notBefore); err == nil && nbf > now.Add(p.config.ClockSkew).Unix() {
 			return false
 		}
 	}
 	return true
 }
 
-// current returns the verifier for the keys' URL as it is known now.
-func (p *Precheck) current() (*oidc.IDTokenVerifier, *keyTransport) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	location := p.config.JWKS()
-	if location == "" {
-		return nil, nil
+// forged reports whether a key that the token names didn't make it. Before it says so
+// it looks for newer keys, because an issuer may give a new one an old id. When it
+// can't, because strangers have used up the reads, keys of a moment ago are good
+// enough: an id isn't given anew every few seconds.
+func (p *Precheck) forged(ctx context.Context, h jwtHeader, token string) bool {
+	asked := p.config.Now()
+	set := p.keys.current(ctx)
+	if set == nil {
+		return false
 	}
-	if location != p.url {
-		p.keys = &keyTransport{base: p.config.HTTPClient.Transport, now: p.config.Now}
-		client := *p.config.HTTPClient
-		client.Transport = p.keys
-		keys := oidc.NewRemoteKeySet(oidc.ClientContext(context.Background(), &client), location)
-		p.url = location
-		p.verifier = oidc.NewVerifier(p.config.Issuer, keys, &oidc.Config{
-			SkipClientIDCheck:    true, // `aud` is checked on the endpoint's answer
-			SkipExpiryCheck:      true, // done before, with our own leeway
-			SupportedSigningAlgs: issuerAlgorithms(),
-		})
+	found := set.judge(h, token)
+	switch {
+	case found == genuine, found == unknown && set.names(h.KeyID):
+		return false
+	case !set.read.Before(asked):
+		return found == forged
 	}
-	return p.verifier, p.keys
+	if newer := p.keys.newer(ctx, set); newer != nil {
+		return newer.judge(h, token) == forged
+	}
+	return found == forged && p.config.Now().Sub(set.read) < keyInterval
 }
