@@ -85,7 +85,8 @@ func newPatient(t *testing.T, cfg introspectiontest.Config) *patient {
 	t.Cleanup(p.fhir.Close)
 	p.env = env{
 		"UPSTREAM_URL": p.fhir.URL + "/fhir", "INTROSPECTION_ENDPOINT": p.as.Endpoint(),
-		"BEARER_TOKEN_FILE": writeFile(t, "bearer", canary+"-bearer\n"),
+		"BEARER_TOKEN_FILE":  writeFile(t, "bearer", canary+"-bearer\n"),
+		"REQUIRED_AUDIENCES": "https://fhir.example/eHealthModule/7",
 	}
 	return p
 }
@@ -335,6 +336,19 @@ func doctorCredentials() []doctorCase {
 		{"form where basic is wanted", introspectiontest.Config{Auth: introspectiontest.ClientSecretBasic}, func(t *testing.T, p *patient) {
 			secrets(t, p, "client_secret_post")
 		}, own, "with client_secret_basic it was accepted", "SIDECAR_INTROSPECTION_AUTH"},
+		{"bearer, the default, where the secret is wanted", introspectiontest.Config{Auth: introspectiontest.ClientSecretBasic}, func(t *testing.T, p *patient) {
+			p.grant(t) // Keycloak gives the token, and doesn't take it here
+		}, "introspection", "with client_secret_basic it was accepted", "SIDECAR_INTROSPECTION_AUTH"},
+		{"bearer where an assertion is wanted", introspectiontest.Config{Auth: introspectiontest.ClientAssertion}, func(t *testing.T, p *patient) {
+			p.set("CLIENT_ID", introspectiontest.DefaultClientID, "CLIENT_KEY_FILE", writeFile(t, "key", rsaKey(t).pem), "CLIENT_KEY_ID", "kid-1")
+		}, "introspection", "with client_assertion it was accepted", "SIDECAR_INTROSPECTION_AUTH"},
+		{"400 invalid_client without a Date", introspectiontest.Config{Auth: introspectiontest.ClientSecretBasic}, func(t *testing.T, p *patient) {
+			secrets(t, p, "client_secret_basic")
+			p.answers(t, func(w http.ResponseWriter, _ *http.Request) { // as Keycloak 26 does
+				w.Header()["Date"] = nil
+				introspectiontest.WriteJSON(w, http.StatusBadRequest, map[string]any{"error": "invalid_client", "error_description": canary})
+			})
+		}, own, "the client id or the secret is not right", "SIDECAR_CLIENT_SECRET_FILE"},
 		{"wrong secret", introspectiontest.Config{Auth: introspectiontest.ClientSecretBasic}, func(t *testing.T, p *patient) {
 			secrets(t, p, "client_secret_basic")
 			p.set("CLIENT_SECRET_FILE", writeFile(t, "s", canary+"-wrong"))
@@ -577,13 +591,17 @@ func TestDoctorToken(t *testing.T) {
 		}},
 		{"inactive", canary + "-unknown", nil, exitFailure, []string{"FAIL  token           the authorization server calls it inactive", "expired, revoked, of another server"}},
 		{"expired JWT", unsigned(fmt.Sprintf(`{"exp":%d}`, past)), nil, exitFailure, []string{"it expired at " + time.Unix(past, 0).UTC().Format(time.DateTime)}},
+		{"JWT that is not for us", unsigned(`{"aud":["account","web"]}`), []string{"CLIENT_ID", "fhir-server"}, exitFailure, []string{
+			`its aud, "account web", does not contain "fhir-server"`, "add an audience mapper",
+		}},
+		{"JWT that is for us", unsigned(`{"aud":"fhir-server"}`), []string{"CLIENT_ID", "fhir-server"}, exitFailure, []string{"expired, revoked, of another server"}},
 		{"wrong audience", canary + "-active", []string{"REQUIRED_AUDIENCES", "https://fhir.test"}, exitFailure, []string{
 			"FAIL  token audience  aud ", "look at: SIDECAR_REQUIRED_AUDIENCES", "ok    token issuer",
 		}},
 		{"missing scope", canary + "-active", []string{"REQUIRED_SCOPES", "system/*.rs"}, exitFailure, []string{"FAIL  token scope", "look at: SIDECAR_REQUIRED_SCOPES"}},
 		{"launch token", unsigned(`{"aud":"Device/1"}`), nil, exitFailure, []string{"refused without asking", "never accepted"}},
 		{"too long", canary + strings.Repeat("x", 100), []string{"MAX_TOKEN_BYTES", "100"}, exitFailure, []string{"has 110 bytes", "look at: SIDECAR_MAX_TOKEN_BYTES"}},
-		{"with the scheme", "Bearer " + canary, nil, exitFailure, []string{"the file begins with Bearer"}},
+		{"with the scheme", "Bearer " + canary, nil, exitFailure, []string{"it begins with Bearer"}},
 		{"two lines", canary + "\n" + canary, nil, exitFailure, []string{"is no bearer token", "look at: -token-file"}},
 		{"empty", "\n", nil, exitFailure, []string{"is no bearer token"}},
 	} {

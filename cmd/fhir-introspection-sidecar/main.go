@@ -26,7 +26,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	// A second signal ends the process at once.
 	context.AfterFunc(ctx, stop)
-	code := app.Program{Stdout: os.Stdout, Stderr: os.Stderr, Build: app.NewBuild(version, commit)}.Run(ctx, os.Args[1:])
+	code := app.Program{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Build: app.NewBuild(version, commit)}.Run(ctx, os.Args[1:])
 	stop()
 	os.Exit(code)
 }

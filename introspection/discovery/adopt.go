@@ -29,13 +29,13 @@ func (d *Discovery) adopt(findings []Finding) {
 	missing := false
 	found, pinned := d.Endpoints(), d.config.Pinned
 	for _, w := range []wanted{
-		{"introspection endpoint", &found.Introspection, pinned.Introspection, true, Endpoints.introspection},
-		{"token endpoint", &found.Token, pinned.Token, d.config.NeedsToken, Endpoints.token},
-		{"JWKS", &found.JWKS, pinned.JWKS, d.config.NeedsJWKS, Endpoints.jwks},
+		{IntrospectionEndpoint, &found.Introspection, pinned.Introspection, true, Endpoints.introspection},
+		{TokenEndpoint, &found.Token, pinned.Token, d.config.NeedsToken, Endpoints.token},
+		{Keys, &found.JWKS, pinned.JWKS, d.config.NeedsJWKS, Endpoints.jwks},
 	} {
 		err := d.take(w, findings)
 		if err == nil && w.needed && *w.current == "" {
-			err, missing = errors.New("no document names the "+w.what), true
+			err, missing = &Fault{Endpoint: w.what}, true
 		}
 		faults = append(faults, err)
 	}
@@ -87,7 +87,7 @@ func (d *Discovery) take(w wanted, findings []Finding) error {
 	}
 	named := w.of(first.Endpoints)
 	if err := d.allowed(named); err != nil {
-		return fmt.Errorf("%s names the %s %s: %w", first.Document, w.what, printableURL(named), err)
+		return &Fault{Endpoint: w.what, Document: first.Document, Named: printableURL(named), Err: err}
 	}
 	if *w.current != named {
 		d.config.Logger.Info("discovered", "what", w.what, "url", printableURL(named), "document", first.Document)

@@ -115,6 +115,21 @@ func (d *Discovery) Fault() error {
 	return d.fault
 }
 
+// Faults returns those of the endpoints in what went wrong in the last round.
+func (d *Discovery) Faults() (faults []*Fault) {
+	joined, _ := d.Fault().(interface{ Unwrap() []error })
+	if joined == nil {
+		return nil
+	}
+	for _, err := range joined.Unwrap() {
+		var fault *Fault
+		if errors.As(err, &fault) {
+			faults = append(faults, fault)
+		}
+	}
+	return faults
+}
+
 // Run reads the documents until ctx ends: soon again after a failure, else from
 // time to time. It returns nil.
 func (d *Discovery) Run(ctx context.Context) error {

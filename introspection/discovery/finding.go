@@ -39,3 +39,34 @@ type Finding struct {
 
 	content json.RawMessage // of the issuer's own metadata
 }
+
+// Fault is why an endpoint that is needed isn't known, or one that a document names
+// isn't used.
+type Fault struct {
+	// Endpoint is what is missing: IntrospectionEndpoint, TokenEndpoint or Keys.
+	Endpoint string
+	// Document is the URL of the first document that names it. Empty: none does.
+	Document string
+	// Named is the URL that it names, made fit for a log. Empty: there is none.
+	Named string
+	// Err is why that isn't used. Nil: no document names the endpoint.
+	Err error
+}
+
+// What can be missing.
+const (
+	IntrospectionEndpoint = "introspection endpoint"
+	TokenEndpoint         = "token endpoint"
+	Keys                  = "JWKS"
+)
+
+// Error returns a short line for logs and operators.
+func (f *Fault) Error() string {
+	if f.Err == nil {
+		return "no document names the " + f.Endpoint
+	}
+	return f.Document + " names the " + f.Endpoint + " " + f.Named + ": " + f.Err.Error()
+}
+
+// Unwrap gives the reason.
+func (f *Fault) Unwrap() error { return f.Err }

@@ -268,6 +268,13 @@ func (sc *sidecar) buildPath() error {
 	if err := sc.buildClient(); err != nil {
 		return err
 	}
+	if err := sc.buildCache(); err != nil {
+		return err
+	}
+	return sc.buildProxy()
+}
+
+func (sc *sidecar) buildCache() error {
 	s := sc.settings
 	// The client waits for a place and then calls, each within its timeout.
 	var source introspection.Introspector = sc.client
@@ -292,9 +299,11 @@ func (sc *sidecar) buildPath() error {
 		Logger:      sc.logger,
 		Registerer:  sc.registry,
 	})
-	if err != nil {
-		return err
-	}
+	return err
+}
+
+func (sc *sidecar) buildProxy() (err error) {
+	s := sc.settings
 	cfg := proxy.Config{
 		Upstream:              s.Upstream,
 		UpstreamHeaderTimeout: s.UpstreamHeaderTimeout,

@@ -20,8 +20,9 @@ token that nobody has. For each failure it names the likely cause and the settin
 to look at. It prints no token and no secret, and takes 25 seconds at most.
 
   -json              print the results as JSON
-  -token-file file   also ask about the token in this file; show which checks it
-                     passes and which headers the FHIR server would get
+  -token-file file   also ask about the token in this file, - for standard input;
+                     show which checks it passes and which headers the FHIR server
+                     would get
 
 Exit codes: 0 everything works, 1 something fails, 2 bad configuration.
 `
@@ -57,7 +58,7 @@ func (p Program) check(ctx context.Context, args []string) int {
 		Settings: built.settings, Discovery: built.discovery, Endpoints: built.endpoints,
 		Credential: built.credential, CredentialConfig: credential, Client: built.client, Proxy: built.proxy,
 		HTTPClient: built.httpClient, FHIRClient: built.fhirClient, Wire: wire,
-		TokenFile: *tokenFile, Stderr: p.Stderr,
+		TokenFile: *tokenFile, Stdin: p.Stdin, Stderr: p.Stderr,
 	}).Check(ctx)
 	write := report.WriteTable
 	if *asJSON {

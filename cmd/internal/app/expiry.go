@@ -2,14 +2,13 @@ package app
 
 import (
 	"bytes"
-	"crypto/x509"
-	"encoding/pem"
 	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cmd/internal/config"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cmd/internal/doctor"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/transport"
 )
 
@@ -64,25 +63,9 @@ func (f *certificateFile) end() (time.Time, bool) {
 	content, err := f.read(false)
 	if err == nil && (f.content == nil || !bytes.Equal(content, f.content)) {
 		f.content = content
-		if ends, ok := firstEnd(content); ok {
+		if ends, ok := doctor.CertificatesEnd(content); ok {
 			f.ends = ends
 		}
 	}
 	return f.ends, !f.ends.IsZero()
-}
-
-func firstEnd(content []byte) (first time.Time, ok bool) {
-	for block, rest := pem.Decode(content); block != nil; block, rest = pem.Decode(rest) {
-		if block.Type != "CERTIFICATE" {
-			continue
-		}
-		cert, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			return first, false
-		}
-		if !ok || cert.NotAfter.Before(first) {
-			first, ok = cert.NotAfter, true
-		}
-	}
-	return first, ok
 }

@@ -37,6 +37,7 @@ Settings come from the environment:
 
 // Program is the program with all it takes from its process but the environment.
 type Program struct {
+	Stdin          io.Reader // read by check when it is told to; nil: none
 	Stdout, Stderr io.Writer
 	Build          Build
 }

@@ -94,6 +94,8 @@ func tlsCause(ex wireExchange, setting string) (diagnosis, bool) {
 		return diagnosis{"the server's certificate has expired or is not valid yet, or this machine's clock is wrong", ""}, true
 	case errors.As(err, &invalid):
 		return diagnosis{"the server's certificate is not valid for a server", ""}, true
+	case handshakeCause(err.Error()).cause != "":
+		return handshakeCause(err.Error()), true
 	case errors.As(err, &op) && op.Op == "remote error":
 		return alertCause(strings.TrimPrefix(op.Err.Error(), "tls: ")), true
 	case errors.As(err, &record), strings.Contains(err.Error(), "server gave HTTP response to HTTPS client"):
@@ -102,11 +104,31 @@ func tlsCause(ex wireExchange, setting string) (diagnosis, bool) {
 	return diagnosis{}, false
 }
 
+// handshakeCause explains what Go's own TLS breaks off for. Its texts are all there is
+// to tell these apart by.
+func handshakeCause(text string) diagnosis {
+	for _, known := range []struct{ text, cause string }{
+		{"negative serial number", "the server's certificate, or one of its authorities', has a negative serial number, which RFC 5280 forbids; GODEBUG=x509negativeserial=1 in the sidecar's environment accepts it until it is replaced"},
+		{"RSA key larger than", "the server's certificate has an RSA key of more than 8192 bits; GODEBUG=tlsmaxrsasize=16384 in the sidecar's environment accepts it"},
+		{"no renegotiation", "the server asks for a client certificate by renegotiation, after the handshake; that was taken out of TLS 1.3, and no setting or GODEBUG brings it back here: the server must ask in the handshake"},
+		{"no application protocol", "the server speaks neither HTTP/2 nor HTTP/1.1 on this port: it refuses both in the TLS handshake (ALPN)"},
+		{"unsupported application protocol", "the server chose a protocol in the TLS handshake (ALPN) that was not offered"},
+		{"http2: ", "the server chose HTTP/2 in the TLS handshake (ALPN) and doesn't speak it: it or a gateway in front must offer http/1.1, or speak HTTP/2"},
+	} {
+		if strings.Contains(text, known.text) {
+			return diagnosis{known.cause, ""}
+		}
+	}
+	return diagnosis{}
+}
+
 // alertCause explains why the server broke off a handshake.
 func alertCause(alert string) diagnosis {
 	switch {
-	case alert == "certificate required", strings.Contains(alert, "handshake failure"):
+	case alert == "certificate required":
 		return diagnosis{"the server asks for a client certificate, mTLS (alert: " + alert + ")", "SIDECAR_CLIENT_CERT_FILE"}
+	case strings.Contains(alert, "handshake failure"):
+		return diagnosis{"the server asks for a client certificate, mTLS, or has no cipher suite with forward secrecy (alert: " + alert + ")", "SIDECAR_CLIENT_CERT_FILE"}
 	case strings.Contains(alert, "protocol version"):
 		return diagnosis{"the server speaks no TLS from 1.2 on", ""}
 	case strings.Contains(alert, "certificate"):
@@ -135,7 +157,7 @@ func (d *Doctor) diagnose(ctx context.Context, ex wireExchange, err error) diagn
 	switch {
 	case ex.status == 0:
 		return networkCause(ex, endpointSetting)
-	case ex.status == http.StatusUnauthorized:
+	case ex.status == http.StatusUnauthorized, errors.Is(err, introspection.ErrInvalidClient):
 		return d.diagnoseRefused(ctx, ex)
 	case ex.status >= 300 && ex.status < 400:
 		to := ""
@@ -146,10 +168,7 @@ func (d *Doctor) diagnose(ctx context.Context, ex wireExchange, err error) diagn
 	case ex.status == http.StatusBadRequest:
 		return d.diagnoseBadRequest(ctx, ex)
 	case ex.status == http.StatusForbidden:
-		if d.cfg.Settings.UsesGrant() {
-			return diagnosis{"the own token may not introspect: its scope, or the client's registration", "SIDECAR_TOKEN_SCOPE"}
-		}
-		return diagnosis{"this client may not introspect: its registration at the authorization server", d.whoAsks()}
+		return d.diagnoseForbidden(ctx)
 	case ex.status == http.StatusNotFound, ex.status == http.StatusMethodNotAllowed, ex.status == http.StatusGone:
 		return diagnosis{"there is no introspection endpoint at this URL", endpointSetting}
 	case ex.status == http.StatusTooManyRequests:
@@ -164,6 +183,17 @@ func (d *Doctor) diagnose(ctx context.Context, ex wireExchange, err error) diagn
 		return diagnosis{"the answer breaks off or comes too slowly", "SIDECAR_INTROSPECTION_TIMEOUT"}
 	}
 	return diagnosis{"", endpointSetting}
+}
+
+// diagnoseForbidden explains a 403, which is for a client that is known and may not ask.
+func (d *Doctor) diagnoseForbidden(ctx context.Context) diagnosis {
+	if why, found := d.tryOtherAuth(ctx); found {
+		return why
+	}
+	if d.cfg.Settings.UsesGrant() {
+		return diagnosis{"the own token may not introspect: its scope, or the client's registration", "SIDECAR_TOKEN_SCOPE"}
+	}
+	return diagnosis{"this client may not introspect: its registration at the authorization server", d.whoAsks()}
 }
 
 // whoAsks is the setting that says which client the authorization server sees.
@@ -184,8 +214,9 @@ func (d *Doctor) diagnoseBadRequest(ctx context.Context, ex wireExchange) diagno
 	if why, found := d.tryOtherAuth(ctx); found {
 		return why
 	}
-	// A port that speaks TLS answers plain HTTP so, with a page or a bare line.
-	if strings.HasPrefix(ex.url, "http://") && (ex.date.IsZero() || strings.Contains(ex.contentType, "html")) {
+	// A port that speaks TLS answers plain HTTP so, with a page or a bare line. An
+	// authorization server answers in JSON, with a Date or without.
+	if strings.HasPrefix(ex.url, "http://") && !strings.Contains(ex.contentType, "json") && (ex.date.IsZero() || strings.Contains(ex.contentType, "html")) {
 		return diagnosis{"the port speaks https, and the URL says http", endpointSetting}
 	}
 	return diagnosis{"the server doesn't take the request; it may expect another way of authenticating", "SIDECAR_INTROSPECTION_AUTH"}

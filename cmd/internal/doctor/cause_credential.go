@@ -13,13 +13,13 @@ import (
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/credential"
 )
 
-// diagnoseRefused explains a 401 of the introspection endpoint. Different faults
+// diagnoseRefused explains a refused credential at the introspection endpoint. Different faults
 // look alike there, so that the likely alternatives are tried.
 func (d *Doctor) diagnoseRefused(ctx context.Context, ex wireExchange) diagnosis {
 	s := d.cfg.Settings
 	auth := credential.Auth(s.IntrospectionAuth)
 	if difference, ok := ex.clockDifference(); ok && difference.Abs() > maxClockDifference && auth == credential.AuthClientAssertion {
-		return diagnosis{"the authorization server's clock is " + ahead(difference) + ": to it the assertion is expired or not valid yet", ""}
+		return diagnosis{"the authorization server's clock is " + formatSkew(difference) + ": to it the assertion is expired or not valid yet", ""}
 	}
 	if why, found := d.tryOtherAuth(ctx); found {
 		return why
@@ -54,21 +54,43 @@ func (d *Doctor) diagnoseBearer(ex wireExchange) diagnosis {
 	return diagnosis{"the token in the file is not known there: of another server, revoked, or expired", "SIDECAR_BEARER_TOKEN_FILE"}
 }
 
-// tryOtherAuth sends the secret the other way.
+// tryOtherAuth authenticates in the other ways that the settings have what it takes for,
+// and names the one that is accepted.
 func (d *Doctor) tryOtherAuth(ctx context.Context) (diagnosis, bool) {
-	other := map[credential.Auth]credential.Auth{
-		credential.AuthClientSecretBasic: credential.AuthClientSecretPost,
-		credential.AuthClientSecretPost:  credential.AuthClientSecretBasic,
-	}[credential.Auth(d.cfg.Settings.IntrospectionAuth)]
-	if other == "" || !d.accepted(ctx, func(c *credential.Config) { c.Auth = other }) {
-		return diagnosis{}, false
+	for _, other := range d.otherAuths() {
+		if d.accepted(ctx, func(c *credential.Config) { c.Auth = other }) {
+			return diagnosis{fmt.Sprintf("the server wants another way of authenticating: with %s it was accepted", other), "SIDECAR_INTROSPECTION_AUTH"}, true
+		}
 	}
-	return diagnosis{fmt.Sprintf("the server takes the secret in another way: with %s it was accepted", other), "SIDECAR_INTROSPECTION_AUTH"}, true
+	return diagnosis{}, false
+}
+
+// otherAuths are the ways of authenticating that could be chosen as well.
+func (d *Doctor) otherAuths() (others []credential.Auth) {
+	s := d.cfg.Settings
+	for _, way := range []struct {
+		auth     credential.Auth
+		possible bool
+	}{
+		{credential.AuthClientSecretBasic, s.ClientID != "" && s.ClientSecretFile != ""},
+		{credential.AuthClientSecretPost, s.ClientID != "" && s.ClientSecretFile != ""},
+		{credential.AuthClientAssertion, s.ClientID != "" && s.ClientKeyFile != ""},
+		{credential.AuthTLSClient, s.ClientID != "" && s.ClientCertFile != ""},
+		{credential.AuthBearer, s.BearerTokenFile != "" || s.ClientID != "" && d.cfg.Endpoints().Token != ""},
+	} {
+		if way.possible && way.auth != credential.Auth(s.IntrospectionAuth) {
+			others = append(others, way.auth)
+		}
+	}
+	return others
 }
 
 // accepted asks about a random token with a credential that was changed.
 func (d *Doctor) accepted(ctx context.Context, change func(*credential.Config)) bool {
 	credential, err := d.changed(change)
+	if err == nil && credential.Ready() != nil {
+		err = credential.Obtain(ctx)
+	}
 	return err == nil && errors.Is(d.ask(ctx, credential, randomJWT(d.cfg.Settings.IssuerURL)), introspection.ErrInactive)
 }
 
@@ -177,7 +199,7 @@ func (d *Doctor) diagnoseGrantRefused(ctx context.Context, ex wireExchange) diag
 		return diagnosis{"the client id or the secret is not right, or the server wants the secret in the form", "SIDECAR_CLIENT_SECRET_FILE"}
 	}
 	if difference, ok := ex.clockDifference(); ok && difference.Abs() > maxClockDifference {
-		return diagnosis{"the authorization server's clock is " + ahead(difference) + ": to it the assertion is expired or not valid yet", ""}
+		return diagnosis{"the authorization server's clock is " + formatSkew(difference) + ": to it the assertion is expired or not valid yet", ""}
 	}
 	return d.tryAssertions(ex, func(change func(*credential.Config)) bool { return d.obtains(ctx, change) })
 }

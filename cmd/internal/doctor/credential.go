@@ -70,7 +70,7 @@ func (d *Doctor) reportCredential(ctx context.Context, ex wireExchange, err erro
 	how := d.cfg.Settings.IntrospectionAuth + ex.assertion.String()
 	switch {
 	case errors.Is(err, introspection.ErrInvalidClient):
-		d.fail(check, how+": refused with status 401", d.diagnoseRefused(ctx, ex))
+		d.fail(check, fmt.Sprintf("%s: refused with status %d", how, ex.status), d.diagnoseRefused(ctx, ex))
 		return false
 	case err == nil || errors.Is(err, introspection.ErrInactive):
 		d.ok(check, how+": accepted")
@@ -111,8 +111,8 @@ func randomJWT(issuer string) string {
 		encode(fmt.Appendf(nil, `{"iss":%q,"aud":"check","jti":%q}`, issuer, rand.Text())) + "." + encode([]byte(rand.Text()))
 }
 
-// certificateWarning is how long before its end a certificate is told of.
-const certificateWarning = 14 * 24 * time.Hour
+// expiryWarning: warn about certificates expiring sooner than this.
+const expiryWarning = 14 * 24 * time.Hour
 
 // checkTLS reports how long the authorization server's certificates last.
 func (d *Doctor) checkTLS(context.Context) {
@@ -132,7 +132,7 @@ func (d *Doctor) checkTLS(context.Context) {
 		}
 	}
 	detail := "the authorization server's certificate is good until " + soonest.UTC().Format(time.DateTime) + " UTC"
-	if time.Until(soonest) < certificateWarning {
+	if time.Until(soonest) < expiryWarning {
 		d.warn(check, detail, diagnosis{"that is soon: see that it is renewed", ""})
 		return
 	}
@@ -154,16 +154,16 @@ func (d *Doctor) checkClock(context.Context) {
 	case ex.status == 0:
 		d.skip(check, "there was no answer to compare with")
 	case !ok:
-		d.skip(check, "the authorization server tells no time")
+		d.skip(check, "the authorization server sent no Date header")
 	case difference.Abs() > maxClockDifference:
-		d.fail(check, "the authorization server's is "+ahead(difference), clockCause())
+		d.fail(check, "the authorization server's is "+formatSkew(difference), clockCause())
 	default:
 		d.ok(check, fmt.Sprintf("within %v of the authorization server's", maxClockDifference))
 	}
 }
 
-// ahead is no more exact than a Date header and the way it came.
-func ahead(d time.Duration) string {
+// formatSkew rounds to ten seconds; a Date header is no more precise.
+func formatSkew(d time.Duration) string {
 	if d < 0 {
 		return fmt.Sprintf("about %v behind", (-d).Round(10*time.Second))
 	}

@@ -20,8 +20,8 @@ const (
 	// checkTimeout bounds the whole of a check: an operator waits for it.
 	checkTimeout = 25 * time.Second
 
-	// silence is how long a step may take before it is told what takes so long.
-	silence = 1500 * time.Millisecond
+	// progressAfter prints the running step after this long.
+	progressAfter = 1500 * time.Millisecond
 )
 
 // Statuses of a check.
@@ -74,8 +74,10 @@ type Config struct {
 	HTTPClient, FHIRClient *http.Client
 	Wire                   *Wire
 
-	// TokenFile holds a token to ask about. Empty: none.
+	// TokenFile holds a token to ask about, or is "-" for Stdin, which is read once.
+	// Empty: none.
 	TokenFile string
+	Stdin     io.Reader
 
 	// Stderr is told what takes long.
 	Stderr io.Writer
@@ -84,6 +86,7 @@ type Config struct {
 // Doctor tries a configuration for real.
 type Doctor struct {
 	cfg     Config
+	token   suppliedToken
 	secrets []string
 	results []Result
 }
@@ -93,6 +96,7 @@ func New(cfg Config) *Doctor { return &Doctor{cfg: cfg} }
 
 // Check makes all checks, in the order in which they depend on each other.
 func (d *Doctor) Check(ctx context.Context) Report {
+	d.token = readToken(d.cfg.TokenFile, d.cfg.Stdin)
 	d.readSecrets()
 	d.run(ctx)
 	return d.report()
@@ -112,16 +116,19 @@ func (d *Doctor) run(ctx context.Context) {
 		{"own credential", "getting the sidecar's own token", d.cfg.Settings.UsesGrant(), d.checkGrant},
 		{"introspection", "asking about a token that nobody has", true, d.checkIntrospection},
 		{"TLS", "", false, d.checkTLS},
+		{"certificates", "", false, d.checkCertificates},
 		{"clock", "", false, d.checkClock},
+		{"policy", "", false, d.checkPolicy},
+		{"bypass", "trying the FHIR server's port on this host's other addresses", true, d.checkBypass},
 		{"token", "asking about the token in the file", d.cfg.TokenFile != "", d.checkToken},
 	} {
 		if step.asks && ctx.Err() != nil {
 			d.fail(step.check, "not tried", diagnosis{fmt.Sprintf("the checks before it took all of the %v", checkTimeout), ""})
 			continue
 		}
-		told := time.AfterFunc(silence, func() { _, _ = fmt.Fprintf(d.cfg.Stderr, "%s ...\n", step.doing) })
+		progress := time.AfterFunc(progressAfter, func() { _, _ = fmt.Fprintf(d.cfg.Stderr, "%s ...\n", step.doing) })
 		step.run(ctx)
-		told.Stop()
+		progress.Stop()
 	}
 }
 

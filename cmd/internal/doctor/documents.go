@@ -96,26 +96,23 @@ func (d *Doctor) checkDiscovery(ctx context.Context) {
 		d.skip(check, "not needed: the endpoints are set")
 		return
 	}
-	findings := d.cfg.Discovery.Refresh(ctx)
-	var faults []string
-	if err := d.cfg.Discovery.Fault(); err != nil {
-		faults = strings.Split(err.Error(), "\n")
-	}
+	findings, faults := d.cfg.Discovery.Refresh(ctx), d.cfg.Discovery.Faults()
 	// While something is missing, a document that can't be used is why.
 	report := d.warn
 	if len(faults) > 0 {
 		report = d.fail
 	}
 	for _, f := range findings {
-		if i := slices.IndexFunc(faults, func(line string) bool { return strings.HasPrefix(line, f.Document+" names the ") }); i >= 0 {
-			d.fail(check, shown(faults[i]), discoveryCause(faults[i]))
+		i := slices.IndexFunc(faults, func(fault *discovery.Fault) bool { return fault.Document == f.Document })
+		if i >= 0 {
+			d.fail(check, shown(faults[i].Error()), discoveryCause(faults[i]))
 			continue
 		}
 		d.reportFinding(f, report)
 	}
-	for _, line := range faults {
-		if strings.HasPrefix(line, "no document ") { // what is wrong with single documents was told with them
-			d.fail(check, line, discoveryCause(line))
+	for _, fault := range faults {
+		if fault.Document == "" { // what is wrong with single documents was told with them
+			d.fail(check, fault.Error(), discoveryCause(fault))
 		}
 	}
 }
@@ -164,16 +161,16 @@ func (d *Doctor) reportEndpoints(f discovery.Finding) {
 	d.ok(check, detail)
 }
 
-// discoveryCause explains one line of what went wrong in discovery.
-func discoveryCause(line string) diagnosis {
+// discoveryCause explains what went wrong in discovery.
+func discoveryCause(fault *discovery.Fault) diagnosis {
 	switch {
-	case strings.HasSuffix(line, discovery.ErrForbiddenHost.Error()):
+	case errors.Is(fault, discovery.ErrForbiddenHost):
 		return diagnosis{"if that host is the authorization server's, list it; if not, find out who changed the document. Nothing was sent there", "SIDECAR_DISCOVERY_ALLOWED_HOSTS"}
-	case strings.HasSuffix(line, discovery.ErrInsecureEndpoint.Error()):
+	case errors.Is(fault, discovery.ErrInsecureEndpoint):
 		return diagnosis{"tokens would cross the network readable. Nothing was sent there", "SIDECAR_ALLOW_INSECURE_HTTP"}
-	case strings.HasSuffix(line, "token endpoint"):
+	case fault.Endpoint == discovery.TokenEndpoint:
 		return diagnosis{"set it, or mend what fails above", "SIDECAR_TOKEN_ENDPOINT"}
-	case strings.HasSuffix(line, "JWKS"):
+	case fault.Endpoint == discovery.Keys:
 		return diagnosis{"without the issuer's keys the pre-check lets every token through to introspection; see what fails above", "SIDECAR_JWT_PRECHECK"}
 	}
 	return diagnosis{"set it, or mend what fails above", endpointSetting}

@@ -18,13 +18,17 @@ type Report struct {
 // readSecrets takes note of what must not be printed, whoever repeats it.
 func (d *Doctor) readSecrets() {
 	s := d.cfg.Settings
-	for _, path := range []string{s.BearerTokenFile, s.ClientSecretFile, s.AdminTokenFile, d.cfg.TokenFile} {
+	secrets := []string{d.token.text}
+	for _, path := range []string{s.BearerTokenFile, s.ClientSecretFile, s.AdminTokenFile} {
 		if path == "" {
 			continue
 		}
-		content, err := config.Watch(path)(true)
-		// What is this short is no secret, and could be part of any word.
-		if secret := strings.TrimSpace(string(content)); err == nil && len(secret) >= 8 {
+		if content, err := config.Watch(path)(true); err == nil {
+			secrets = append(secrets, strings.TrimSpace(string(content)))
+		}
+	}
+	for _, secret := range secrets {
+		if len(secret) >= 8 { // what is shorter is no secret, and could be part of any word
 			d.secrets = append(d.secrets, secret)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"regexp"
 	"slices"
@@ -20,25 +21,48 @@ import (
 // bearerPattern is what a token may look like (RFC 6750 §2.1).
 var bearerPattern = regexp.MustCompile(`^[A-Za-z0-9\-._~+/]+=*$`)
 
+// maxTokenInput bounds what is read from standard input.
+const maxTokenInput = 1 << 20
+
+// suppliedToken is a token to ask about, or why it couldn't be read.
+type suppliedToken struct {
+	text string
+	err  error
+}
+
+// readToken takes the token from a file, or from standard input.
+func readToken(path string, stdin io.Reader) (t suppliedToken) {
+	var content []byte
+	switch {
+	case path == "":
+		return t
+	case path != "-":
+		content, t.err = config.Watch(path)(true)
+	case stdin == nil:
+		t.err = errors.New("standard input can't be read")
+	default:
+		content, t.err = io.ReadAll(io.LimitReader(stdin, maxTokenInput))
+	}
+	t.text = strings.TrimSpace(string(content))
+	return t
+}
+
 // checkToken shows what would become of a request with a given token.
 func (d *Doctor) checkToken(ctx context.Context) {
 	const check = "token"
 	if d.cfg.TokenFile == "" {
 		return
 	}
-	content, err := config.Watch(d.cfg.TokenFile)(true)
-	if err != nil {
-		d.fail(check, err.Error(), diagnosis{"wrong path", "-token-file"})
-		return
-	}
-	token := strings.TrimSpace(string(content))
-	endpoint := d.cfg.Endpoints().Introspection
+	token, endpoint := d.token.text, d.cfg.Endpoints().Introspection
 	switch {
+	case d.token.err != nil:
+		d.fail(check, d.token.err.Error(), diagnosis{"wrong path", "-token-file"})
+		return
 	case len(token) > 7 && strings.EqualFold(token[:7], "bearer "):
-		d.fail(check, "the file begins with Bearer", diagnosis{"it must hold the token alone", "-token-file"})
+		d.fail(check, "it begins with Bearer", diagnosis{"there must be the token alone", "-token-file"})
 		return
 	case !bearerPattern.MatchString(token):
-		d.fail(check, "is no bearer token", diagnosis{"the file is empty, or has characters that no token has", "-token-file"})
+		d.fail(check, "is no bearer token", diagnosis{"it is empty, or has characters that no token has", "-token-file"})
 		return
 	case len(token) > d.cfg.Settings.MaxTokenBytes:
 		d.fail(check, fmt.Sprintf("has %d bytes: it is refused without asking", len(token)), diagnosis{"it is longer than is allowed", "SIDECAR_MAX_TOKEN_BYTES"})
@@ -113,6 +137,9 @@ func (d *Doctor) inactive(token string, asked bool) {
 		d.fail(check, detail, diagnosis{"not signed with a key of the issuer, or not valid yet; or a kind that is never accepted", "SIDECAR_JWT_PRECHECK"})
 	case !asked:
 		d.fail(check, detail, diagnosis{"it is of a kind that is never accepted, such as a launch token", ""})
+	case isJWT && claims.lacksAudience(d.cfg.Settings.ClientID):
+		d.fail(check, detail, diagnosis{fmt.Sprintf("its aud, %q, does not contain %q: Keycloak from 26.6.2 on calls a token inactive for a client that is not in its aud; add an audience mapper to the client that the token is for, or to a client scope",
+			shown(strings.Join(claims.Audience, " ")), shown(d.cfg.Settings.ClientID)), ""})
 	default:
 		d.fail(check, detail, diagnosis{"expired, revoked, of another server, or a kind of token that is no access token", ""})
 	}
@@ -120,8 +147,27 @@ func (d *Doctor) inactive(token string, asked bool) {
 
 // jwtClaims are what of a token may help to tell what is wrong with it.
 type jwtClaims struct {
-	Issuer  string  `json:"iss"`
-	Expires float64 `json:"exp"`
+	Issuer   string   `json:"iss"`
+	Expires  float64  `json:"exp"`
+	Audience audience `json:"aud"`
+}
+
+// audience is a string or an array of them (RFC 7519 §4.1.3).
+type audience []string
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (a *audience) UnmarshalJSON(b []byte) error {
+	var one string
+	if json.Unmarshal(b, &one) == nil {
+		*a = audience{one}
+		return nil
+	}
+	return json.Unmarshal(b, (*[]string)(a))
+}
+
+// lacksAudience reports whether the token is for somebody, and not for the client.
+func (c jwtClaims) lacksAudience(client string) bool {
+	return client != "" && !slices.Contains(c.Audience, client)
 }
 
 // expired tells when a token expired, if it did.
