@@ -21,7 +21,7 @@ ARGS      ?=
 .NOTPARALLEL:
 .PHONY: help build quick test properties check bench bench-go bench-nginx fuzz demo docs docs-check lint fmt vet cover clean
 .PHONY: image image-test release-test sbom protocols upstreams definitions manifests chart-test dashboards dashboards-pictures e2e-kubernetes guards guards-check suites list-suites
-.PHONY: faults soak soak-short vulncheck
+.PHONY: faults shared-cache soak soak-short vulncheck
 
 # Show this list.
 help:
@@ -86,7 +86,7 @@ guards:
 guards-check:
 	deploy/tests/guards/run.sh -stale
 
-SUITES := image-test release-test chart-test dashboards protocols upstreams definitions faults soak-short guards e2e-kubernetes
+SUITES := image-test release-test chart-test dashboards protocols upstreams definitions faults shared-cache soak-short guards e2e-kubernetes
 
 # Run the long suites, as CI does after check.
 suites: $(SUITES)
@@ -113,6 +113,10 @@ SOAK_TIME  ?= 20m
 # Break the network, flood, restart, rotate under load; FAULTFLAGS= for the full length.
 faults: build
 	deploy/tests/faults/run.sh -skip '^TestSoak$$' $(FAULTFLAGS)
+
+# Share verdicts between replicas through real stores, and break those (three minutes).
+shared-cache: build
+	deploy/tests/sharedcache/run.sh
 
 # Load and random faults for SOAK_TIME (default 20m): nothing may grow.
 soak: build

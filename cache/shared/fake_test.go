@@ -25,6 +25,8 @@ type fakeStore struct {
 	unread   error // Read fails with it
 	deaf     int   // so many SetNX are carried out, but their responses are lost
 	commands int
+	waiting  int           // commands that hang
+	takes    time.Duration // a command
 	// before is called ahead of each command, without the lock.
 	before func(command, key string)
 }
@@ -60,10 +62,17 @@ func (s *fakeStore) enter(ctx context.Context, command, key string) error {
 	}
 	s.mu.Lock()
 	s.commands++
+	if s.takes > 0 {
+		s.mu.Unlock()
+		time.Sleep(s.takes)
+		s.mu.Lock()
+	}
 	if s.hung {
+		s.waiting++
 		s.mu.Unlock()
 		<-ctx.Done()
 		s.mu.Lock()
+		s.waiting--
 		return ctx.Err()
 	}
 	return errors.Join(s.err, ctx.Err())

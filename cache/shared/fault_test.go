@@ -106,13 +106,55 @@ func TestTooManyOperations(t *testing.T) {
 			wg.Go(func() { _, _ = r.introspect(fmt.Sprint("t", i)) })
 		}
 		synctest.Wait()
-		r.operations.gate.mu.Lock()
-		inside := r.operations.gate.inside
-		r.operations.gate.mu.Unlock()
-		if inside > maxOperations {
-			t.Errorf("operations at once: got %d, want at most %d", inside, maxOperations)
+		store.mu.Lock()
+		waiting := store.waiting
+		store.mu.Unlock()
+		if waiting != maxOperations {
+			t.Errorf("operations at once: got %d, want %d", waiting, maxOperations)
 		}
 		wg.Wait()
+	})
+}
+
+// A burst waits for its turn: who goes without the store asks a second time.
+func TestBurst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, as := newFakeStore(), newAuthority()
+		first, second := newReplica(t, store, as), newReplica(t, store, as)
+		store.takes = 20 * time.Millisecond
+		var wg sync.WaitGroup
+		for i := range 2 * maxOperations {
+			for _, r := range []*replica{first, second} {
+				wg.Go(func() {
+					if _, err := r.introspect(fmt.Sprint("t", i)); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+		}
+		wg.Wait()
+		for i := range 2 * maxOperations {
+			as.wantCalls(t, fmt.Sprint("t", i), 1)
+		}
+	})
+}
+
+// One hiccup in which many operations time out is one, not many in a row.
+func TestHiccup(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, as := newFakeStore(), newAuthority()
+		r := newReplica(t, store, as)
+		store.fault(nil, true)
+		time.AfterFunc(150*time.Millisecond, func() { store.fault(nil, false) })
+		var wg sync.WaitGroup
+		for i := range 50 {
+			wg.Go(func() { _, _ = r.introspect(fmt.Sprint("t", i)) })
+		}
+		wg.Wait()
+		r.counted(50, "shared_cache_lookups_total", "acquired")
+		if got := r.log.count("shared cache lost"); got != 0 {
+			t.Errorf("log: got %d times lost, want 0", got)
+		}
 	})
 }
 

@@ -39,18 +39,35 @@ type feed struct {
 	events     *events
 	foreign    sync.Once // logs that an entry doesn't open
 
-	lastRead atomic.Int64 // elapsed time
-	caughtUp atomic.Bool  // the feed was read to its end once
+	lastRead atomic.Int64  // elapsed time
+	caughtUp atomic.Bool   // the feed was read to its end once
+	tried    chan struct{} // closed when that was tried once
 }
 
 // age is the time since the feed was read to its end, or since the start.
 func (f *feed) age() time.Duration { return f.elapsed() - time.Duration(f.lastRead.Load()) }
 
+// ready reports whether the feed was read to its end. A replica that has just
+// started waits for its first try: what others know is then not asked again.
+func (f *feed) ready(ctx context.Context) bool {
+	select {
+	case <-f.tried:
+	case <-ctx.Done():
+	}
+	return f.caughtUp.Load()
+}
+
 // run reads the feed until ctx ends.
 func (f *feed) run(ctx context.Context) {
 	backoff := minFeedBackoff
+	first := sync.OnceFunc(func() { close(f.tried) })
+	defer first()
 	for ctx.Err() == nil {
-		if err := f.round(ctx); err == nil {
+		err := f.round(ctx)
+		if err != nil || f.caughtUp.Load() {
+			first()
+		}
+		if err == nil {
 			backoff = minFeedBackoff
 			continue
 		}

@@ -1,6 +1,7 @@
 package shared
 
 import (
+	"context"
 	"sync"
 	"time"
 
@@ -8,13 +9,16 @@ import (
 )
 
 const (
-	// maxOperations bounds those under way; what comes on top goes without the
-	// store, so that a slow one can't pile up goroutines.
+	// maxOperations bounds those under way. What comes on top waits for its turn, as
+	// long as one operation may take, and then goes without the store.
 	maxOperations = 256
 
-	// maxTimeouts in a row close the gate. One alone may be a hiccup; any other
-	// failure closes it at once.
+	// maxTimeouts one after the other close the gate. One alone may be a hiccup, in
+	// which many operations time out at once; any other failure closes it at once.
 	maxTimeouts = 3
+
+	// patientTimeouts is maxTimeouts where going without the store does harm.
+	patientTimeouts = 10
 
 	// closedFor is how long the gate lets nobody through; then one goes to see.
 	closedFor = time.Second
@@ -32,45 +36,68 @@ const (
 type gate struct {
 	elapsed func() time.Duration
 	changed func(open bool, reason string) // told on edges only
+	limit   int                            // timeouts one after the other that close it
+
+	places chan struct{} // one is taken by each operation under way
 
 	mu       sync.Mutex
 	closed   bool
 	until    time.Duration // elapsed time of the next try
 	trying   bool          // one is seeing whether the store is back
 	timeouts int
-	inside   int
+	timedOut time.Duration // elapsed time of the last of them
+}
+
+func newGate(elapsed func() time.Duration, limit int, changed func(open bool, reason string)) *gate {
+	return &gate{elapsed: elapsed, changed: changed, limit: limit, places: make(chan struct{}, maxOperations)}
 }
 
 // pass is an operation's leave to use the store.
 type pass struct {
 	gate  *gate
 	trial bool
+	begun time.Duration // elapsed time
 }
 
 // enter returns a pass, or says that the store is to be skipped.
-func (g *gate) enter() (*pass, bool) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.inside >= maxOperations {
+func (g *gate) enter(ctx context.Context) (*pass, bool) {
+	trial, ok := g.admit()
+	if !ok {
 		return nil, false
 	}
-	trial := g.closed
-	if trial {
-		if g.trying || g.elapsed() < g.until {
-			return nil, false
+	select {
+	case g.places <- struct{}{}:
+		return &pass{gate: g, trial: trial, begun: g.elapsed()}, true
+	case <-ctx.Done():
+		if trial {
+			g.mu.Lock()
+			defer g.mu.Unlock()
+			g.trying = false
 		}
-		g.trying = true
+		return nil, false
 	}
-	g.inside++
-	return &pass{gate: g, trial: trial}, true
+}
+
+// admit reports whether the gate is open, or lets one go and see.
+func (g *gate) admit() (trial, ok bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.closed {
+		return false, true
+	}
+	if g.trying || g.elapsed() < g.until {
+		return false, false
+	}
+	g.trying = true
+	return true, true
 }
 
 // leave takes the pass back with what the operation met.
 func (p *pass) leave(verdict int, reason string) {
 	g := p.gate
+	<-g.places
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.inside--
 	if p.trial {
 		g.trying = false
 	}
@@ -82,10 +109,11 @@ func (p *pass) leave(verdict int, reason string) {
 			g.changed(true, "")
 		}
 	case verdictBad:
-		if reason == valkey.Timeout {
+		if reason == valkey.Timeout && (g.timeouts == 0 || p.begun >= g.timedOut) {
 			g.timeouts++
+			g.timedOut = g.elapsed()
 		}
-		if reason != valkey.Timeout || g.timeouts >= maxTimeouts || p.trial {
+		if reason != valkey.Timeout || g.timeouts >= g.limit || p.trial {
 			g.close(reason)
 		}
 	}

@@ -25,6 +25,7 @@ type lookup struct {
 	lease      []byte
 	leaseTTL   time.Duration
 	abandoned  <-chan struct{} // closed when nobody waits any more
+	patient    bool            // goes without the store only when that is away
 
 	mayHold bool          // a lease of ours may stand in the store
 	since   time.Duration // elapsed time before that was asked for
@@ -39,29 +40,35 @@ var errOutOfTime = errors.New("another replica is asking, and took too long")
 // another replica has a lease it waits.
 func (l *lookup) claim(ctx context.Context) (*finding, error) {
 	for pause, failures := 0, 0; ; {
+		begun := l.elapsed()
 		found, busy, err := l.try(ctx)
-		if ctx.Err() != nil {
-			return nil, errOutOfTime
-		}
 		switch {
-		case err != nil && valkey.Reason(err) == valkey.Timeout && failures+1 < maxTimeouts:
+		case ctx.Err() != nil:
+			return nil, errOutOfTime
+		case err != nil && valkey.Reason(err) == valkey.Timeout && (l.patient || failures+1 < maxTimeouts):
 			failures++
 			continue
 		case err != nil || !busy:
 			return found, err
 		}
 		l.waited = true
-		timer := time.NewTimer(pauses[pause])
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-		case <-l.abandoned:
-		}
-		if timer.Stop() {
+		// When the store or this process has much to do, looking often makes it more.
+		if !l.sleep(ctx, max(pauses[pause], 2*(l.elapsed()-begun))) {
 			return nil, errOutOfTime
 		}
 		pause = min(pause+1, len(pauses)-1)
 	}
+}
+
+// sleep reports whether there is still somebody who waits.
+func (l *lookup) sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	case <-l.abandoned:
+	}
+	return !timer.Stop()
 }
 
 // try visits the places once. The lease is asked for in the same breath, so that

@@ -105,7 +105,7 @@ func New(config Config) (*Cache, error) {
 	m := newMetrics(config.Registerer, c.Connected, func() time.Duration { return c.feed.age() })
 	c.operations = &operations{
 		store: config.Store, timeout: config.OperationTimeout, metrics: m,
-		gate: &gate{elapsed: config.Elapsed, changed: c.changed},
+		gate: newGate(config.Elapsed, config.maxTimeouts(), c.changed),
 	}
 	c.queue = newQueue(c.operations, config.Elapsed)
 	c.feed = &feed{
@@ -114,7 +114,7 @@ func New(config Config) (*Cache, error) {
 		// In a cluster both keys have to be on one node, to be lost together: what
 		// stands in braces is what the second is placed by.
 		stream: config.Prefix + ":feed", life: config.Prefix + ":{" + config.Prefix + ":feed}:incarnation",
-		elapsed: config.Elapsed, logger: config.Logger,
+		elapsed: config.Elapsed, logger: config.Logger, tried: make(chan struct{}),
 	}
 	c.reader = &reader{
 		ages: ages{max: config.MaxAge, noExp: config.NoExpAge, inactive: config.InactiveAge, now: config.Now},
@@ -134,6 +134,13 @@ func (config *Config) fill() {
 	if config.Logger == nil {
 		config.Logger = slog.New(slog.DiscardHandler)
 	}
+}
+
+func (config *Config) maxTimeouts() int {
+	if config.Once {
+		return patientTimeouts
+	}
+	return maxTimeouts
 }
 
 // Run reads the purge feed and makes what writes are left over, until ctx ends.
@@ -181,7 +188,7 @@ func (c *Cache) Introspect(ctx context.Context, r introspection.Request) (intros
 		return introspection.Verdict{}, unavailable(err.Error())
 	}
 	call := &call{cache: c, lookup: l, request: r, authority: c.config.Source.Authority()}
-	if !c.feed.caughtUp.Load() {
+	if !c.feed.ready(ctx) {
 		// What was purged isn't known yet, so that nothing there can be believed.
 		return call.without(ctx, errSkipped)
 	}
@@ -212,6 +219,8 @@ func (c *Cache) lookup(r introspection.Request) (*lookup, error) {
 		places: places, digest: sha256.Sum256([]byte(r.Token)),
 		lease:    append([]byte{leaseMark}, hex.EncodeToString(id[:])...),
 		leaseTTL: 2*c.config.Source.Timeout + leaseSlack, abandoned: r.Abandoned,
+		// Whoever asks without the store may use the token up for all others.
+		patient: c.config.Once,
 	}, nil
 }
 

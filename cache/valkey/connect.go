@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -61,6 +62,7 @@ type Store struct {
 	config Config
 	client atomic.Pointer[rueidis.Client]
 	fault  atomic.Pointer[error] // why there was no connection yet
+	tried  chan struct{}         // closed when that was tried once
 }
 
 // New returns a Store that isn't connected: nothing outside has to be up for it.
@@ -71,7 +73,7 @@ func New(config Config) (*Store, error) {
 	case config.Cluster && config.SentinelMaster != "":
 		return nil, errors.New("valkey: a cluster has no sentinels")
 	}
-	return &Store{config: config}, nil
+	return &Store{config: config, tried: make(chan struct{})}, nil
 }
 
 // Replicated reports whether the store has replicas by its kind.
@@ -80,10 +82,13 @@ func (s *Store) Replicated() bool { return s.config.Cluster || s.config.Sentinel
 // Run connects, and tries again until it could; from then on the client library
 // connects anew by itself. It returns when ctx ends.
 func (s *Store) Run(ctx context.Context) error {
+	first := sync.OnceFunc(func() { close(s.tried) })
+	defer first()
 	for backoff := minBackoff; ; backoff = min(2*backoff, maxBackoff) {
 		client, err := rueidis.NewClient(s.options())
 		if err == nil {
 			s.client.Store(&client)
+			first()
 			<-ctx.Done()
 			s.client.Store(nil)
 			client.Close()
@@ -93,6 +98,7 @@ func (s *Store) Run(ctx context.Context) error {
 			client.Close() // a single client comes with its error
 		}
 		s.fault.Store(&err)
+		first()
 		timer := time.NewTimer(backoff + rand.N(backoff/2))
 		select {
 		case <-ctx.Done():
@@ -103,8 +109,13 @@ func (s *Store) Run(ctx context.Context) error {
 	}
 }
 
-// connected returns the client, or why there is none.
-func (s *Store) connected() (rueidis.Client, error) {
+// connected returns the client, or why there is none. The first try is waited for.
+func (s *Store) connected(ctx context.Context) (rueidis.Client, error) {
+	select {
+	case <-s.tried:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 	if client := s.client.Load(); client != nil {
 		return *client, nil
 	}

@@ -31,16 +31,16 @@ type Event struct {
 // SetNX sets key for ttl unless it has a value, which is returned then. Nil says
 // that the value was set. A ttl of zero means for ever.
 func (s *Store) SetNX(ctx context.Context, key string, value []byte, ttl time.Duration) (found []byte, err error) {
-	client, err := s.connected()
+	client, err := s.connected(ctx)
 	if err != nil {
 		return nil, err
 	}
 	set := client.B().Set().Key(key).Value(rueidis.BinaryString(value)).Nx().Get()
-	cmd := set.Build()
 	if ttl > 0 {
-		cmd = set.PxMilliseconds(ttl.Milliseconds()).Build()
+		found, err = client.Do(ctx, set.PxMilliseconds(ttl.Milliseconds()).Build()).AsBytes()
+	} else {
+		found, err = client.Do(ctx, set.Build()).AsBytes()
 	}
-	found, err = client.Do(ctx, cmd).AsBytes()
 	if rueidis.IsRedisNil(err) {
 		return nil, nil
 	}
@@ -49,7 +49,7 @@ func (s *Store) SetNX(ctx context.Context, key string, value []byte, ttl time.Du
 
 // Set sets key for ttl, whatever value it has.
 func (s *Store) Set(ctx context.Context, key string, value []byte, ttl time.Duration) error {
-	client, err := s.connected()
+	client, err := s.connected(ctx)
 	if err != nil {
 		return err
 	}
@@ -60,7 +60,7 @@ func (s *Store) Set(ctx context.Context, key string, value []byte, ttl time.Dura
 // Swap replaces the value of key by another for ttl, or removes it when that is
 // nil, and reports whether it did: only while key still has the old value.
 func (s *Store) Swap(ctx context.Context, key string, old, value []byte, ttl time.Duration) (swapped bool, err error) {
-	client, err := s.connected()
+	client, err := s.connected(ctx)
 	if err != nil {
 		return false, err
 	}
@@ -101,7 +101,7 @@ func ignoreNil(err error) error {
 // Append adds an entry to a stream. Where the store has replicas by its kind
 // (Sentinel, cluster), it reports whether one of them has the entry too.
 func (s *Store) Append(ctx context.Context, stream string, values [][]byte) (replicated bool, err error) {
-	client, err := s.connected()
+	client, err := s.connected(ctx)
 	if err != nil {
 		return false, err
 	}
@@ -124,16 +124,17 @@ func (s *Store) Append(ctx context.Context, stream string, values [][]byte) (rep
 // Read returns entries of a stream after a position, at most a thousand at a
 // time, and waits up to block for the first. Zero doesn't wait.
 func (s *Store) Read(ctx context.Context, stream, after string, block time.Duration) ([]Event, error) {
-	client, err := s.connected()
+	client, err := s.connected(ctx)
 	if err != nil {
 		return nil, err
 	}
-	read := client.B().Xread().Count(ReadCount)
-	cmd := read.Streams().Key(stream).Id(after).Build()
-	if block > 0 {
-		cmd = read.Block(block.Milliseconds()).Streams().Key(stream).Id(after).Build()
+	var response rueidis.RedisResult
+	if read := client.B().Xread().Count(ReadCount); block > 0 {
+		response = client.Do(ctx, read.Block(block.Milliseconds()).Streams().Key(stream).Id(after).Build())
+	} else {
+		response = client.Do(ctx, read.Streams().Key(stream).Id(after).Build())
 	}
-	streams, err := client.Do(ctx, cmd).AsXReadSlices()
+	streams, err := response.AsXReadSlices()
 	if err != nil {
 		return nil, ignoreNil(err)
 	}

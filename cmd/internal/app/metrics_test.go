@@ -146,12 +146,13 @@ func exercise(t *testing.T) (*sidecar, map[string]*metricDoc) {
 	certFile, keyFile := writeFile(t, "cert", cert), writeFile(t, "key", key)
 	sc := assemble(t, as, fhir, grantWith("SIDECAR_AUDIT_LOG", "stdout", "SIDECAR_CA_FILE", certFile,
 		"SIDECAR_TLS_CERT_FILE", certFile, "SIDECAR_TLS_KEY_FILE", keyFile, "SIDECAR_CLIENT_CERT_FILE", certFile, "SIDECAR_CLIENT_CERT_KEY_FILE", keyFile,
-		// Nobody listens there, and nothing is asked of it before it was connected.
+		// Nobody listens there.
 		"SIDECAR_SHARED_CACHE_ADDRESSES", "127.0.0.1:1", "SIDECAR_SHARED_CACHE_TLS", "false",
 		"SIDECAR_SHARED_CACHE_KEY_FILE", writeFile(t, "key", strings.Repeat("6b", 32)),
 		"SIDECAR_JWT_PRECHECK", "true", "SIDECAR_ISSUER_URL", as.URL,
 		"SIDECAR_TOKEN_ENDPOINT", as.TokenEndpoint(), "SIDECAR_CLIENT_ID", introspectiontest.DefaultClientID,
 		"SIDECAR_CLIENT_SECRET_FILE", writeFile(t, "secret", introspectiontest.DefaultClientSecret))...)
+	defer sc.share()()
 	server := httptest.NewUnstartedServer(nil)
 	server.Config = sc.dataServer()
 	server.Start()
