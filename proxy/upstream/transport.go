@@ -182,7 +182,9 @@ func (p *pool) take(usable func(*conn, time.Time) bool) *conn {
 		// A byte that nobody asked for would become the beginning of the next
 		// client's response (RFC 9112 §9.2).
 		now := time.Now()
-		if now.Sub(c.idleSince) < p.timeout && c.isIdle() && usable(c, now) {
+		// Behind a limit that has passed nothing can be looked at, and the look
+		// through TLS leaves another one.
+		if now.Sub(c.idleSince) < p.timeout && usable(c, now) && c.isIdle() && usable(c, now) {
 			return c
 		}
 		_ = c.Close()
