@@ -201,6 +201,11 @@ func (p *Proxy) authorize(x *exchange) (refused *decision) {
 	if refused = p.authenticator.introspect(x); refused != nil {
 		return refused
 	}
+	return p.judge(x)
+}
+
+// judge decides about an active token, and about what is asked with it.
+func (p *Proxy) judge(x *exchange) (refused *decision) {
 	response := x.verdict.Response
 	if x.reason = p.policy.Check(response, p.now()); x.reason != "" {
 		x.neededScopes = p.policy.Cure(x.reason, response)

@@ -26,6 +26,7 @@ func (sc *sidecar) addAccess(cfg *proxy.Config) (err error) {
 	}
 	if s.SMARTConfiguration != "forward" {
 		cfg.SMARTConfiguration = documents.smart
+		sc.smart = documents.smart
 	}
 	return nil
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cmd/internal/doctor"
 )
 
-const checkUsage = `Usage: fhir-introspection-sidecar check [-json] [-token-file file]
+const checkUsage = `Usage: fhir-introspection-sidecar check [-json] [-token-file file [-request 'METHOD /path']]
 
 Tries the configuration in the environment for real: asks the FHIR server what it
 is, looks for the endpoints, gets the sidecar's own credential and asks about a
@@ -23,6 +23,9 @@ to look at. It prints no token and no secret, and takes 25 seconds at most.
   -token-file file   also ask about the token in this file, - for standard input;
                      show which checks it passes and which headers the FHIR server
                      would get
+  -request request   also show what would become of a request with that token, and
+                     why: 'GET /Observation?patient=1', with the path below the
+                     FHIR base
 
 Exit codes: 0 everything works, 1 something fails, 2 bad configuration.
 `
@@ -33,6 +36,7 @@ func (p Program) check(ctx context.Context, args []string) int {
 	flags.SetOutput(io.Discard) // its messages repeat what was typed
 	asJSON := flags.Bool("json", false, "")
 	tokenFile := flags.String("token-file", "", "")
+	request := flags.String("request", "", "")
 	switch err := flags.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
 		if _, err := io.WriteString(p.Stdout, checkUsage); err != nil {
@@ -40,7 +44,10 @@ func (p Program) check(ctx context.Context, args []string) int {
 		}
 		return exitOK
 	case err != nil || flags.NArg() > 0:
-		_, _ = fmt.Fprintln(p.Stderr, "check takes -json and -token-file only; see check -h")
+		_, _ = fmt.Fprintln(p.Stderr, "check takes -json, -token-file and -request only; see check -h")
+		return exitConfig
+	case *request != "" && (*tokenFile == "" || doctor.CheckRequest(*request) != nil):
+		_, _ = fmt.Fprintln(p.Stderr, "-request takes a method and a path below the FHIR base, and needs -token-file; see check -h")
 		return exitConfig
 	}
 	wire := doctor.NewWire()
@@ -58,7 +65,7 @@ func (p Program) check(ctx context.Context, args []string) int {
 		Settings: built.settings, Discovery: built.discovery, Endpoints: built.endpoints,
 		Credential: built.credential, CredentialConfig: credential, Client: built.client, Proxy: built.proxy,
 		HTTPClient: built.httpClient, FHIRClient: built.fhirClient, Wire: wire,
-		TokenFile: *tokenFile, Stdin: p.Stdin, Stderr: p.Stderr,
+		TokenFile: *tokenFile, Request: *request, SMARTConfiguration: built.smart, Stdin: p.Stdin, Stderr: p.Stderr,
 	}).Check(ctx)
 	write := report.WriteTable
 	if *asJSON {

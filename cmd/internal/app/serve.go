@@ -62,10 +62,11 @@ type sidecar struct {
 	replicas   *replicas // nil: nothing is shared
 	purges     *prometheus.CounterVec
 	proxy      *proxy.Proxy
-	audit      *sink.AuditLog    // nil: off
-	tracing    *tracing.Provider // nil: off
-	adminToken *admin.Token      // nil: nothing can be changed by admin calls
-	tls        *tls.Config       // nil: plain HTTP
+	smart      func() (document []byte, own bool) // nil: the FHIR server's is forwarded
+	audit      *sink.AuditLog                     // nil: off
+	tracing    *tracing.Provider                  // nil: off
+	adminToken *admin.Token                       // nil: nothing can be changed by admin calls
+	tls        *tls.Config                        // nil: plain HTTP
 	registry   *prometheus.Registry
 	bypass     *bypassGuard // nil: off, or the FHIR server is elsewhere
 	ready      *readiness

@@ -79,6 +79,14 @@ type Config struct {
 	TokenFile string
 	Stdin     io.Reader
 
+	// Request is one to decide about with that token, "GET /Observation?patient=1".
+	// Empty: none.
+	Request string
+
+	// SMARTConfiguration returns the document that would be served, as in
+	// proxy.Config. Nil: none is.
+	SMARTConfiguration func() (document []byte, own bool)
+
 	// Stderr is told what takes long.
 	Stderr io.Writer
 }
@@ -115,6 +123,8 @@ func (d *Doctor) run(ctx context.Context) {
 		{"keys", "reading the issuer's keys", d.cfg.Settings.JWTPrecheck, d.checkKeys},
 		{"own credential", "getting the sidecar's own token", d.cfg.Settings.UsesGrant(), d.checkGrant},
 		{"introspection", "asking about a token that nobody has", true, d.checkIntrospection},
+		{"public URL", "asking what clients find at the public URL", d.cfg.Settings.PublicURL != "", d.checkPublicURL},
+		{"SMART configuration", "", false, d.checkSMART},
 		{"TLS", "", false, d.checkTLS},
 		{"certificates", "", false, d.checkCertificates},
 		{"clock", "", false, d.checkClock},

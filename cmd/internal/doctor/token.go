@@ -83,6 +83,7 @@ func (d *Doctor) checkToken(ctx context.Context) {
 	default:
 		d.ok(check, "active")
 		d.explain(verdict.Response)
+		d.tryRequest(verdict.Response)
 	}
 }
 
@@ -97,7 +98,7 @@ var policyRules = map[policy.Reason]struct{ name, setting string }{
 	policy.Audience:       {"audience", "SIDECAR_REQUIRED_AUDIENCES"},
 	policy.Issuer:         {"issuer", "SIDECAR_REQUIRED_ISSUERS"},
 	policy.RequiredScope:  {"scope", "SIDECAR_REQUIRED_SCOPES"},
-	policy.PatientContext: {"patient", ""},
+	policy.PatientContext: {"patient", "SIDECAR_PATIENT_CONTEXT"},
 }
 
 // explain shows how an active token fares.
