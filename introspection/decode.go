@@ -1,40 +1,37 @@
 package introspection
 
 import (
-	"encoding/json"
+	"encoding/json/jsontext"
 	"fmt"
-	"strconv"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/strictjson"
 )
 
-// The members this package looks at. Only these must be unique and spelled
-// exactly; everything else in an answer is ignored.
-var (
-	topMembers = []string{
-		"active", "scope", "client_id", "azp", "username", "token_type", "token_use", "typ", "cnf",
-		"exp", "iat", "nbf", "sub", "aud", "iss", "jti", "ext",
-		"patient", "encounter", "user", "fhirUser", "fhirContext", "intent", "tenant", "resource", "definition",
-	}
-	launchMembers = []string{
-		"patient", "encounter", "user", "fhirUser", "fhirContext", "intent", "tenant", "resource", "definition",
-	}
-)
+// alwaysRead are the members that every answer is judged by.
+var alwaysRead = []string{"active", "exp", "nbf", "iat", "token_type", "token_use", "typ", "cnf"}
 
-// alwaysKept are the claims that checks need, whatever headers are configured.
-var alwaysKept = NewClaimSet(Scope, ClientID, TokenType, Subject, Audience, Issuer, Expires)
+// checked are the claims that the checks of a sidecar may look at.
+var checked = NewClaimSet(Scope, ClientID, TokenType, Subject, Audience, Issuer, Expires)
 
-// DecodeResponse decodes a body that was obtained now: see Decoder.
+// DecodeResponse decodes a body that was obtained now, and keeps the claims in
+// wanted beside those that checks may look at: see Decoder.
 func DecodeResponse(body []byte, wanted ClaimSet, now time.Time) (*Response, error) {
-	return Decoder{Claims: wanted}.Decode(Answer{Body: body, ObtainedAt: now}, now)
+	return Decoder{Claims: wanted | checked}.Decode(Answer{Body: body, ObtainedAt: now}, now)
 }
 
-// Decoder reads introspection responses (RFC 7662 §2.2).
+// Decoder reads introspection responses (RFC 7662 §2.2). The zero value keeps
+// nothing but what every answer is judged by: kind and dates.
 type Decoder struct {
-	// Claims are kept beside those that checks need.
+	// Claims are kept. Only members that are looked at must be unique, spelled
+	// exactly and of their type; all others are ignored.
 	Claims ClaimSet
+	// Extra are members that no Claim stands for, for Response.Extra.
+	Extra []string
+	// Aliases are members that are looked at when a claim is absent.
+	Aliases map[Claim]string
 }
 
 // Decode reads an answer as of now.
@@ -43,7 +40,7 @@ type Decoder struct {
 // passed, and a Failure of kind ErrMalformed for anything that is not
 // unmistakably one active response. Error texts hold member names, no values.
 func (d Decoder) Decode(answer Answer, now time.Time) (*Response, error) {
-	top, doubtful, err := strictjson.Members(answer.Body, topMembers)
+	top, doubtful, err := strictjson.Members(answer.Body, d.members(true))
 	if err != nil {
 		return nil, Failf(ErrMalformed, "%v", err)
 	}
@@ -61,7 +58,7 @@ func (d Decoder) Decode(answer Answer, now time.Time) (*Response, error) {
 	for _, err := range doubtful {
 		return nil, Failf(ErrMalformed, "%v", err)
 	}
-	reading := decoder{top: top, wanted: d.Claims | alwaysKept}
+	reading := reading{decoder: d, top: top}
 	resp, err := reading.response()
 	if err != nil {
 		return nil, Failf(ErrMalformed, "%v", err)
@@ -74,80 +71,104 @@ func (d Decoder) Decode(answer Answer, now time.Time) (*Response, error) {
 	return resp, nil
 }
 
-// decoder gathers the claims of one answer; the first fault sticks.
-type decoder struct {
-	top      map[string]json.RawMessage
-	ext      map[string]json.RawMessage
-	wanted   ClaimSet
-	values   [claimCount]string
+// members are those that are looked at, on the top level or below ext.
+func (d Decoder) members(top bool) []string {
+	var names []string
+	if top {
+		names = append(names, alwaysRead...)
+	}
+	below := len(d.Extra) > 0
+	for c, row := range claims {
+		if !d.Claims.Has(Claim(c)) || !top && !row.launch {
+			continue
+		}
+		below = below || row.launch
+		names = append(names, row.members...)
+		if alias := d.Aliases[Claim(c)]; alias != "" {
+			names = append(names, alias)
+		}
+	}
+	if names = append(names, d.Extra...); top && below {
+		names = append(names, "ext")
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// reading gathers the claims of one answer; the first fault sticks.
+type reading struct {
+	decoder  Decoder
+	top      map[string]jsontext.Value
+	ext      map[string]jsontext.Value
 	unusable ClaimSet
 	err      error
 }
 
-func (d *decoder) fail(name string, err error) {
-	if d.err == nil && err != nil {
-		d.err = fmt.Errorf("%s %w", name, err)
+func (r *reading) fail(name string, err error) {
+	if r.err == nil && err != nil {
+		r.err = fmt.Errorf("%s %w", name, err)
 	}
 }
 
-func (d *decoder) response() (*Response, error) {
-	d.readExt()
-	d.text(ClientID, "client_id", "azp")
-	d.text(Username, "username")
-	d.text(TokenType, "token_type")
-	d.text(Subject, "sub")
-	d.text(Issuer, "iss")
-	d.text(TokenID, "jti")
-	d.list(Scope, "scope", " ")
-	d.list(Audience, "aud", audienceSeparator)
-	d.id(Patient, "patient", "Patient/")
-	d.id(Encounter, "encounter", "Encounter/")
-	d.text(User, "fhirUser", "user")
-	d.text(Intent, "intent")
-	d.text(Tenant, "tenant")
-	d.text(Resource, "resource")
-	d.text(Definition, "definition")
-	d.context()
-
-	resp := &Response{kind: d.kind()}
-	resp.expires, resp.hasExp = d.date("exp")
-	resp.notBefore, _ = d.date("nbf")
-	resp.issuedAt, _ = d.date("iat")
-	if resp.hasExp {
-		d.values[Expires] = strconv.FormatInt(resp.expires, 10)
+func (r *reading) response() (*Response, error) {
+	r.readExt()
+	resp := &Response{kind: r.kind()}
+	resp.expires, resp.hasExp = r.date("exp")
+	resp.notBefore, _ = r.date("nbf")
+	resp.issuedAt, _ = r.date("iat")
+	var text strings.Builder
+	for c, row := range claims {
+		if r.decoder.Claims.Has(Claim(c)) {
+			text.WriteString(r.claim(Claim(c), row))
+		}
+		resp.ends[c] = uint32(text.Len()) // the body is at most 256 KiB long
 	}
-	if d.err != nil {
-		return nil, d.err
+	for _, name := range r.decoder.Extra {
+		_, raw := r.value([]string{name}, true)
+		value, _, err := readExtra(raw)
+		r.fail(name, err)
+		text.WriteString(value + extraSeparator)
 	}
-	resp.unusable = d.unusable
-	resp.text = strings.Join(d.values[:], "")
-	var end uint32
-	for c, value := range d.values {
-		end += uint32(len(value)) // the body is at most maxBody long
-		resp.ends[c] = end
+	if r.err != nil {
+		return nil, r.err
 	}
+	resp.text, resp.unusable = strings.Clone(text.String()), r.unusable // without what the builder has left over
 	return resp, nil
 }
 
+// claim reads one claim, by its alias when it is absent.
+func (r *reading) claim(c Claim, row claimRow) string {
+	name, raw := r.value(row.members, row.launch)
+	if alias := r.decoder.Aliases[c]; alias != "" && raw == nil {
+		name, raw = r.value([]string{alias}, row.launch)
+	}
+	text, usable, err := row.read(raw)
+	r.fail(name, err)
+	if !usable {
+		r.unusable |= NewClaimSet(c)
+	}
+	return text
+}
+
 // readExt opens `ext`, where Ory Hydra puts the claims of the session.
-func (d *decoder) readExt() {
-	raw := d.top["ext"]
-	if strictjson.IsNull(raw) || raw[0] != '{' {
+func (r *reading) readExt() {
+	raw := r.top["ext"]
+	if raw.Kind() != jsontext.KindBeginObject {
 		return
 	}
-	ext, doubtful, err := strictjson.Members(raw, launchMembers)
-	d.fail("ext", err)
+	ext, doubtful, err := strictjson.Members(raw, r.decoder.members(false))
+	r.fail("ext", err)
 	for _, err := range doubtful {
-		d.fail("ext", err)
+		r.fail("ext", err)
 	}
-	d.ext = ext
+	r.ext = ext
 }
 
 // value returns the first of the named members that says something: an empty
-// string is no claim, so that the next name counts. Launch claims are also below
-// ext, when the top level has none of the names.
-func (d *decoder) value(names ...string) (string, json.RawMessage) {
-	for _, from := range []map[string]json.RawMessage{d.top, d.ext} {
+// string is no claim, so that the next name counts. Below ext it looks when the
+// top level has none of the names. Nil: there is none.
+func (r *reading) value(names []string, below bool) (string, jsontext.Value) {
+	for _, from := range []map[string]jsontext.Value{r.top, r.ext} {
 		empty := ""
 		for _, name := range names {
 			switch {
@@ -158,118 +179,43 @@ func (d *decoder) value(names ...string) (string, json.RawMessage) {
 			}
 		}
 		if empty != "" {
-			return empty, nil
+			return empty, from[empty]
+		}
+		if !below {
+			break
 		}
 	}
 	return names[0], nil
 }
 
-func (d *decoder) text(c Claim, names ...string) {
-	if !d.wanted.Has(c) {
-		return
-	}
-	name, raw := d.value(names...)
-	s, err := strictjson.Text(raw)
-	d.fail(name, err)
-	d.values[c] = s
-}
-
-func (d *decoder) list(c Claim, name, separator string) {
-	if !d.wanted.Has(c) {
-		return
-	}
-	values, err := strictjson.Texts(d.top[name])
-	d.fail(name, err)
-	d.values[c] = strings.Join(values, separator)
-	if c == Scope { // RFC 6749 §3.3: one blank between them, which is no other space
-		d.values[c] = strings.Join(strings.FieldsFunc(d.values[c], isBlank), " ")
-	}
-}
-
-func isBlank(r rune) bool { return r == ' ' }
-
-// id reads a reference to a resource of one type as its bare id. Anything that
-// names no resource of that type is unusable, because the FHIR server would
-// take it for another one.
-func (d *decoder) id(c Claim, name, prefix string) {
-	if !d.wanted.Has(c) {
-		return
-	}
-	_, raw := d.value(name)
-	if !strictjson.IsNull(raw) && strings.Trim(string(raw), "0123456789") == "" {
-		raw = json.RawMessage(`"` + string(raw) + `"`)
-	}
-	s, err := strictjson.Text(raw)
-	d.fail(name, err)
-	id := strings.TrimPrefix(s, prefix)
-	if s != "" && !isFHIRID(id) {
-		d.unusable |= NewClaimSet(c)
-		return
-	}
-	d.values[c] = id
-}
-
-func (d *decoder) context() {
-	if !d.wanted.Has(FHIRContext) {
-		return
-	}
-	_, raw := d.value("fhirContext")
-	s, dropped, err := contextJSON(raw)
-	d.fail("fhirContext", err)
-	if dropped {
-		d.unusable |= NewClaimSet(FHIRContext)
-	}
-	d.values[FHIRContext] = s
-}
-
-// isFHIRID reports whether s is a FHIR id: [A-Za-z0-9\-\.]{1,64}.
-func isFHIRID(s string) bool {
-	if len(s) < 1 || len(s) > 64 {
-		return false
-	}
-	for i := range len(s) {
-		c := s[i]
-		if (c|0x20 < 'a' || c|0x20 > 'z') && (c < '0' || c > '9') && c != '-' && c != '.' {
-			return false
-		}
-	}
-	return true
-}
-
 // kind reads what the authorization server calls the token: `token_type`
 // (RFC 7662), `token_use` (Ory Hydra, Cognito), `typ` (Keycloak), `cnf`
 // (RFC 7800).
-func (d *decoder) kind() Kind {
+func (r *reading) kind() Kind {
 	kind := KindAccess
 	for _, name := range []string{"token_type", "token_use", "typ"} {
-		s, err := strictjson.Text(d.top[name])
-		d.fail(name, err)
-		s = strings.ToLower(s)
-		s = strings.TrimPrefix(s, "urn:ietf:params:oauth:token-type:")
-		for _, suffix := range []string{"token", "+jwt", "_", "-", " "} {
-			s = strings.TrimSuffix(s, suffix)
-		}
-		switch s {
-		case "refresh", "id", "offline", "logout":
+		s, err := strictjson.Text(r.top[name])
+		r.fail(name, err)
+		switch kindOf(s) {
+		case KindOther:
 			return KindOther
-		case "dpop", "pop":
+		case KindBound:
 			kind = KindBound
 		}
 	}
-	if !strictjson.IsNull(d.top["cnf"]) {
+	if !strictjson.IsNull(r.top["cnf"]) {
 		kind = KindBound
 	}
 	return kind
 }
 
-// date reads a NumericDate (RFC 7519 §2) in whole seconds: a number, fractional
-// or not, or a string of digits.
-func (d *decoder) date(name string) (int64, bool) {
-	raw := d.top[name]
+// date reads a NumericDate (RFC 7519 §2) in whole seconds.
+func (r *reading) date(name string) (int64, bool) {
+	raw := r.top[name]
 	if strictjson.IsNull(raw) {
 		return 0, false
 	}
 	seconds, err := ParseDate(raw)
-	d.fail(name, err)
+	r.fail(name, err)
 	return seconds, err == nil
 }

@@ -2,8 +2,7 @@ package introspection
 
 import (
 	"bytes"
-	"encoding/json"
-	"fmt"
+	"encoding/json/jsontext"
 	"strings"
 
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/strictjson"
@@ -14,52 +13,54 @@ const maxContextDepth = 16
 
 // contextJSON writes fhirContext as a one-line ASCII JSON array of objects.
 // It takes strings, objects, one of either, or JSON inside a string; a string
-// becomes {"reference": …} (SMART App Launch before 2.1). dropped tells that
+// becomes {"reference": …} (SMART App Launch before 2.1). It is not whole when
 // something else stood there and was left out.
-func contextJSON(raw json.RawMessage) (out string, dropped bool, err error) {
+func contextJSON(raw jsontext.Value) (out string, whole bool, err error) {
 	if strictjson.IsNull(raw) {
-		return "", false, nil
+		return "", true, nil
 	}
-	if raw[0] == '"' {
-		inner, err := strictjson.Text(raw)
+	if raw.Kind() == jsontext.KindString {
+		inner, err := strictjson.AnyText(raw)
 		if err != nil {
-			return "", false, err
+			return "", true, err
 		}
 		if trimmed := strings.TrimSpace(inner); trimmed != "" && strings.ContainsRune("[{", rune(trimmed[0])) {
-			if !json.Valid([]byte(trimmed)) {
-				return "", false, strictjson.ErrType
+			value := jsontext.Value(trimmed)
+			if !value.IsValid(jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true)) {
+				return "", true, strictjson.ErrType
 			}
-			return contextJSON(json.RawMessage(trimmed))
+			return contextJSON(value)
 		}
 	}
 	items, err := strictjson.List(raw)
 	if err != nil {
-		return "", false, err
+		return "", true, err
 	}
+	whole = true
 	var b strings.Builder
 	for _, item := range items {
 		ok, err := contextItem(&b, item)
 		if err != nil {
-			return "", false, err
+			return "", true, err
 		}
-		dropped = dropped || !ok
+		whole = whole && ok
 	}
 	if b.Len() == 0 {
-		return "", dropped, nil
+		return "", whole, nil
 	}
-	return "[" + b.String() + "]", dropped, nil
+	return "[" + b.String() + "]", whole, nil
 }
 
 // contextItem appends one object to b and tells whether the item was usable.
-func contextItem(b *strings.Builder, item json.RawMessage) (bool, error) {
+func contextItem(b *strings.Builder, item jsontext.Value) (bool, error) {
 	separate := func() {
 		if b.Len() > 0 {
 			b.WriteByte(',')
 		}
 	}
-	switch item[0] {
-	case '"':
-		reference, err := strictjson.Text(item)
+	switch item.Kind() {
+	case jsontext.KindString:
+		reference, err := strictjson.AnyText(item)
 		if err != nil || reference == "" {
 			return false, err
 		}
@@ -68,81 +69,83 @@ func contextItem(b *strings.Builder, item json.RawMessage) (bool, error) {
 		quoteASCII(b, reference)
 		b.WriteByte('}')
 		return true, nil
-	case '{':
+	case jsontext.KindBeginObject:
 		separate()
-		dec := json.NewDecoder(bytes.NewReader(item))
-		dec.UseNumber()
-		return true, copyValue(b, dec, item, 0)
+		return true, copyJSON(b, item)
 	default:
 		return false, nil
 	}
 }
 
-// copyValue writes the decoder's next value to b without blanks, in ASCII and
-// in its order, and refuses what two readers could read in two ways.
-func copyValue(b *strings.Builder, dec *json.Decoder, raw []byte, depth int) error {
+// copyJSON writes a value to b on one line, in ASCII and in its order, and refuses
+// what two readers could read in two ways.
+func copyJSON(b *strings.Builder, raw jsontext.Value) error {
+	dec := jsontext.NewDecoder(bytes.NewBuffer(raw), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
+	return copyValue(b, dec, 0)
+}
+
+// copyValue copies the decoder's next value.
+func copyValue(b *strings.Builder, dec *jsontext.Decoder, depth int) error {
 	if depth > maxContextDepth {
 		return strictjson.ErrDepth
 	}
-	from := dec.InputOffset()
-	t, err := dec.Token()
+	if next := dec.PeekKind(); next == jsontext.KindBeginObject || next == jsontext.KindBeginArray {
+		return copyComposite(b, dec, depth)
+	}
+	value, err := dec.ReadValue()
 	if err != nil {
 		return strictjson.ErrType
 	}
-	switch v := t.(type) {
-	case json.Delim:
-		return copyComposite(b, dec, raw, v, depth)
-	case string:
-		if _, err := strictjson.Text(json.RawMessage(stringLiteral(raw[from:dec.InputOffset()]))); err != nil {
-			return err
-		}
-		quoteASCII(b, v)
-	case json.Number:
-		b.WriteString(v.String())
-	case bool:
-		fmt.Fprintf(b, "%t", v)
-	default:
-		b.WriteString("null")
+	if value.Kind() != jsontext.KindString {
+		b.Write(value) // as it stands: a number isn't rounded
+		return nil
 	}
-	return nil
+	s, err := strictjson.AnyText(value)
+	quoteASCII(b, s)
+	return err
 }
 
-func copyComposite(b *strings.Builder, dec *json.Decoder, raw []byte, open json.Delim, depth int) error {
-	b.WriteByte(byte(open))
-	seen := make(map[string]bool)
-	for first := true; dec.More(); first = false {
+func copyComposite(b *strings.Builder, dec *jsontext.Decoder, depth int) error {
+	open, err := dec.ReadToken()
+	if err != nil {
+		return strictjson.ErrType
+	}
+	isObject, seen := open.Kind() == jsontext.KindBeginObject, make(map[string]bool)
+	b.WriteByte(byte(open.Kind()))
+	for first := true; ; first = false {
+		if next := dec.PeekKind(); next == jsontext.KindEndObject || next == jsontext.KindEndArray {
+			end, err := dec.ReadToken()
+			b.WriteByte(byte(end.Kind()))
+			return err
+		}
 		if !first {
 			b.WriteByte(',')
 		}
-		if open == '{' {
-			from := dec.InputOffset()
-			t, err := dec.Token()
-			name, isName := t.(string)
-			if err != nil || !isName {
-				return strictjson.ErrType
-			}
-			if _, err := strictjson.Text(json.RawMessage(stringLiteral(raw[from:dec.InputOffset()]))); err != nil {
+		if isObject {
+			if err := copyName(b, dec, seen); err != nil {
 				return err
 			}
-			if seen[name] {
-				return strictjson.ErrTwice
-			}
-			seen[name] = true
-			quoteASCII(b, name)
-			b.WriteByte(':')
 		}
-		if err := copyValue(b, dec, raw, depth+1); err != nil {
+		if err := copyValue(b, dec, depth+1); err != nil {
 			return err
 		}
 	}
-	end, err := dec.Token()
+}
+
+func copyName(b *strings.Builder, dec *jsontext.Decoder, seen map[string]bool) error {
+	raw, err := dec.ReadValue()
 	if err != nil {
 		return strictjson.ErrType
 	}
-	closing, _ := end.(json.Delim)
-	b.WriteByte(byte(closing))
+	name, err := strictjson.AnyText(raw)
+	switch {
+	case err != nil:
+		return err
+	case seen[name]:
+		return strictjson.ErrTwice
+	}
+	seen[name] = true
+	quoteASCII(b, name)
+	b.WriteByte(':')
 	return nil
 }
-
-// stringLiteral cuts the separators that InputOffset counts before a string.
-func stringLiteral(raw []byte) []byte { return raw[bytes.IndexByte(raw, '"'):] }

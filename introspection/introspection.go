@@ -66,8 +66,16 @@ type Answer struct {
 var (
 	// ErrInactive says the authorization server does not vouch for the token
 	// (RFC 7662 §2.2), or that it is of a kind that is never accepted. It is
-	// the only error that is a verdict on the token.
+	// the only error that is a verdict on the token; ErrAssertion and ErrForged are
+	// special cases of it.
 	ErrInactive = errors.New("token is not active")
+
+	// ErrAssertion is the ErrInactive of a JWT that somebody authenticates with at
+	// the authorization server (RFC 7523): there are servers that call it active.
+	ErrAssertion error = &inactive{"token is a client assertion"}
+
+	// ErrForged is the ErrInactive of a JWT that the pre-check refuses.
+	ErrForged error = &inactive{"token is forged or past its time"}
 
 	// ErrUnavailable says no verdict could be had: transport failure, timeout
 	// or a status that says nothing about the token.
@@ -88,6 +96,15 @@ var (
 	// place came free in time; the endpoint was not asked.
 	ErrBusy = errors.New("too many introspections are waiting")
 )
+
+// inactive is an ErrInactive that says why.
+type inactive struct{ text string }
+
+// Error implements error.
+func (e *inactive) Error() string { return e.text }
+
+// Unwrap makes it an ErrInactive.
+func (e *inactive) Unwrap() error { return ErrInactive }
 
 // Failure is an error other than ErrInactive, with what an operator or a
 // client can do about it.

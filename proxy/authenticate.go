@@ -25,7 +25,12 @@ func (a *authenticator) introspect(x *exchange) (refused *decision) {
 	if err == nil {
 		return nil
 	}
-	if errors.Is(err, introspection.ErrInactive) {
+	switch {
+	case errors.Is(err, introspection.ErrAssertion):
+		x.reason = assertion
+	case errors.Is(err, introspection.ErrForged):
+		x.reason = forged
+	case errors.Is(err, introspection.ErrInactive):
 		x.reason = inactive
 	}
 	x.failure = err

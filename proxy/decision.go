@@ -156,6 +156,8 @@ const (
 	malformed   policy.Reason = "malformed"
 	tooLong     policy.Reason = "too_long"
 	inactive    policy.Reason = "inactive"
+	assertion   policy.Reason = "assertion"
+	forged      policy.Reason = "forged"
 )
 
 // refusalReasons are the label values of refusals_total. Those at the end are
@@ -163,7 +165,7 @@ const (
 var refusalReasons = [...]policy.Reason{
 	noTokenSent, malformed, tooLong, inactive, policy.Expired, policy.NotYet, policy.Kind, policy.Bound, policy.TokenType,
 	policy.Audience, policy.Issuer, policy.RequiredScope, policy.Interaction, policy.Operation, policy.PatientContext,
-	policy.OtherPatient, policy.Tenant, "assertion", "forged",
+	policy.OtherPatient, policy.Tenant, assertion, forged,
 }
 
 // refusalFor returns the decision about a token that policy denies. A request that no

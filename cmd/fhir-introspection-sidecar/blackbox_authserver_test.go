@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"strconv"
@@ -104,8 +105,8 @@ func TestBlackboxAnswers(t *testing.T) {
 		{"G23 error beside active", `{"active":true,"error":"x"}`, 200},
 		{"sub number", `{"active":true,"sub":5}`, 503},
 		{"scope number", `{"active":true,"scope":5}`, 503},
-		{"aud object", `{"active":true,"aud":{"a":1}}`, 503},
-		{"aud list of numbers", `{"active":true,"aud":[1]}`, 503},
+		{"aud object, which nothing uses", `{"active":true,"aud":{"a":1}}`, 200},
+		{"aud list of numbers, which nothing uses", `{"active":true,"aud":[1]}`, 200},
 		{"cnf empty", `{"active":true,"cnf":{}}`, 401},
 		{"cnf null", `{"active":true,"cnf":null}`, 200},
 		{"token_type DPoP", `{"active":true,"token_type":"DPoP"}`, 401},
@@ -389,4 +390,65 @@ func TestBlackboxConcurrencyLimit(t *testing.T) {
 		w.ask(t, "GET /fhir/Patient", good).is(t, 200)
 	}
 	wait()
+}
+
+// TestBlackboxUsedMembers: only members that a configured header or check uses are
+// held to their type and case.
+func TestBlackboxUsedMembers(t *testing.T) {
+	t.Parallel()
+	const odd = `{"active":true,"patient":"1","userName":"a","username":"b","tenant":{"id":1},"sub":5,"aud":{"a":1},"iss":7,"client_id":[],"scope":{}}`
+	for _, c := range []struct {
+		name   string
+		e      env
+		body   string
+		status int
+	}{
+		{"none is used", env{"HEADERS": "patient", "PATIENT_CONTEXT": "ignore"}, odd, 200},
+		{"username", env{"HEADERS": "username"}, `{"active":true,"userName":"a","username":"b"}`, 503},
+		{"tenant", env{"HEADERS": "tenant"}, `{"active":true,"tenant":{"id":1}}`, 503},
+		{"sub", env{"HEADERS": "sub"}, `{"active":true,"sub":5}`, 503},
+		{"sub of audit records", env{"HEADERS": "patient", "AUDIT_LOG": "stdout"}, `{"active":true,"sub":5}`, 503},
+		{"aud", env{"HEADERS": "patient", "REQUIRED_AUDIENCES": "a"}, `{"active":true,"aud":{"a":1}}`, 503},
+		{"iss", env{"HEADERS": "patient", "REQUIRED_ISSUERS": "a"}, `{"active":true,"iss":7}`, 503},
+		{"scope", env{"HEADERS": "patient", "REQUIRED_SCOPES": "a"}, `{"active":true,"scope":{}}`, 503},
+		{"scope of the patient context", env{"HEADERS": "none"}, `{"active":true,"scope":{}}`, 503},
+		{"patient of the patient context", env{"HEADERS": "none"}, `{"active":true,"scope":"patient/*.rs"}`, 403},
+		{"token_type", env{"HEADERS": "none", "REQUIRED_TOKEN_TYPES": "Bearer"}, `{"active":true}`, 401},
+		{"line break in fhirContext", nil, `{"active":true,"fhirContext":[{"note":"a\nb"}]}`, 200},
+		{"kind by another name", nil, `{"active":true,"typ":"refresh_token+jwt"}`, 401},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			as := newRawAuthority(t, "")
+			as.set(jsonAnswer(c.body))
+			e := env{"INTROSPECTION_ENDPOINT": "http://" + as.address + "/i"}
+			maps.Copy(e, c.e)
+			w := start(t, e)
+			a := w.ask(t, "GET /fhir/Patient", bearer("token"))
+			if a.status != c.status {
+				t.Errorf("got status %d, want %d: %s", a.status, c.status, a.body)
+			}
+		})
+	}
+}
+
+// TestBlackboxAssertionAsToken: a module that sends the JWT by which it authenticates
+// at the authorization server gets 401, also where that server calls it active.
+func TestBlackboxAssertionAsToken(t *testing.T) {
+	t.Parallel()
+	as := newRawAuthority(t, "")
+	as.set(jsonAnswer(`{"active":true}`))
+	endpoint := "http://" + as.address + "/i"
+	w := start(t, env{"INTROSPECTION_ENDPOINT": endpoint})
+	for _, aud := range []any{endpoint, []string{"x", endpoint}} {
+		token := jws(map[string]any{"alg": "ES384"}, map[string]any{"iss": "module", "sub": "module", "aud": aud})
+		w.ask(t, "GET /fhir/Patient", bearer(token)).refused(t, 401, "login", "invalid_token")
+	}
+	w.ask(t, "GET /fhir/Patient", bearer(jws(map[string]any{"alg": "ES384"}, map[string]any{"aud": "https://fhir.example"}))).is(t, 200)
+	if n := len(as.requests()); n != 1 {
+		t.Errorf("got %d introspections, want the access token's alone", n)
+	}
+	if n := w.metric(t, "introspection_sidecar_refusals_total", `reason="assertion"`); n != 2 {
+		t.Errorf("got %v refusals of assertions counted, want 2", n)
+	}
 }

@@ -24,6 +24,9 @@ type Config struct {
 	// Endpoint returns the URL of the introspection endpoint, or "" while it is
 	// not known yet.
 	Endpoint func() string
+	// TokenEndpoint returns the URL of the token endpoint, or "" while it is not
+	// known: a token for it is somebody's client assertion. Nil: never known.
+	TokenEndpoint func() string
 	// Credential authenticates the sidecar at the endpoint.
 	Credential *credential.Credential
 	// HTTPClient is made by transport.NewClient: it follows no redirect and uses no proxy.
@@ -33,9 +36,8 @@ type Config struct {
 	Timeout time.Duration
 	// MaxConcurrent bounds the calls to the endpoint.
 	MaxConcurrent int
-	// Claims are kept beside those that checks need. What no header carries is
-	// not kept.
-	Claims introspection.ClaimSet
+	// Decoder says what is kept of a response. The zero value keeps no claim.
+	Decoder introspection.Decoder
 	// Precheck refuses tokens before the endpoint is asked. Nil: none.
 	Precheck *Precheck
 	// Now is the clock. Nil means time.Now.
@@ -179,12 +181,19 @@ func (c *Client) Introspect(ctx context.Context, r introspection.Request) (intro
 	return introspection.Verdict{Response: response}, err
 }
 
-// Refuse returns ErrInactive for a token that needs no call to be refused: of a
+// Refuse returns an ErrInactive for a token that needs no call to be refused: of a
 // kind that is never accepted, or a JWT that fails the pre-check. Nil says
 // nothing about the token but that the endpoint must be asked.
 func (c *Client) Refuse(ctx context.Context, token string) error {
-	if neverAccepted(token) || c.config.Precheck != nil && c.config.Precheck.Refuses(ctx, token) {
-		return introspection.ErrInactive
+	tokenEndpoint := ""
+	if c.config.TokenEndpoint != nil {
+		tokenEndpoint = c.config.TokenEndpoint()
+	}
+	if err := neverAccepted(token, c.config.Endpoint(), tokenEndpoint); err != nil {
+		return err
+	}
+	if c.config.Precheck != nil && c.config.Precheck.Refuses(ctx, token) {
+		return introspection.ErrForged
 	}
 	return nil
 }
@@ -202,11 +211,7 @@ func (c *Client) Ask(ctx context.Context, r introspection.Request) (introspectio
 // Decode reads an answer that Ask returned, here or in another process, as of
 // now. It returns ErrInactive, or a *Failure of kind ErrMalformed.
 func (c *Client) Decode(answer introspection.Answer) (*introspection.Response, error) {
-	return c.decoder().Decode(answer, c.config.Now())
-}
-
-func (c *Client) decoder() introspection.Decoder {
-	return introspection.Decoder{Claims: c.config.Claims}
+	return c.config.Decoder.Decode(answer, c.config.Now())
 }
 
 // ask waits for a place and asks. The answer is set beside ErrInactive too.

@@ -32,7 +32,7 @@ import (
 // newTestClient returns a Client for an endpoint that takes DefaultBearer.
 func newTestClient(t testing.TB, endpoint string, change func(*Config)) *Client {
 	t.Helper()
-	config := Config{Endpoint: func() string { return endpoint }, Timeout: 10 * time.Second, MaxConcurrent: 8, Claims: everyClaim}
+	config := Config{Endpoint: func() string { return endpoint }, Timeout: 10 * time.Second, MaxConcurrent: 8, Decoder: introspection.Decoder{Claims: everyClaim}}
 	if change != nil {
 		change(&config)
 	}

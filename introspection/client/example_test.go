@@ -49,7 +49,7 @@ func example() error {
 		HTTPClient:    httpClient,
 		Timeout:       2 * time.Second,
 		MaxConcurrent: 64,
-		Claims:        introspection.NewClaimSet(introspection.Patient, introspection.User),
+		Decoder:       introspection.Decoder{Claims: introspection.NewClaimSet(introspection.Patient, introspection.User)},
 	})
 	if err != nil {
 		return err

@@ -2,7 +2,10 @@ package client
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
+
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
 )
 
 // noopToken is what Koppeltaal issues as the access token of an app launch. It
@@ -14,27 +17,33 @@ const noopToken = "NOOP"
 // one to the FHIR server by mistake must not cause it.
 const launchAudience = "Device/"
 
-// neverAccepted reports whether the token can be refused without a call. What
-// it reads of a token isn't verified, which is why it only ever refuses.
-func neverAccepted(token string) bool {
+// neverAccepted returns why the token is refused without a call, or nil. What it
+// reads of a token isn't verified, which is why it only ever refuses. A JWT for one
+// of our own endpoints at the authorization server proves there who somebody is
+// (RFC 7523), and is no access token even where the server calls it active.
+func neverAccepted(token string, endpoints ...string) error {
 	if token == noopToken {
-		return true
+		return introspection.ErrInactive
 	}
 	var claims struct {
 		Aud any `json:"aud"`
 	}
 	payload, ok := jwtPayload(token)
 	if !ok || json.Unmarshal(payload, &claims) != nil {
-		return false
+		return nil
 	}
 	audiences, isArray := claims.Aud.([]any)
 	if !isArray {
 		audiences = []any{claims.Aud}
 	}
 	for _, value := range audiences {
-		if audience, _ := value.(string); strings.HasPrefix(audience, launchAudience) {
-			return true
+		audience, _ := value.(string)
+		switch {
+		case strings.HasPrefix(audience, launchAudience):
+			return introspection.ErrInactive
+		case audience != "" && slices.Contains(endpoints, audience):
+			return introspection.ErrAssertion
 		}
 	}
-	return false
+	return nil
 }

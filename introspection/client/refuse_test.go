@@ -2,7 +2,11 @@ package client
 
 import (
 	"encoding/base64"
+	"errors"
+	"net/http"
 	"testing"
+
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
 )
 
 // jwtOf returns a token in JWS compact serialization with these claims.
@@ -28,6 +32,10 @@ func TestNeverAccepted(t *testing.T) {
 		{"access token for many", jwtOf(`{"aud":["fhir-server","x"]}`), false},
 		{"device inside", jwtOf(`{"aud":"https://fhir.example/Device/7"}`), false},
 		{"device in small letters", jwtOf(`{"aud":"device/7"}`), false},
+		{"client assertion", jwtOf(`{"iss":"c","sub":"c","aud":"https://as.test/introspect"}`), true},
+		{"client assertion for many", jwtOf(`{"aud":["x","https://as.test/introspect"]}`), true},
+		{"audience like an endpoint", jwtOf(`{"aud":"https://as.test/introspect/"}`), false},
+		{"aud empty", jwtOf(`{"aud":""}`), false},
 		{"no aud", jwtOf(`{"sub":"Device/7"}`), false},
 		{"aud null", jwtOf(`{"aud":null}`), false},
 		{"aud number", jwtOf(`{"aud":7}`), false},
@@ -43,9 +51,31 @@ func TestNeverAccepted(t *testing.T) {
 		{"empty", "", false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			if got := neverAccepted(tt.token); got != tt.want {
-				t.Errorf("neverAccepted(%s): got %t, want %t", tt.token, got, tt.want)
+			err := neverAccepted(tt.token, "", "https://as.test/introspect")
+			if got := errors.Is(err, introspection.ErrInactive); got != tt.want || got != (err != nil) {
+				t.Errorf("neverAccepted(%s): got %v, want it refused: %t", tt.token, err, tt.want)
 			}
 		})
+	}
+}
+
+// TestAssertionsCostNoCall: JWTs for our own endpoints at the authorization server,
+// as they are known by now, are refused as what they are.
+func TestAssertionsCostNoCall(t *testing.T) {
+	calls, known := 0, ""
+	client := newMemoryClient(t, func(*http.Request) (*http.Response, error) {
+		calls++
+		return answer(200, `{"active":true}`), nil
+	}, func(c *Config) { c.TokenEndpoint = func() string { return known } })
+	assertion := jwtOf(`{"iss":"module","sub":"module","aud":"https://as.test/token"}`)
+	if _, err := introspect(t.Context(), client, assertion); err != nil || calls != 1 {
+		t.Errorf("got %v after %d calls, want a verdict while the token endpoint isn't known", err, calls)
+	}
+	known = "https://as.test/token"
+	for _, token := range []string{assertion, jwtOf(`{"aud":"https://as.test/introspect"}`)} {
+		_, err := introspect(t.Context(), client, token)
+		if !errors.Is(err, introspection.ErrAssertion) || !errors.Is(err, introspection.ErrInactive) || calls != 1 {
+			t.Errorf("got %v after %d calls, want %v without another", err, calls, introspection.ErrAssertion)
+		}
 	}
 }

@@ -2,7 +2,7 @@ package strictjson
 
 import (
 	"bytes"
-	"encoding/json"
+	"encoding/json/jsontext"
 	"errors"
 	"fmt"
 	"io"
@@ -28,23 +28,26 @@ type Faults map[string]error
 // Members splits one JSON object into the raw values of the wanted names.
 // It fails on anything that is not exactly one well-formed object; doubtful
 // names are reported aside, because whether they matter depends on the verdict.
-func Members(raw []byte, wanted []string) (map[string]json.RawMessage, Faults, error) {
+// What nobody wants may stand there in any number and form.
+func Members(raw []byte, wanted []string) (map[string]jsontext.Value, Faults, error) {
 	if !utf8.Valid(raw) {
 		return nil, nil, ErrUnicode
 	}
-	dec := json.NewDecoder(bytes.NewReader(raw))
-	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
+	// The library would refuse a name that stands twice, wanted or not, and half a
+	// surrogate pair anywhere.
+	dec := jsontext.NewDecoder(bytes.NewBuffer(raw), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
+	if t, err := dec.ReadToken(); err != nil || t.Kind() != jsontext.KindBeginObject {
 		return nil, nil, errNotObject
 	}
-	values, doubtful := make(map[string]json.RawMessage), Faults{}
-	for dec.More() {
-		t, err := dec.Token()
+	values, doubtful := make(map[string]jsontext.Value), Faults{}
+	for dec.PeekKind() != jsontext.KindEndObject {
+		t, err := dec.ReadToken()
 		if err != nil {
 			return nil, nil, errNotObject
 		}
-		name, _ := t.(string)
-		var value json.RawMessage
-		if err := dec.Decode(&value); err != nil {
+		name := t.String()
+		value, err := dec.ReadValue()
+		if err != nil {
 			return nil, nil, errNotObject
 		}
 		known := match(name, wanted)
@@ -55,13 +58,13 @@ func Members(raw []byte, wanted []string) (map[string]json.RawMessage, Faults, e
 		case values[name] != nil:
 			doubtful[known] = fmt.Errorf("%q stands twice", known)
 		default:
-			values[name] = value
+			values[name] = value.Clone()
 		}
 	}
-	if _, err := dec.Token(); err != nil {
+	if _, err := dec.ReadToken(); err != nil {
 		return nil, nil, errNotObject
 	}
-	if _, err := dec.Token(); err != io.EOF {
+	if _, err := dec.ReadToken(); err != io.EOF {
 		return nil, nil, errors.New("bytes follow the JSON object")
 	}
 	return values, doubtful, nil
@@ -78,36 +81,36 @@ func match(name string, wanted []string) string {
 }
 
 // IsNull reports whether a member is absent or null.
-func IsNull(raw json.RawMessage) bool { return raw == nil || string(raw) == "null" }
+func IsNull(raw jsontext.Value) bool { return raw == nil || raw.Kind() == jsontext.KindNull }
 
 // Text decodes a JSON string that may end up in a header. Absent and null are "".
-func Text(raw json.RawMessage) (string, error) {
+func Text(raw jsontext.Value) (string, error) {
+	s, err := AnyText(raw)
+	if err == nil && strings.ContainsFunc(s, unicode.IsControl) {
+		return "", ErrControl
+	}
+	return s, err
+}
+
+// AnyText decodes a JSON string that is written as JSON again, where control
+// characters do no harm.
+func AnyText(raw jsontext.Value) (string, error) {
 	if IsNull(raw) {
 		return "", nil
 	}
-	if raw[0] != '"' {
+	if raw.Kind() != jsontext.KindString {
 		return "", ErrType
 	}
-	var s string
-	if err := json.Unmarshal(raw, &s); err != nil {
-		return "", ErrType
+	// Half a surrogate pair would become U+FFFD: a different text.
+	s, err := jsontext.AppendUnquote(nil, raw)
+	if err != nil {
+		return "", ErrUnicode
 	}
-	// A lone surrogate becomes U+FFFD without an error: a different text. An
-	// escaped backslash begins no escape of its own.
-	if bytes.IndexByte(raw, '\\') >= 0 {
-		escapes := strings.ToLower(strings.ReplaceAll(string(raw), `\\`, ""))
-		if strings.Count(s, "\uFFFD") != strings.Count(escapes, "\uFFFD")+strings.Count(escapes, `\ufffd`) {
-			return "", ErrUnicode
-		}
-	}
-	if strings.ContainsFunc(s, unicode.IsControl) {
-		return "", ErrControl
-	}
-	return s, nil
+	return string(s), nil
 }
 
 // Texts decodes a JSON string or an array of strings. Empty ones are left out.
-func Texts(raw json.RawMessage) ([]string, error) {
+func Texts(raw jsontext.Value) ([]string, error) {
 	if IsNull(raw) {
 		return nil, nil
 	}
@@ -132,15 +135,22 @@ func Texts(raw json.RawMessage) ([]string, error) {
 }
 
 // List returns the items of a JSON array, or the one value that stands in its
-// place. A RawMessage that Unmarshal finds in a slice is overwritten, so raw
-// must not be in it.
-func List(raw json.RawMessage) ([]json.RawMessage, error) {
-	if raw[0] != '[' {
-		return []json.RawMessage{raw}, nil
+// place.
+func List(raw jsontext.Value) ([]jsontext.Value, error) {
+	if raw.Kind() != jsontext.KindBeginArray {
+		return []jsontext.Value{raw}, nil
 	}
-	var items []json.RawMessage
-	if err := json.Unmarshal(raw, &items); err != nil {
+	dec := jsontext.NewDecoder(bytes.NewBuffer(raw), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
+	if _, err := dec.ReadToken(); err != nil {
 		return nil, ErrType
+	}
+	var items []jsontext.Value
+	for dec.PeekKind() != jsontext.KindEndArray {
+		item, err := dec.ReadValue()
+		if err != nil {
+			return nil, ErrType
+		}
+		items = append(items, item.Clone())
 	}
 	return items, nil
 }

@@ -39,7 +39,7 @@ func TestPolicy(t *testing.T) {
 
 		{"type, any case", Policy{TokenTypes: []string{"Bearer"}}, `,"token_type":"bEARER"`, ""},
 		{"type, second", Policy{TokenTypes: []string{"JWT", "Bearer"}}, `,"token_type":"Bearer"`, ""},
-		{"type, other", Policy{TokenTypes: []string{"Bearer"}}, `,"token_type":"MAC"`, TokenType},
+		{"type, other", Policy{TokenTypes: []string{"Bearer"}}, `,"token_type":"access_token"`, TokenType},
 		{"type, absent", Policy{TokenTypes: []string{"Bearer"}}, ``, TokenType},
 
 		{"exp ahead", Policy{}, `,"exp":1000001`, ""},

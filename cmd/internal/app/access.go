@@ -65,10 +65,10 @@ func modeOf(word string) policy.Mode {
 // accessClaims are what of an answer access needs.
 func accessClaims(s *config.Config) (claims []introspection.Claim) {
 	if s.PatientContext == "require" {
-		claims = append(claims, introspection.Patient)
+		claims = append(claims, introspection.Patient, introspection.Scope)
 	}
 	if s.EnforcesScopes() || s.Guards() {
-		claims = append(claims, introspection.Patient, introspection.User)
+		claims = append(claims, introspection.Patient, introspection.User, introspection.Scope)
 	}
 	if s.TenantClaim != "" {
 		claims = append(claims, s.TenantClaimOf)

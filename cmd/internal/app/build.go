@@ -246,18 +246,32 @@ func (sc *sidecar) buildAudit(stdout io.Writer) (err error) {
 	return nil
 }
 
-// claims are kept of every answer: what headers, audit records, purging and
-// scopes in the patient context need.
+// claims are kept of every response: what headers, checks, audit records and purging
+// need. All others are never looked at, whatever their type.
 func (sc *sidecar) claims() introspection.ClaimSet {
 	var claims []introspection.Claim
 	for _, header := range sc.settings.ContextHeaders {
 		claims = append(claims, header.Claim)
 	}
 	if sc.audit != nil {
-		claims = append(claims, introspection.Patient, introspection.User, introspection.TokenID)
+		claims = append(claims, introspection.Patient, introspection.User, introspection.TokenID,
+			introspection.ClientID, introspection.Subject, introspection.Issuer)
 	}
 	if sc.settings.AdminTokenFile != "" {
-		claims = append(claims, introspection.Patient)
+		claims = append(claims, introspection.Patient, introspection.Subject, introspection.ClientID)
+	}
+	for _, check := range []struct {
+		set   bool
+		claim introspection.Claim
+	}{
+		{len(sc.settings.RequiredAudiences) > 0, introspection.Audience},
+		{len(sc.settings.RequiredIssuers) > 0, introspection.Issuer},
+		{len(sc.settings.RequiredScopes) > 0, introspection.Scope},
+		{len(sc.settings.RequiredTokenTypes) > 0, introspection.TokenType},
+	} {
+		if check.set {
+			claims = append(claims, check.claim)
+		}
 	}
 	claims = append(claims, accessClaims(sc.settings)...)
 	return introspection.NewClaimSet(claims...)
@@ -350,7 +364,8 @@ func (sc *sidecar) buildClient() (err error) {
 		HTTPClient:    sc.httpClient,
 		Timeout:       s.IntrospectionTimeout,
 		MaxConcurrent: s.MaxIntrospections,
-		Claims:        sc.claims(),
+		Decoder:       introspection.Decoder{Claims: sc.claims()},
+		TokenEndpoint: func() string { return sc.endpoints().Token },
 		Logger:        sc.logger,
 		Registerer:    sc.registry,
 		Tracer:        sc.tracing.Tracer(),
