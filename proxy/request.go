@@ -151,7 +151,9 @@ func invalidHost(r *http.Request) bool {
 			return true
 		}
 	}
-	return !isHost(r.Host)
+	// HTTP/1.0 has no Host. Who leaves it empty otherwise would hand the FHIR server its
+	// own address (RFC 9112 §3.2).
+	return !isHost(r.Host) || r.Host == "" && r.ProtoAtLeast(1, 1)
 }
 
 // paddedFieldValue holds for a field whose value begins or ends with a space, which

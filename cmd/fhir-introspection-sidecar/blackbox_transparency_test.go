@@ -284,6 +284,7 @@ func TestBlackboxClientLeaves(t *testing.T) {
 			t.Fatalf("io.WriteString: got error %v, want none", err)
 		}
 		eventually(t, "the request arrives", func() bool { return w.up.count() > before })
+		_ = c.Conn.(*net.TCPConn).SetLinger(0) // a reset; one that only says that it won't send more has longer
 		_ = c.Close()
 		select {
 		case <-gone:

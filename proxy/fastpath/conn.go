@@ -2,11 +2,16 @@ package fastpath
 
 import (
 	"context"
+	"errors"
+	"io"
+	"net"
 	"net/http"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/wire"
 )
 
 const (
@@ -50,7 +55,8 @@ type conn struct {
 
 	mu        sync.Mutex
 	answering bool
-	watch     chan int // gets how much more was read
+	watch     chan int      // gets how much more was read
+	unwatch   chan struct{} // closed when the response is complete
 }
 
 func newConn(l *Listener, s stream) *conn {
@@ -106,6 +112,9 @@ type replayed struct {
 	stream
 	first []byte
 }
+
+// NetConn returns the connection itself, as tls.Conn does.
+func (r *replayed) NetConn() net.Conn { return r.stream }
 
 // Read implements net.Conn.
 func (r *replayed) Read(p []byte) (int, error) {
@@ -176,13 +185,15 @@ func (c *conn) watchClient() {
 		c.mu.Unlock()
 		return
 	}
-	watch := make(chan int, 1)
-	c.watch = watch
+	watch, unwatch := make(chan int, 1), make(chan struct{})
+	c.watch, c.unwatch = watch, unwatch
 	_ = c.SetReadDeadline(time.Time{})
 	c.mu.Unlock()
 	n, err := c.stream.Read(c.read[len(c.read):cap(c.read)])
+	// A client that has only said that it won't send more waits for its response.
+	gone := err != nil && (!errors.Is(err, io.EOF) || wire.AwaitReset(c.stream, unwatch, nil))
 	c.mu.Lock()
-	if err != nil && c.answering {
+	if gone && c.answering {
 		c.cancel()
 	}
 	c.mu.Unlock()
@@ -199,6 +210,7 @@ func (c *conn) stopWatching() {
 	if watch == nil {
 		return
 	}
+	close(c.unwatch)
 	_ = c.SetReadDeadline(time.Unix(1, 0))
 	c.read = c.read[:len(c.read)+<-watch]
 	c.readDeadline = time.Time{}

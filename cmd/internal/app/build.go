@@ -234,6 +234,7 @@ func (sc *sidecar) credentialConfig() credential.Config {
 }
 
 func (sc *sidecar) buildAudit(stdout io.Writer) (err error) {
+	sc.protocolErrors = newProtocolErrors(sc.registry)
 	if sc.settings.AuditLog == "off" {
 		return nil
 	}
@@ -243,6 +244,7 @@ func (sc *sidecar) buildAudit(stdout io.Writer) (err error) {
 	if err != nil {
 		return &transport.FieldError{Field: "AuditLog", Err: err}
 	}
+	sc.protocolErrors.audit = auditTo(sc.audit, sc.settings)
 	return nil
 }
 

@@ -32,6 +32,7 @@ var metricLabels = map[string][]string{
 	"introspection_sidecar_credential_expiry_timestamp_seconds":     {},
 	"introspection_sidecar_spoofed_headers_total":                   {},
 	"introspection_sidecar_refusals_total":                          {"reason"},
+	"introspection_sidecar_protocol_errors_total":                   {"reason"},
 	"introspection_sidecar_omitted_headers_total":                   {"header", "reason"},
 	"introspection_sidecar_audit_dropped_total":                     {},
 	"introspection_sidecar_discovery_disagreements_total":           {},

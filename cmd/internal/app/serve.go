@@ -26,6 +26,7 @@ import (
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/discovery"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/fastpath"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/wire"
 )
 
 const (
@@ -71,6 +72,8 @@ type sidecar struct {
 	bypass     *bypassGuard // nil: off, or the FHIR server is elsewhere
 	ready      *readiness
 	inFlight   atomic.Int64 // handlers that run
+
+	protocolErrors *protocolErrors
 }
 
 // serve listens, runs until ctx ends, drains and ends. It returns an error when
@@ -90,6 +93,7 @@ func (sc *sidecar) serve(ctx context.Context) error {
 	defer runtime.KeepAlive(ballast)
 	dataServer, adminServer := sc.dataServer(), sc.adminServer()
 	data, plain := dataListener(data, dataServer, sc.tls == nil && sc.settings.FastPath)
+	data = wire.New(data, dataServer, wire.Config{TLS: sc.tls, Report: sc.protocolErrors.report})
 	// The loops outlive the signal: requests in flight still need a credential.
 	loops, stopLoops := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopLoops()
@@ -104,7 +108,7 @@ func (sc *sidecar) serve(ctx context.Context) error {
 		group.Go(func() error { return loop(loops) })
 	}
 	group.Go(func() error { return serveOn(adminServer, adminListener) })
-	group.Go(func() error { return serveOn(dataServer, data) })
+	group.Go(func() error { return ended(dataServer.Serve(data)) })
 	group.Go(func() error {
 		<-failed.Done() // by the signal or by a server
 		err := errors.Join(sc.drain(ctx, dataServer, plain), adminServer.Close())
