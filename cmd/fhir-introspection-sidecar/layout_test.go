@@ -40,6 +40,7 @@ var arrows = map[string][]string{
 		module + "/proxy", module + "/proxy/guard", module + "/proxy/smart", "github.com/kelseyhightower/envconfig",
 	},
 	"cmd/internal/doctor": {
+		module + "/cache/valkey",
 		module + "/proxy/guard", module + "/proxy/wellknown",
 		module + "/cmd/internal/config", module + "/introspection", module + "/proxy", module + "/proxy/policy",
 		module + "/introspection/client", module + "/introspection/credential", module + "/introspection/discovery",

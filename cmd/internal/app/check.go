@@ -64,7 +64,7 @@ func (p Program) check(ctx context.Context, args []string) int {
 	report := doctor.New(doctor.Config{
 		Settings: built.settings, Discovery: built.discovery, Endpoints: built.endpoints,
 		Credential: built.credential, CredentialConfig: credential, Client: built.client, Proxy: built.proxy,
-		HTTPClient: built.httpClient, FHIRClient: built.fhirClient, Wire: wire,
+		HTTPClient: built.httpClient, FHIRClient: built.fhirClient, Wire: wire, Store: built.store(),
 		TokenFile: *tokenFile, Request: *request, SMARTConfiguration: built.smart, Stdin: p.Stdin, Stderr: p.Stderr,
 	}).Check(ctx)
 	write := report.WriteTable

@@ -134,3 +134,11 @@ func (sc *sidecar) purge(ctx context.Context, f cache.Filter) (p admin.Purge) {
 	}
 	return p
 }
+
+// store is what replicas share, or nil.
+func (sc *sidecar) store() *valkey.Store {
+	if sc.replicas == nil {
+		return nil
+	}
+	return sc.replicas.store
+}

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cache/valkey"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cmd/internal/config"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/client"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/credential"
@@ -65,6 +66,9 @@ type Config struct {
 	// CredentialConfig is what Credential was made of, without a Registerer: what is
 	// refused is tried again with one thing changed.
 	CredentialConfig credential.Config
+
+	// Store is what replicas share. Nil: nothing.
+	Store *valkey.Store
 
 	// Proxy tells what would become of a token.
 	Proxy *proxy.Proxy
@@ -130,6 +134,7 @@ func (d *Doctor) run(ctx context.Context) {
 		{"clock", "", false, d.checkClock},
 		{"policy", "", false, d.checkPolicy},
 		{"bypass", "trying the FHIR server's port on this host's other addresses", true, d.checkBypass},
+		{sharedCache, "trying the store that replicas share", d.cfg.Store != nil, d.checkShared},
 		{"token", "asking about the token in the file", d.cfg.TokenFile != "", d.checkToken},
 	} {
 		if step.asks && ctx.Err() != nil {

@@ -19,7 +19,7 @@ type Report struct {
 func (d *Doctor) readSecrets() {
 	s := d.cfg.Settings
 	secrets := []string{d.token.text}
-	for _, path := range []string{s.BearerTokenFile, s.ClientSecretFile, s.AdminTokenFile} {
+	for _, path := range []string{s.BearerTokenFile, s.ClientSecretFile, s.AdminTokenFile, s.SharedCachePasswordFile, s.SharedCacheSentinelPasswordFile} {
 		if path == "" {
 			continue
 		}

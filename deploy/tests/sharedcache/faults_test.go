@@ -218,3 +218,54 @@ func TestJunk(t *testing.T) {
 	root := store.root(t)
 	eventually(t, "a store with the good token only", func() bool { return len(store.verdicts(t, root)) == 1 })
 }
+
+// TestCheck: the command says what is wrong with the store, and which setting to
+// look at.
+func TestCheck(t *testing.T) {
+	store := startStore(t, binaryOf(t, "REDIS_7"))
+	old := startStore(t, binaryOf(t, "REDIS_6"))
+	root := store.root(t)
+	w := newWorld(t, true, store.settings(t))
+	for _, tt := range []struct {
+		name     string
+		change   env
+		rules    []string // for the account
+		want     []string
+		succeeds bool
+	}{
+		{"right", nil, nil, []string{"redis 7.0.15, without TLS", "all commands, for fis:* only", "as ours", "may not ask for maxmemory-policy"}, true},
+		{"all rights", nil, []string{"~*", "+@all"}, []string{"may also read keys", "maxmemory-policy is noeviction"}, true},
+		{"no rights", nil, []string{"-xadd"}, []string{"XADD is refused for fis:*: NOPERM", "SIDECAR_SHARED_CACHE_USERNAME"}, false},
+		{"other keys", env{"SHARED_CACHE_PREFIX": "other"}, nil, []string{"SET NX GET is refused for other:*"}, false},
+		{"wrong password", env{"SHARED_CACHE_PASSWORD_FILE": writeFile(t, "p", "a-wrong-password")}, nil, []string{"WRONGPASS", "SIDECAR_SHARED_CACHE_PASSWORD_FILE"}, false},
+		{"nobody there", env{"SHARED_CACHE_ADDRESSES": "127.0.0.1:1"}, nil, []string{"no connection", "SIDECAR_SHARED_CACHE_ADDRESSES"}, false},
+		{"old", env{"SHARED_CACHE_ADDRESSES": old.address}, nil, []string{"redis 6.2.5 is too old", "it needs Redis 7.0 or newer"}, false},
+		{"no TLS there", env{"SHARED_CACHE_TLS": "true"}, nil, []string{"SIDECAR_SHARED_CACHE_TLS"}, false},
+		{"nothing shared", env{"SHARED_CACHE_ADDRESSES": "-", "SHARED_CACHE_USERNAME": "-", "SHARED_CACHE_PASSWORD_FILE": "-", "SHARED_CACHE_KEY_FILE": "-", "SHARED_CACHE_TLS": "-"}, nil, []string{"answers once per token", "SIDECAR_SHARED_CACHE_ADDRESSES"}, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			store.do(t, root, append([]string{"ACL", "SETUSER", "fis"}, rules...)...)
+			if tt.rules != nil {
+				store.do(t, root, append([]string{"ACL", "SETUSER", "fis"}, tt.rules...)...)
+			}
+			output, err := w.run(tt.change, "check")
+			if (err == nil) != tt.succeeds {
+				t.Errorf("got %v, want success %v", err, tt.succeeds)
+			}
+			for _, want := range tt.want {
+				if !strings.Contains(output, want) {
+					t.Errorf("output lacks %q", want)
+				}
+			}
+			if strings.Contains(output, password) || strings.Contains(output, "a-wrong-password") {
+				t.Error("the password stands in the output, want it nowhere")
+			}
+			if t.Failed() {
+				t.Log(output)
+			}
+			if keys := store.keys(t, root); len(keys) > 0 {
+				t.Errorf("keys left behind: got %v, want none", keys)
+			}
+		})
+	}
+}

@@ -324,3 +324,17 @@ func explain(t *testing.T, all []*sidecar) {
 		t.Logf("replica %d: %s; lost %d times", i, strings.Join(lines, ", "), s.log.count("shared cache lost"))
 	}
 }
+
+// run runs another command than serve to its end. A setting of "-" is left out.
+func (w *world) run(change env, arguments ...string) (output string, err error) {
+	cmd := exec.Command(os.Getenv("SIDECAR_BINARY"), arguments...)
+	settings := maps.Clone(w.settings)
+	maps.Copy(settings, change)
+	for name, value := range settings {
+		if value != "-" {
+			cmd.Env = append(cmd.Env, "SIDECAR_"+name+"="+value)
+		}
+	}
+	combined, err := cmd.CombinedOutput()
+	return string(combined), err
+}
