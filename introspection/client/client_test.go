@@ -405,7 +405,7 @@ func TestCredentialIsRenewedOnce(t *testing.T) {
 		}, nil, introspection.ErrInvalidClient, 1, 0},
 		{"token file was replaced", introspectiontest.BearerToken, func(*introspectiontest.Server) credential.Config {
 			rereads := 0
-			return credential.Config{Auth: credential.AuthBearer, BearerToken: func(reread bool) ([]byte, error) {
+			return credential.Config{Auth: credential.AuthBearer, BearerToken: &transport.File{Read: func(reread bool) ([]byte, error) {
 				if reread {
 					rereads++
 				}
@@ -413,7 +413,7 @@ func TestCredentialIsRenewedOnce(t *testing.T) {
 					return []byte("other"), nil
 				}
 				return []byte(introspectiontest.DefaultBearer), nil
-			}}
+			}}}
 		}, nil, nil, 2, 0},
 		{"secret is refused", introspectiontest.ClientSecretBasic, func(*introspectiontest.Server) credential.Config {
 			return credential.Config{Auth: credential.AuthClientSecretBasic, ClientID: introspectiontest.DefaultClientID, ClientSecret: fixed("other")}

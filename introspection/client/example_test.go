@@ -34,7 +34,7 @@ func example() error {
 
 	credential, err := credential.New(credential.Config{
 		Auth:        credential.AuthBearer,
-		BearerToken: func(bool) ([]byte, error) { return []byte(introspectiontest.DefaultBearer), nil },
+		BearerToken: &transport.File{Read: func(bool) ([]byte, error) { return []byte(introspectiontest.DefaultBearer), nil }},
 	})
 	if err != nil {
 		return err

@@ -68,7 +68,9 @@ func (f *replacedFile) read(reread bool) ([]byte, error) {
 }
 
 // fixed is a File that stays as it is.
-func fixed(content string) transport.File { return newFile(content).read }
+func fixed(content string) *transport.File { return newFile(content).file() }
+
+func (f *replacedFile) file() *transport.File { return &transport.File{Read: f.read} }
 
 // logBuffer collects log lines from any goroutine.
 type logBuffer struct {

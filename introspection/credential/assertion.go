@@ -42,7 +42,7 @@ type assertions struct {
 func newAssertion(p *parts) authenticator {
 	a := &assertions{cfg: p.cfg, clientID: p.clientID()}
 	a.key = &transport.Watched[*signingKey]{
-		Field: "ClientKey", Read: p.cfg.ClientKey, Parse: a.parse, Logger: p.cfg.Logger, Replaced: p.metrics.count,
+		Field: "ClientKey", File: p.cfg.ClientKey, Parse: a.parse, Logger: p.cfg.Logger, Replaced: p.metrics.count,
 	}
 	p.keys = a
 	a.check(p)

@@ -258,15 +258,15 @@ func TestKeyFaults(t *testing.T) {
 		{"JWK public", keyJWK(t, jose.JSONWebKey{Key: p256().Public()}), "", neither},
 		{"JWK symmetric", keyJWK(t, jose.JSONWebKey{Key: []byte(canary + canary)}), "", "is of a kind or curve that no supported algorithm signs with"},
 		{"JWK for encryption", keyJWK(t, jose.JSONWebKey{Key: p256(), Use: "enc"}), "", neither},
-		{"JWK with unknown algorithm", keyJWK(t, jose.JSONWebKey{Key: rsaKey(), Algorithm: "PS512"}), "", "doesn't fit the algorithm"},
+		{"JWK with unknown algorithm", keyJWK(t, jose.JSONWebKey{Key: rsaKey(), Algorithm: "PS512"}), "", "is an RSA key, which can't sign with the alg that it names"},
 		{"JWK set", `{"keys":[` + keyJWK(t, jose.JSONWebKey{Key: p256()}) + `]}`, "", neither},
 		{"JWK broken", `{"kty":"` + canary, "", neither},
 		{"JWK of two halves", keyJWK(t, jose.JSONWebKey{Key: &mixed}), "", "private and public half don't belong together"},
 		{"short RSA", keyPEM(t, small), "", "is an RSA key of less than 2048 bits"},
 		{"P-521", keyPEM(t, must(ecdsa.GenerateKey(elliptic.P521(), rand.Reader))), "", "is of a kind or curve that no supported algorithm signs with"},
-		{"ES384 with P-256", keyPEM(t, p256()), "ES384", "doesn't fit the algorithm"},
-		{"ES256 with RSA", keyPEM(t, rsaKey()), "ES256", "doesn't fit the algorithm"},
-		{"RS384 with Ed25519", keyPEM(t, edKey()), "RS384", "doesn't fit the algorithm"},
+		{"ES384 with P-256", keyPEM(t, p256()), "ES384", "is an EC key on P-256, which can't sign with ES384; it can with ES256"},
+		{"ES256 with RSA", keyPEM(t, rsaKey()), "ES256", "is an RSA key, which can't sign with ES256; it can with RS384, RS256, RS512, PS256, PS384"},
+		{"RS384 with Ed25519", keyPEM(t, edKey()), "RS384", "is an Ed25519 key, which can't sign with RS384; it can with EdDSA"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			cfg := assertionConfig(tt.key)
@@ -287,7 +287,7 @@ func TestKeyIsReplaced(t *testing.T) {
 	registry := prometheus.NewRegistry()
 	file := newFile(keyPEM(t, p256()))
 	cfg := assertionConfig("")
-	cfg.ClientKey, cfg.Logger, cfg.Registerer = file.read, log.logger(), registry
+	cfg.ClientKey, cfg.Logger, cfg.Registerer = file.file(), log.logger(), registry
 	c := mustCredential(t, cfg)
 	parsed, parse := 0, c.keys.key.Parse
 	c.keys.key.Parse = func(content []byte) (*signingKey, error) { parsed++; return parse(content) }
@@ -321,7 +321,7 @@ func TestKeyIsReplaced(t *testing.T) {
 func TestJWKS(t *testing.T) {
 	file := newFile(keyPEM(t, rsaKey()))
 	cfg := assertionConfig("")
-	cfg.ClientKey, cfg.KeyID, cfg.Algorithm = file.read, "k1", "RS512"
+	cfg.ClientKey, cfg.KeyID, cfg.Algorithm = file.file(), "k1", "RS512"
 	c := mustCredential(t, cfg)
 	raw, err := c.JWKS()
 	if err != nil {

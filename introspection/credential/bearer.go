@@ -2,8 +2,12 @@ package credential
 
 import (
 	"context"
+	"encoding/base64"
+	"encoding/json"
 	"net/http"
 	"net/url"
+	"strings"
+	"time"
 
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/transport"
 )
@@ -14,11 +18,37 @@ type bearer struct{ secret }
 
 func newBearer(p *parts) authenticator {
 	if p.cfg.BearerToken != nil {
-		return bearer{newSecret(p, "BearerToken", p.cfg.BearerToken, parseBearer)}
+		return bearer{newSecret(p, "BearerToken", p.cfg.BearerToken, func(content []byte) (string, error) {
+			token, err := parseBearer(content)
+			if err == nil {
+				p.metrics.expiresAt(expiryOf(token))
+			}
+			return token, err
+		})}
 	}
 	p.grant = newGrant(p)
 	return p.grant
 }
+
+// expiryOf reads when a token ends that is a JWT. Nobody believes it but a gauge: of
+// others, and of those that don't say, it is zero.
+func expiryOf(token string) (at time.Time) {
+	parts := strings.Split(token, ".")
+	if len(parts) != 3 {
+		return at
+	}
+	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
+	var claims struct {
+		Expires float64 `json:"exp"`
+	}
+	if err != nil || json.Unmarshal(payload, &claims) != nil || claims.Expires < 1 || claims.Expires > maxExpiry {
+		return at
+	}
+	return time.Unix(int64(claims.Expires), 0)
+}
+
+// maxExpiry is the end of the year 9999.
+const maxExpiry = 253402300799
 
 func (b bearer) attach(_ context.Context, _ string, h http.Header, _ url.Values) (transport.Generation, error) {
 	text, gen := b.current()

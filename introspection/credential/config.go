@@ -40,7 +40,7 @@ type Config struct {
 	Auth Auth
 	// BearerToken is the sidecar's own token. Nil: the token comes from the
 	// client credentials grant (RFC 6749 §4.4) at TokenEndpoint.
-	BearerToken transport.File
+	BearerToken *transport.File
 	// TokenAuth authenticates the grant. Empty: private_key_jwt with a ClientKey,
 	// else client_secret_basic.
 	TokenAuth TokenAuth
@@ -49,10 +49,10 @@ type Config struct {
 	// ClientID is the sidecar's registration.
 	ClientID string
 	// ClientSecret goes with ClientID where a secret is asked for.
-	ClientSecret transport.File
+	ClientSecret *transport.File
 	// ClientKey is a private key that signs assertions, PEM (PKCS#8, PKCS#1 or
 	// SEC 1) or JWK.
-	ClientKey transport.File
+	ClientKey *transport.File
 	// KeyID is the assertions' kid. Empty: the JWK's, else the key's RFC 7638
 	// thumbprint.
 	KeyID string

@@ -57,7 +57,9 @@ func (f *replacedFile) fail(err error) {
 }
 
 // fixed is a File that stays as it is.
-func fixed(content string) transport.File { return newFile(content).read }
+func fixed(content string) *transport.File { return newFile(content).file() }
+
+func (f *replacedFile) file() *transport.File { return &transport.File{Read: f.read} }
 
 // logBuffer collects log lines from any goroutine.
 type logBuffer struct {
@@ -198,7 +200,7 @@ func TestNewCredentialFaults(t *testing.T) {
 			Config{Auth: AuthClientSecretPost, ClientID: " a", ClientSecret: fixed(canary + " \n")},
 			[]string{"ClientID: holds a line break, a control or a non-ASCII character, or a space at an end", "ClientSecret: holds a line break, a control or a non-ASCII character, or a space at an end"},
 		},
-		{"unreadable", Config{Auth: AuthBearer, BearerToken: (&replacedFile{err: errors.New("permission denied")}).read}, []string{"BearerToken: permission denied"}},
+		{"unreadable", Config{Auth: AuthBearer, BearerToken: (&replacedFile{err: errors.New("permission denied")}).file()}, []string{"BearerToken: permission denied"}},
 		{"unknown algorithm", Config{Auth: AuthClientAssertion, ClientID: "c", ClientKey: key, Algorithm: "HS256"}, []string{"Algorithm: is not one of RS256, RS384, RS512, PS256, PS384, ES256, ES384, EdDSA"}},
 		{"audience token without endpoint", Config{Auth: AuthClientAssertion, ClientID: "c", ClientKey: key, Audience: "token"}, []string{"Audience: token needs a TokenEndpoint"}},
 		{"grant for the introspection endpoint", Config{Auth: AuthBearer, ClientID: "c", ClientKey: key, TokenEndpoint: endpoint, HTTPClient: client, Audience: "introspection"}, []string{"Audience: introspection is not where the grant's assertion goes"}},
@@ -222,7 +224,7 @@ func TestNewCredentialFaults(t *testing.T) {
 // TestFieldError: the caller names its own setting, and keeps the cause.
 func TestFieldError(t *testing.T) {
 	cause := errors.New("denied")
-	_, err := New(Config{Auth: AuthBearer, BearerToken: (&replacedFile{err: cause}).read})
+	_, err := New(Config{Auth: AuthBearer, BearerToken: (&replacedFile{err: cause}).file()})
 	var field *transport.FieldError
 	if !errors.As(err, &field) || field.Field != "BearerToken" || !errors.Is(err, cause) {
 		t.Errorf("got %#v, want a fault of BearerToken because of %v", err, cause)
@@ -264,9 +266,9 @@ func TestSecretIsReplaced(t *testing.T) {
 			var log logBuffer
 			registry := prometheus.NewRegistry()
 			file := newFile("one")
-			cfg := Config{Auth: auth, ClientID: "c", ClientSecret: file.read, Logger: log.logger(), Registerer: registry}
+			cfg := Config{Auth: auth, ClientID: "c", ClientSecret: file.file(), Logger: log.logger(), Registerer: registry}
 			if auth == AuthBearer {
-				cfg.BearerToken = file.read
+				cfg.BearerToken = file.file()
 			}
 			c := mustCredential(t, cfg)
 			identity := c.Identity()
@@ -346,7 +348,7 @@ introspection_sidecar_credential_renewals_total{result="ok"} %d
 func TestFaultsAreLoggedOnce(t *testing.T) {
 	var log logBuffer
 	file := newFile("good")
-	c := mustCredential(t, Config{Auth: AuthBearer, BearerToken: file.read, Logger: log.logger()})
+	c := mustCredential(t, Config{Auth: AuthBearer, BearerToken: file.file(), Logger: log.logger()})
 	gone := errors.New("gone")
 	lines := 0
 	for i, step := range []struct {
@@ -375,7 +377,7 @@ func TestFaultsAreLoggedOnce(t *testing.T) {
 
 func TestRenewRereadsTheDisk(t *testing.T) {
 	file := newFile("one")
-	c := mustCredential(t, Config{Auth: AuthBearer, BearerToken: file.read})
+	c := mustCredential(t, Config{Auth: AuthBearer, BearerToken: file.file()})
 	_, _, gen := mustAttach(t, c)
 	before := file.rereads
 	expectRenew(t, c, gen, false)

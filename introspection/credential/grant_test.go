@@ -695,7 +695,7 @@ func TestGrantFollowsItsSecret(t *testing.T) {
 			sent = append(sent, secret)
 			return tokenAnswer("t", 300)
 		}))
-		cfg.ClientSecret = file.read
+		cfg.ClientSecret = file.file()
 		c := mustCredential(t, cfg)
 		_, _, gen := mustAttach(t, c)
 		file.replace("two")
@@ -720,7 +720,7 @@ func TestGrantFollowsItsKey(t *testing.T) {
 			sent = append(sent, req.PostForm)
 			return tokenAnswer("t", 300)
 		}))
-		cfg.ClientKey = file.read
+		cfg.ClientKey = file.file()
 		c := mustCredential(t, cfg)
 		_, _, gen := mustAttach(t, c)
 		file.replace(keyPEM(t, p384()))

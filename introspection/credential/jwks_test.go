@@ -39,7 +39,7 @@ func newRotation(t *testing.T, key, keyID string) *rotation {
 	t.Helper()
 	r := &rotation{T: t, file: newFile(key), now: time.Unix(1_800_000_000, 0)}
 	cfg := assertionConfig("")
-	cfg.ClientKey, cfg.KeyID, cfg.Now = r.file.read, keyID, func() time.Time { return r.now }
+	cfg.ClientKey, cfg.KeyID, cfg.Now = r.file.file(), keyID, func() time.Time { return r.now }
 	r.Credential = mustCredential(t, cfg)
 	return r
 }

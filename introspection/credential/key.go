@@ -10,6 +10,7 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/pem"
+	"errors"
 	"slices"
 	"strings"
 
@@ -31,10 +32,15 @@ func parseSigningKey(content []byte, id string, algorithm jose.SignatureAlgorith
 	if err != nil {
 		return nil, err
 	}
-	if algorithm == "" {
+	asked := algorithm != ""
+	if !asked {
 		algorithm = jose.SignatureAlgorithm(private.Algorithm)
 	}
 	if algorithm, err = fitAlgorithm(private.Key, algorithm); err != nil {
+		var unfit *AlgorithmError
+		if !asked && errors.As(err, &unfit) { // what stands in a file isn't shown
+			return nil, transport.SafeText("is " + unfit.Key + ", which can't sign with the alg that it names")
+		}
 		return nil, err
 	}
 	public := private.Public()
@@ -113,17 +119,37 @@ func rsaAlgorithms() []jose.SignatureAlgorithm {
 	return []jose.SignatureAlgorithm{jose.RS384, jose.RS256, jose.RS512, jose.PS256, jose.PS384}
 }
 
+// AlgorithmError says that a key can't sign with the algorithm that is asked for.
+type AlgorithmError struct {
+	Key       string   // what it is: an RSA key
+	Algorithm string   // what it can't do
+	Fitting   []string // what it can do, the usual one first
+}
+
+// Error returns a short line for logs and operators.
+func (e *AlgorithmError) Error() string {
+	return "is " + e.Key + ", which can't sign with " + e.Algorithm + "; it can with " + strings.Join(e.Fitting, ", ")
+}
+
+// Unwrap gives the same as text that may be shown.
+func (e *AlgorithmError) Unwrap() error { return transport.SafeText(e.Error()) }
+
 // fitAlgorithm checks that the key can sign with the algorithm. An empty one
 // becomes the key's usual one; SMART servers must know RS384 and ES384.
 func fitAlgorithm(key any, algorithm jose.SignatureAlgorithm) (jose.SignatureAlgorithm, error) {
-	var fitting []jose.SignatureAlgorithm
+	var (
+		fitting []jose.SignatureAlgorithm
+		kind    string
+	)
 	switch key := key.(type) {
 	case *rsa.PrivateKey:
+		kind = "an RSA key"
 		if key.N.BitLen() < minRSABits {
 			return "", transport.SafeText("is an RSA key of less than 2048 bits")
 		}
 		fitting = rsaAlgorithms()
 	case *ecdsa.PrivateKey:
+		kind = "an EC key on " + key.Curve.Params().Name
 		switch key.Curve {
 		case elliptic.P256():
 			fitting = []jose.SignatureAlgorithm{jose.ES256}
@@ -131,6 +157,7 @@ func fitAlgorithm(key any, algorithm jose.SignatureAlgorithm) (jose.SignatureAlg
 			fitting = []jose.SignatureAlgorithm{jose.ES384}
 		}
 	case ed25519.PrivateKey:
+		kind = "an Ed25519 key"
 		fitting = []jose.SignatureAlgorithm{jose.EdDSA}
 	}
 	switch {
@@ -139,7 +166,11 @@ func fitAlgorithm(key any, algorithm jose.SignatureAlgorithm) (jose.SignatureAlg
 	case algorithm == "":
 		return fitting[0], nil
 	case !slices.Contains(fitting, algorithm):
-		return "", transport.SafeText("doesn't fit the algorithm")
+		unfit := &AlgorithmError{Key: kind, Algorithm: string(algorithm)}
+		for _, a := range fitting {
+			unfit.Fitting = append(unfit.Fitting, string(a))
+		}
+		return "", unfit
 	}
 	return algorithm, nil
 }

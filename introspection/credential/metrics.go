@@ -2,6 +2,7 @@ package credential
 
 import (
 	"math"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -38,8 +39,17 @@ func (m *metrics) count(err error) {
 
 func (m *metrics) expires(t accessToken) {
 	if t.life == 0 {
+		m.expiresAt(time.Time{})
+		return
+	}
+	m.expiresAt(t.obtained.Add(t.life))
+}
+
+// expiresAt tells when the token ends. The zero time: that is not known.
+func (m *metrics) expiresAt(at time.Time) {
+	if at.IsZero() {
 		m.expiry.Set(math.Inf(1))
 		return
 	}
-	m.expiry.Set(float64(t.obtained.Add(t.life).Unix()))
+	m.expiry.Set(float64(at.Unix()))
 }

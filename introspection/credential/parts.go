@@ -43,16 +43,19 @@ func (p *parts) fault(err error) {
 
 // clientID returns the id of the sidecar's registration.
 func (p *parts) clientID() string {
-	p.fault(checkClientID(p.cfg.ClientID))
+	if err := CheckClientID(p.cfg.ClientID); err != nil {
+		p.fault(&transport.FieldError{Field: "ClientID", Err: err})
+	}
 	return p.cfg.ClientID
 }
 
-func checkClientID(id string) error {
+// CheckClientID says why an id is none (RFC 6749 §A.1).
+func CheckClientID(id string) error {
 	switch {
 	case id == "":
-		return &transport.FieldError{Field: "ClientID", Err: transport.ErrRequired}
+		return transport.ErrRequired
 	case !vschar(id):
-		return &transport.FieldError{Field: "ClientID", Err: errNotVSCHAR}
+		return errNotVSCHAR
 	}
 	return nil
 }

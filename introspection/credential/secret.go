@@ -13,8 +13,8 @@ import (
 // secret is text in a file: a client secret, or the sidecar's own token.
 type secret struct{ *transport.Watched[string] }
 
-func newSecret(p *parts, field string, file transport.File, parse func([]byte) (string, error)) secret {
-	s := secret{&transport.Watched[string]{Field: field, Read: file, Parse: parse, Logger: p.cfg.Logger, Replaced: p.metrics.count}}
+func newSecret(p *parts, field string, file *transport.File, parse func([]byte) (string, error)) secret {
+	s := secret{&transport.Watched[string]{Field: field, File: file, Parse: parse, Logger: p.cfg.Logger, Replaced: p.metrics.count}}
 	_, _, err := s.Load(true)
 	p.fault(err)
 	return s

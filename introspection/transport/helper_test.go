@@ -57,7 +57,9 @@ func (f *replacedFile) fail(err error) {
 }
 
 // fixed is a File that stays as it is.
-func fixed(content string) File { return newFile(content).read }
+func fixed(content string) *File { return newFile(content).file() }
+
+func (f *replacedFile) file() *File { return &File{Read: f.read} }
 
 // logBuffer collects log lines from any goroutine.
 type logBuffer struct {

@@ -29,18 +29,25 @@ func parseRoots(content []byte) (*x509.CertPool, error) {
 
 // concat reads two files as one, so that a certificate is only ever taken
 // together with its own key.
-func concat(a, b File) File {
-	return func(reread bool) ([]byte, error) {
-		first, err := a(reread)
+func concat(a, b *File) *File {
+	one := func(f *File, reread bool) ([]byte, error) {
+		content, err := f.Read(reread)
+		if err != nil && f.Name != "" {
+			err = &FieldError{Field: f.Name, Err: err}
+		}
+		return content, err
+	}
+	return &File{Name: a.Name, Read: func(reread bool) ([]byte, error) {
+		first, err := one(a, reread)
 		if err != nil {
 			return nil, err
 		}
-		second, err := b(reread)
+		second, err := one(b, reread)
 		if err != nil {
 			return nil, err
 		}
 		return append(append(bytes.Clone(first), '\n'), second...), nil
-	}
+	}}
 }
 
 func parsePair(content []byte) (*tls.Certificate, error) {

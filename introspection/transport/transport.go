@@ -18,10 +18,10 @@ const maxHeaderBytes = 64 << 10
 type Config struct {
 	// CA holds the PEM certificates to trust instead of the system's. Nil: the
 	// system's.
-	CA File
+	CA *File
 	// ClientCert and ClientCertKey are the PEM chain and key that the sidecar
 	// shows when a server asks (mutual TLS). Both or neither.
-	ClientCert, ClientCertKey File
+	ClientCert, ClientCertKey *File
 	// Timeout bounds a whole call, body included, and so each step of it.
 	Timeout time.Duration
 	// Resolver finds the addresses of hosts. Nil: the system's.

@@ -222,13 +222,13 @@ func TestTransportFaults(t *testing.T) {
 		{"CA of a key", Config{CA: fixed(ca.pem() + key)}, onlyPEM},
 		{"CA that isn't DER", Config{CA: fixed(ca.pem() + pemOf("CERTIFICATE", []byte(canary)))}, onlyPEM},
 		{"CA cut off", Config{CA: fixed(ca.pem() + second[:len(second)/2])}, onlyPEM},
-		{"CA unreadable", Config{CA: (&replacedFile{err: errors.New("denied")}).read}, "CA: denied"},
+		{"CA unreadable", Config{CA: (&replacedFile{err: errors.New("denied")}).file()}, "CA: denied"},
 		{"no key", Config{ClientCert: fixed(cert)}, "ClientCert: certificate and key are needed, or neither"},
 		{"no certificate", Config{ClientCertKey: fixed(key)}, "ClientCert: certificate and key are needed, or neither"},
 		{"another's key", Config{ClientCert: fixed(cert), ClientCertKey: fixed(otherKey)}, noPair},
 		{"key of text", Config{ClientCert: fixed(cert), ClientCertKey: fixed(canary)}, noPair},
-		{"certificate unreadable", Config{ClientCert: (&replacedFile{err: errors.New("denied")}).read, ClientCertKey: fixed(key)}, "ClientCert: denied"},
-		{"key unreadable", Config{ClientCert: fixed(cert), ClientCertKey: (&replacedFile{err: errors.New("denied")}).read}, "ClientCert: denied"},
+		{"certificate unreadable", Config{ClientCert: (&replacedFile{err: errors.New("denied")}).file(), ClientCertKey: fixed(key)}, "ClientCert: denied"},
+		{"key unreadable", Config{ClientCert: fixed(cert), ClientCertKey: (&replacedFile{err: errors.New("denied")}).file()}, "ClientCert: denied"},
 		{"all at once", Config{Timeout: -1, CA: fixed(""), ClientCert: fixed(cert)}, "Timeout: must be above zero\n" + onlyPEM + "\nClientCert: certificate and key are needed, or neither"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -260,7 +260,7 @@ func TestTrust(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		conf *tls.Config
-		ca   File
+		ca   *File
 		want string
 	}{
 		{"good", &tls.Config{Certificates: []tls.Certificate{good}}, fixed(ca.pem()), ""},
@@ -312,7 +312,7 @@ func TestAuthorityIsReplaced(t *testing.T) {
 	one, two := newAuthority("one"), newAuthority("two")
 	server := tlsServer(t, &tls.Config{Certificates: []tls.Certificate{one.pair("localhost", nil)}})
 	file := newFile(one.pem())
-	client := mustClient(t, Config{CA: file.read, Logger: logged.logger()})
+	client := mustClient(t, Config{CA: file.file(), Logger: logged.logger()})
 	const ok = "nobody HTTP/2.0 resumed=false"
 	expectBody(t, client, server.URL, ok)
 	file.replace(two.pem())
@@ -343,7 +343,7 @@ func TestClientCertificateIsReplaced(t *testing.T) {
 	firstCert, firstKey := ca.issue("first", nil)
 	secondCert, secondKey := ca.issue("second", nil)
 	cert, key := newFile(firstCert), newFile(firstKey)
-	client := mustClient(t, Config{CA: fixed(ca.pem()), ClientCert: cert.read, ClientCertKey: key.read})
+	client := mustClient(t, Config{CA: fixed(ca.pem()), ClientCert: cert.file(), ClientCertKey: key.file()})
 	expectBody(t, client, server.URL, "first HTTP/2.0 resumed=false")
 	cert.replace(strings.TrimSpace(secondCert)) // some tools write no last line end
 	expectBody(t, client, server.URL, "first HTTP/2.0 resumed=false")
@@ -373,7 +373,7 @@ func TestOldConnectionsEnd(t *testing.T) {
 	server.StartTLS()
 	defer server.Close()
 	file := newFile(ca.pem())
-	client := mustClient(t, Config{CA: file.read})
+	client := mustClient(t, Config{CA: file.file()})
 	if _, err := getBody(client, server.URL); err != nil {
 		t.Fatalf("getBody: got error %v, want none", err)
 	}
@@ -402,7 +402,7 @@ func TestReplacementIsConcurrent(t *testing.T) {
 		certs[i], keys[i] = ca.issue(name, nil)
 	}
 	cert, key := newFile(certs[0]), newFile(keys[0])
-	client := mustClient(t, Config{CA: fixed(ca.pem()), ClientCert: cert.read, ClientCertKey: key.read})
+	client := mustClient(t, Config{CA: fixed(ca.pem()), ClientCert: cert.file(), ClientCertKey: key.file()})
 	var calls sync.WaitGroup
 	for range 8 {
 		calls.Go(func() {

@@ -11,13 +11,10 @@ import (
 type TLSFiles struct {
 	// CA holds the PEM certificates to trust instead of the system's. Nil: the
 	// system's.
-	CA File
+	CA *File
 	// ClientCert and ClientCertKey are the PEM chain and key that the client
 	// shows when a server asks (mutual TLS). Both or neither.
-	ClientCert, ClientCertKey File
-	// Field begins the names of fields in faults, which go on with CA and
-	// ClientCert.
-	Field string
+	ClientCert, ClientCertKey *File
 	// Logger is told of a replaced file that can't be used. Nil discards.
 	Logger *slog.Logger
 }
@@ -47,17 +44,17 @@ func newTrust(files TLSFiles) (*trust, error) {
 		faults []error
 	)
 	if files.CA != nil {
-		t.roots = &Watched[*x509.CertPool]{Field: files.Field + "CA", Read: files.CA, Parse: parseRoots, Logger: files.Logger}
+		t.roots = &Watched[*x509.CertPool]{Field: "CA", File: files.CA, Parse: parseRoots, Logger: files.Logger}
 		_, _, err := t.roots.Load(true)
 		faults = append(faults, err)
 	}
 	if (files.ClientCert == nil) != (files.ClientCertKey == nil) {
 		faults = append(faults, &FieldError{
-			Field: files.Field + "ClientCert", Err: SafeText("certificate and key are needed, or neither"),
+			Field: "ClientCert", Err: SafeText("certificate and key are needed, or neither"),
 		})
 	} else if files.ClientCert != nil {
 		t.pair = &Watched[*tls.Certificate]{
-			Field: files.Field + "ClientCert", Read: concat(files.ClientCert, files.ClientCertKey), Parse: parsePair, Logger: files.Logger,
+			Field: "ClientCert", File: concat(files.ClientCert, files.ClientCertKey), Parse: parsePair, Logger: files.Logger,
 		}
 		_, _, err := t.pair.Load(true)
 		faults = append(faults, err)

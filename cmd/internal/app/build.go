@@ -44,7 +44,7 @@ func build(s *config.Config, o options) (*sidecar, []config.Fault) {
 	if sc.registry == nil {
 		sc.registry = newRegistry(o.build)
 	}
-	faults := append(slices.Clone(s.Faults), checkFiles(s)...)
+	faults := config.AddFaults(slices.Clone(s.Faults), s.CheckEveryFile())
 	faults = config.AddFaults(faults, sc.buildTLS())
 	faults = config.AddFaults(faults, sc.buildAdminToken())
 	faults = config.AddFaults(faults, sc.buildClients(o.wrap))
@@ -89,45 +89,13 @@ func (sc *sidecar) buildReadiness() {
 	sc.registry.MustRegister(certificateExpiry(s))
 }
 
-// checkFiles reads the files that are set, so that one that can't be read is
-// told with its own variable.
-func checkFiles(s *config.Config) (faults []config.Fault) {
-	check := func(variable, path string) {
-		if path == "" {
-			return
-		}
-		if _, err := config.Watch(path)(true); err != nil {
-			faults = append(faults, config.Fault{Variable: variable, Text: err.Error()})
-		}
-	}
-	check("SIDECAR_BEARER_TOKEN_FILE", s.BearerTokenFile)
-	check("SIDECAR_CLIENT_SECRET_FILE", s.ClientSecretFile)
-	check("SIDECAR_CLIENT_KEY_FILE", s.ClientKeyFile)
-	check("SIDECAR_CA_FILE", s.CAFile)
-	check("SIDECAR_CLIENT_CERT_FILE", s.ClientCertFile)
-	check("SIDECAR_CLIENT_CERT_KEY_FILE", s.ClientCertKeyFile)
-	check("SIDECAR_SHARED_CACHE_KEY_FILE", s.SharedCacheKeyFile)
-	check("SIDECAR_SHARED_CACHE_PASSWORD_FILE", s.SharedCachePasswordFile)
-	check("SIDECAR_SHARED_CACHE_SENTINEL_PASSWORD_FILE", s.SharedCacheSentinelPasswordFile)
-	check("SIDECAR_SHARED_CACHE_CA_FILE", s.SharedCacheCAFile)
-	check("SIDECAR_SHARED_CACHE_CLIENT_CERT_FILE", s.SharedCacheClientCertFile)
-	check("SIDECAR_SHARED_CACHE_CLIENT_CERT_KEY_FILE", s.SharedCacheClientCertKeyFile)
-	check("SIDECAR_TLS_CERT_FILE", s.TLSCertFile)
-	check("SIDECAR_TLS_KEY_FILE", s.TLSKeyFile)
-	check("SIDECAR_ADMIN_TOKEN_FILE", s.AdminTokenFile)
-	check("SIDECAR_SMART_CONFIGURATION_FILE", s.SMARTConfigurationFile)
-	return faults
-}
-
 func (sc *sidecar) buildAdminToken() (err error) {
 	if sc.settings.AdminTokenFile == "" {
 		return nil
 	}
-	sc.adminToken, err = admin.NewToken(config.Watch(sc.settings.AdminTokenFile), sc.logger)
-	if err != nil {
-		return &transport.FieldError{Field: "AdminToken", Err: err}
-	}
-	return nil
+	file := config.Watch("SIDECAR_ADMIN_TOKEN_FILE", sc.settings.AdminTokenFile)
+	sc.adminToken, err = admin.NewToken(file.Read, sc.logger)
+	return config.AtFault(file.Name, err)
 }
 
 func (sc *sidecar) buildTLS() error {
@@ -135,9 +103,13 @@ func (sc *sidecar) buildTLS() error {
 	if s.TLSCertFile == "" || s.TLSKeyFile == "" {
 		return nil
 	}
-	pair := &certificate{certFile: config.Watch(s.TLSCertFile), keyFile: config.Watch(s.TLSKeyFile), logger: sc.logger}
+	cert, key := config.Watch("SIDECAR_TLS_CERT_FILE", s.TLSCertFile), config.Watch("SIDECAR_TLS_KEY_FILE", s.TLSKeyFile)
+	if err := config.CheckFiles(cert, key); err != nil {
+		return err
+	}
+	pair := &certificate{certFile: cert, keyFile: key, logger: sc.logger}
 	if _, err := pair.get(nil); err != nil {
-		return &transport.FieldError{Field: "TLSCert", Err: err}
+		return config.AtFault(cert.Name, err)
 	}
 	sc.tls = &tls.Config{MinVersion: tls.VersionTLS12, CipherSuites: cipherSuites, GetCertificate: pair.get}
 	return nil
@@ -161,9 +133,9 @@ func (sc *sidecar) buildClients(wrap func(http.RoundTripper) http.RoundTripper) 
 	s := sc.settings
 	agent := "fhir-introspection-sidecar/" + sc.build.Version
 	sc.httpClient, err = transport.NewClient(transport.Config{
-		CA:            config.Watch(s.CAFile),
-		ClientCert:    config.Watch(s.ClientCertFile),
-		ClientCertKey: config.Watch(s.ClientCertKeyFile),
+		CA:            config.Watch("SIDECAR_CA_FILE", s.CAFile),
+		ClientCert:    config.Watch("SIDECAR_CLIENT_CERT_FILE", s.ClientCertFile),
+		ClientCertKey: config.Watch("SIDECAR_CLIENT_CERT_KEY_FILE", s.ClientCertKeyFile),
 		Timeout:       s.IntrospectionTimeout,
 		UserAgent:     agent,
 		Logger:        sc.logger,
@@ -216,12 +188,12 @@ func (sc *sidecar) credentialConfig() credential.Config {
 	s := sc.settings
 	return credential.Config{
 		Auth:          credential.Auth(s.IntrospectionAuth),
-		BearerToken:   config.Watch(s.BearerTokenFile),
+		BearerToken:   config.Watch("SIDECAR_BEARER_TOKEN_FILE", s.BearerTokenFile),
 		TokenEndpoint: func() string { return sc.endpoints().Token },
 		TokenAuth:     s.GrantAuth(),
 		ClientID:      s.ClientID,
-		ClientSecret:  config.Watch(s.ClientSecretFile),
-		ClientKey:     config.Watch(s.ClientKeyFile),
+		ClientSecret:  config.Watch("SIDECAR_CLIENT_SECRET_FILE", s.ClientSecretFile),
+		ClientKey:     config.Watch("SIDECAR_CLIENT_KEY_FILE", s.ClientKeyFile),
 		KeyID:         s.ClientKeyID,
 		Algorithm:     s.ClientAssertionAlg,
 		Audience:      s.ClientAssertionAudience,
@@ -242,7 +214,7 @@ func (sc *sidecar) buildAudit(stdout io.Writer) (err error) {
 		Target: sc.settings.AuditLog, Stdout: stdout, Encode: auditEncoder(sc.settings), Logger: sc.logger, Registerer: sc.registry,
 	})
 	if err != nil {
-		return &transport.FieldError{Field: "AuditLog", Err: err}
+		return config.AtFault("SIDECAR_AUDIT_LOG", err)
 	}
 	sc.protocolErrors.audit = auditTo(sc.audit, sc.settings)
 	return nil

@@ -103,7 +103,7 @@ func TestBuildFaults(t *testing.T) {
 				"SIDECAR_INTROSPECTION_AUTH", "client_assertion", "SIDECAR_CLIENT_ID", "a",
 				"SIDECAR_CLIENT_KEY_FILE", path("key"), "SIDECAR_CLIENT_ASSERTION_ALG", "RS256",
 			},
-			[]string{"SIDECAR_CLIENT_KEY_FILE: doesn't fit the algorithm"},
+			[]string{"SIDECAR_CLIENT_KEY_FILE: is an EC key on P-256, which can't sign with the RS256 of SIDECAR_CLIENT_ASSERTION_ALG; it can with ES256"},
 		},
 		{
 			"unknown algorithm",

@@ -12,7 +12,7 @@ import (
 
 // certificate is a TLS certificate with its key, from files that may change.
 type certificate struct {
-	certFile, keyFile transport.File
+	certFile, keyFile *transport.File
 	logger            *slog.Logger
 
 	mu        sync.Mutex
@@ -28,8 +28,8 @@ var errPair = errors.New("certificate and key can't be read, or don't belong tog
 func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	cert, certErr := c.certFile(false)
-	key, keyErr := c.keyFile(false)
+	cert, certErr := c.certFile.Read(false)
+	key, keyErr := c.keyFile.Read(false)
 	if err := errors.Join(certErr, keyErr); err != nil {
 		return nil, err // a file that was there once is never missed again
 	}
@@ -38,7 +38,7 @@ func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 		if pair, err := tls.X509KeyPair(cert, key); err == nil {
 			c.pair = &pair
 		} else if c.fault = errPair; c.pair != nil {
-			c.logger.Error("replaced file can't be used, keeping the last good one", "setting", "SIDECAR_TLS_CERT_FILE", "error", errPair)
+			c.logger.Error("replaced file can't be used, keeping the last good one", "setting", c.certFile.Name, "error", errPair)
 		}
 	}
 	if c.pair == nil {

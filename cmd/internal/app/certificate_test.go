@@ -25,7 +25,7 @@ func TestCertificateReload(t *testing.T) {
 		certs[name], keys[name] = newPair(t, name)
 	}
 	log := &bytes.Buffer{}
-	pair := &certificate{certFile: config.Watch(certFile), keyFile: config.Watch(keyFile), logger: slog.New(slog.NewJSONHandler(log, nil))}
+	pair := &certificate{certFile: config.Watch("SIDECAR_TLS_CERT_FILE", certFile), keyFile: config.Watch("SIDECAR_TLS_KEY_FILE", keyFile), logger: slog.New(slog.NewJSONHandler(log, nil))}
 	serves := func(want string) {
 		t.Helper()
 		got, err := pair.get(nil)
@@ -98,7 +98,7 @@ func TestCertificateConcurrently(t *testing.T) {
 	cert, key := newPair(t, "one.test")
 	put(t, certFile, cert, time.Hour)
 	put(t, keyFile, key, time.Hour)
-	pair := &certificate{certFile: config.Watch(certFile), keyFile: config.Watch(keyFile), logger: discard}
+	pair := &certificate{certFile: config.Watch("SIDECAR_TLS_CERT_FILE", certFile), keyFile: config.Watch("SIDECAR_TLS_KEY_FILE", keyFile), logger: discard}
 	if _, err := pair.get(nil); err != nil {
 		t.Fatalf("pair.get: got error %v, want none", err)
 	}

@@ -17,11 +17,13 @@ func certificateExpiry(s *config.Config) prometheus.Collector {
 	e := expiries{desc: prometheus.NewDesc("introspection_sidecar_certificate_expiry_timestamp_seconds",
 		"When the first certificate of the file ends: the listener's, the client's towards the authorization server, or one that its are checked against.",
 		[]string{"use"}, nil)}
-	for _, c := range []struct{ use, path string }{
-		{"listener", s.TLSCertFile}, {"client", s.ClientCertFile}, {"ca", s.CAFile},
+	for _, c := range []struct{ use, setting, path string }{
+		{"listener", "SIDECAR_TLS_CERT_FILE", s.TLSCertFile},
+		{"client", "SIDECAR_CLIENT_CERT_FILE", s.ClientCertFile},
+		{"ca", "SIDECAR_CA_FILE", s.CAFile},
 	} {
 		if c.path != "" {
-			e.files = append(e.files, &certificateFile{use: c.use, read: config.Watch(c.path)})
+			e.files = append(e.files, &certificateFile{use: c.use, file: config.Watch(c.setting, c.path)})
 		}
 	}
 	return e
@@ -48,7 +50,7 @@ func (e expiries) Collect(metrics chan<- prometheus.Metric) {
 // certificateFile is a file of certificates that may be replaced.
 type certificateFile struct {
 	use  string
-	read transport.File
+	file *transport.File
 
 	mu      sync.Mutex
 	content []byte    // what was read last
@@ -60,7 +62,7 @@ type certificateFile struct {
 func (f *certificateFile) end() (time.Time, bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	content, err := f.read(false)
+	content, err := f.file.Read(false)
 	if err == nil && (f.content == nil || !bytes.Equal(content, f.content)) {
 		f.content = content
 		if ends, ok := doctor.CertificatesEnd(content); ok {

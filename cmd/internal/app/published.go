@@ -7,7 +7,6 @@ import (
 
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cmd/internal/config"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/discovery"
-	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/transport"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/wellknown"
 )
 
@@ -29,13 +28,14 @@ func newPublisher(s *config.Config, d *discovery.Discovery, logger *slog.Logger)
 	if s.SMARTConfiguration == "forward" || s.SMARTConfigurationFile == "" {
 		return p, nil
 	}
+	file := config.Watch("SIDECAR_SMART_CONFIGURATION_FILE", s.SMARTConfigurationFile)
 	var err error
-	if p.file, err = config.Watch(s.SMARTConfigurationFile)(true); err == nil {
+	if p.file, err = file.Read(true); err == nil {
 		p.file = bytes.TrimSpace(p.file)
 		err = wellknown.CheckSMART(p.file)
 	}
 	if err != nil {
-		return nil, &transport.FieldError{Field: "SMARTFile", Err: err}
+		return nil, config.AtFault(file.Name, err)
 	}
 	return p, nil
 }

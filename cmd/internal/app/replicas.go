@@ -29,22 +29,24 @@ func (sc *sidecar) buildStore() (err error) {
 		return nil
 	}
 	r := &replicas{secrets: &transport.Watched[shared.Secrets]{
-		Field: "SharedCacheKey", Read: config.Watch(s.SharedCacheKeyFile), Parse: shared.ParseSecrets, Logger: sc.logger,
+		File: config.Watch("SIDECAR_SHARED_CACHE_KEY_FILE", s.SharedCacheKeyFile), Parse: shared.ParseSecrets, Logger: sc.logger,
 	}}
-	if _, _, err := r.secrets.Load(true); err != nil {
+	password := config.Watch("SIDECAR_SHARED_CACHE_PASSWORD_FILE", s.SharedCachePasswordFile)
+	sentinel := config.Watch("SIDECAR_SHARED_CACHE_SENTINEL_PASSWORD_FILE", s.SharedCacheSentinelPasswordFile)
+	if _, _, err = r.secrets.Load(true); err != nil {
 		return err
 	}
 	cfg := valkey.Config{
 		Addresses: s.SharedCacheAddresses, SentinelMaster: s.SharedCacheSentinelMaster, Cluster: s.SharedCacheCluster,
-		Credentials:         account(s.SharedCacheUsername, s.SharedCachePasswordFile),
-		SentinelCredentials: account(s.SharedCacheSentinelUsername, s.SharedCacheSentinelPasswordFile),
+		Credentials:         account(s.SharedCacheUsername, password),
+		SentinelCredentials: account(s.SharedCacheSentinelUsername, sentinel),
 	}
 	if s.SharedCacheTLS {
 		current, err := transport.NewTLS(transport.TLSFiles{
-			CA:            config.Watch(s.SharedCacheCAFile),
-			ClientCert:    config.Watch(s.SharedCacheClientCertFile),
-			ClientCertKey: config.Watch(s.SharedCacheClientCertKeyFile),
-			Field:         "SharedCache", Logger: sc.logger,
+			CA:            config.Watch("SIDECAR_SHARED_CACHE_CA_FILE", s.SharedCacheCAFile),
+			ClientCert:    config.Watch("SIDECAR_SHARED_CACHE_CLIENT_CERT_FILE", s.SharedCacheClientCertFile),
+			ClientCertKey: config.Watch("SIDECAR_SHARED_CACHE_CLIENT_CERT_KEY_FILE", s.SharedCacheClientCertKeyFile),
+			Logger:        sc.logger,
 		})
 		if err != nil {
 			return err
@@ -59,13 +61,12 @@ func (sc *sidecar) buildStore() (err error) {
 }
 
 // account reads the password at each connect. A line's end is not part of it.
-func account(user, passwordFile string) func() (string, string, error) {
-	read := config.Watch(passwordFile)
-	if read == nil {
+func account(user string, file *transport.File) func() (string, string, error) {
+	if file == nil {
 		return nil
 	}
 	return func() (string, string, error) {
-		password, err := read(true)
+		password, err := file.Read(true)
 		return user, string(bytes.TrimRight(password, "\r\n")), err
 	}
 }

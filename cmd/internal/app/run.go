@@ -118,7 +118,7 @@ func (p Program) serve(ctx context.Context) int {
 	signal.Ignore(syscall.SIGPIPE)
 	s := config.Load()
 	format := func(w io.Writer) slog.Handler {
-		options := &slog.HandlerOptions{Level: s.Level, ReplaceAttr: config.SettingOf}
+		options := &slog.HandlerOptions{Level: s.Level}
 		if s.LogFormat == "text" {
 			return slog.NewTextHandler(w, options)
 		}

@@ -2,10 +2,11 @@ package config
 
 import (
 	"errors"
-	"log/slog"
+	"fmt"
 	"slices"
 	"strings"
 
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/credential"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/transport"
 )
 
@@ -16,84 +17,58 @@ type Fault struct{ Variable, Text string }
 // String returns the line that an operator reads.
 func (f Fault) String() string { return f.Variable + ": " + f.Text }
 
-// hasFault reports whether the variable is at fault already.
-func hasFault(faults []Fault, variable string) bool {
-	return slices.ContainsFunc(faults, func(f Fault) bool { return f.Variable == variable })
+// AtFault is an error about a setting, such as what the file holds that it names.
+func AtFault(variable string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &transport.FieldError{Field: variable, Err: err}
 }
 
-// causes are variables whose fault a constructor tells a second time, as one of
-// another variable.
-var causes = map[string]string{
-	"SIDECAR_TLS_CERT_FILE":                 "SIDECAR_TLS_KEY_FILE",
-	"SIDECAR_CLIENT_CERT_FILE":              "SIDECAR_CLIENT_CERT_KEY_FILE",
-	"SIDECAR_SHARED_CACHE_CLIENT_CERT_FILE": "SIDECAR_SHARED_CACHE_CLIENT_CERT_KEY_FILE",
-	"SIDECAR_CLIENT_ASSERTION_AUDIENCE":     "SIDECAR_ISSUER_URL",
-}
+// noVariable stands in faults that no single variable is the cause of.
+const noVariable = "configuration"
 
-// AddFaults adds what a constructor found. Once something is at fault, what it
-// misses has been told before, in words that name the variables.
+// AddFaults adds what a constructor found: what is wrong inside a file, with the
+// setting that names the file. Everything else the checks of this package find first,
+// in words that name the settings; it counts only when they found nothing.
 func AddFaults(faults []Fault, err error) []Fault {
-	for _, f := range faultsOf(err) {
-		missing := f.Variable == noVariable || strings.HasPrefix(f.Text, "is required")
-		if !hasFault(faults, f.Variable) && !hasFault(faults, causes[f.Variable]) && (len(faults) == 0 || !missing) {
+	for _, e := range leaves(err) {
+		var named *transport.FieldError
+		if !errors.As(e, &named) || !strings.HasPrefix(named.Field, Prefix+"_") {
+			if len(faults) == 0 {
+				faults = append(faults, Fault{noVariable, e.Error()})
+			}
+			continue
+		}
+		if f := (Fault{named.Field, textOf(named.Err)}); !slices.Contains(faults, f) {
 			faults = append(faults, f)
 		}
 	}
 	return faults
 }
 
-// noVariable stands in faults that no single variable is the cause of.
-const noVariable = "configuration"
-
-// fieldVariables maps the fields of package introspection's configuration, and
-// our own, to the variables they come from.
-var fieldVariables = map[string]string{
-	"Auth":                        "SIDECAR_INTROSPECTION_AUTH",
-	"BearerToken":                 "SIDECAR_BEARER_TOKEN_FILE",
-	"TokenEndpoint":               "SIDECAR_TOKEN_ENDPOINT",
-	"ClientID":                    "SIDECAR_CLIENT_ID",
-	"ClientSecret":                "SIDECAR_CLIENT_SECRET_FILE",
-	"ClientKey":                   "SIDECAR_CLIENT_KEY_FILE",
-	"Algorithm":                   "SIDECAR_CLIENT_ASSERTION_ALG",
-	"Audience":                    "SIDECAR_CLIENT_ASSERTION_AUDIENCE",
-	"Timeout":                     "SIDECAR_INTROSPECTION_TIMEOUT",
-	"CA":                          "SIDECAR_CA_FILE",
-	"ClientCert":                  "SIDECAR_CLIENT_CERT_FILE",
-	"SharedCacheKey":              "SIDECAR_SHARED_CACHE_KEY_FILE",
-	"SharedCachePassword":         "SIDECAR_SHARED_CACHE_PASSWORD_FILE",
-	"SharedCacheSentinelPassword": "SIDECAR_SHARED_CACHE_SENTINEL_PASSWORD_FILE",
-	"SharedCacheCA":               "SIDECAR_SHARED_CACHE_CA_FILE",
-	"SharedCacheClientCert":       "SIDECAR_SHARED_CACHE_CLIENT_CERT_FILE",
-	"TLSCert":                     "SIDECAR_TLS_CERT_FILE",
-	"AdminToken":                  "SIDECAR_ADMIN_TOKEN_FILE",
-	"AuditLog":                    "SIDECAR_AUDIT_LOG",
-	"SMARTFile":                   "SIDECAR_SMART_CONFIGURATION_FILE",
-}
-
-// SettingOf puts the variable where the log would have the name of a field. It is
-// for slog.HandlerOptions.
-func SettingOf(_ []string, a slog.Attr) slog.Attr {
-	if a.Key != "field" {
-		return a
+// textOf names the other setting that a fault is about, where there is one.
+func textOf(err error) string {
+	var unfit *credential.AlgorithmError
+	if errors.As(err, &unfit) {
+		return fmt.Sprintf("is %s, which can't sign with the %s of SIDECAR_CLIENT_ASSERTION_ALG; it can with %s",
+			unfit.Key, unfit.Algorithm, strings.Join(unfit.Fitting, ", "))
 	}
-	return slog.String("setting", fieldVariables[a.Value.String()])
+	return err.Error()
 }
 
-// faultsOf turns a constructor's error into faults of variables.
-func faultsOf(err error) []Fault {
+// leaves are the errors that were joined.
+func leaves(err error) []error {
 	if err == nil {
 		return nil
 	}
-	if joined, ok := err.(interface{ Unwrap() []error }); ok {
-		var faults []Fault
-		for _, e := range joined.Unwrap() {
-			faults = append(faults, faultsOf(e)...)
-		}
-		return faults
+	joined, ok := err.(interface{ Unwrap() []error }) //nolint:errorlint // made by errors.Join, and not wrapped
+	if !ok {
+		return []error{err}
 	}
-	var field *transport.FieldError
-	if errors.As(err, &field) && fieldVariables[field.Field] != "" {
-		return []Fault{{fieldVariables[field.Field], field.Err.Error()}}
+	var all []error
+	for _, e := range joined.Unwrap() {
+		all = append(all, leaves(e)...)
 	}
-	return []Fault{{noVariable, err.Error()}}
+	return all
 }

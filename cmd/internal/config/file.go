@@ -5,6 +5,8 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"reflect"
+	"strings"
 	"sync"
 	"time"
 
@@ -31,12 +33,40 @@ type file struct {
 	info    fs.FileInfo // of content; nil before the first read
 }
 
-// Watch returns the file at path, or nil for no path.
-func Watch(path string) transport.File {
+// Watch returns the file that the setting names, or nil for no path.
+func Watch(setting, path string) *transport.File {
 	if path == "" {
 		return nil
 	}
-	return (&file{path: path}).read
+	return &transport.File{Name: setting, Read: (&file{path: path}).read}
+}
+
+// CheckEveryFile reads the files of all settings that name one, used or not: a path that
+// leads nowhere is a slip.
+func (c *Config) CheckEveryFile() error {
+	var files []*transport.File
+	fields := reflect.ValueOf(c.Settings).Elem()
+	for i, variable := range Variables() {
+		if strings.HasSuffix(variable, "_FILE") {
+			files = append(files, Watch(variable, fields.Field(i).String()))
+		}
+	}
+	return CheckFiles(files...)
+}
+
+// CheckFiles reads files, and names the settings of those that can't be read. Nil is no
+// file.
+func CheckFiles(files ...*transport.File) error {
+	var faults []error
+	for _, f := range files {
+		if f == nil {
+			continue
+		}
+		if _, err := f.Read(true); err != nil {
+			faults = append(faults, AtFault(f.Name, err))
+		}
+	}
+	return errors.Join(faults...)
 }
 
 // read returns the file's content. With reread it takes what is there now, else

@@ -71,7 +71,7 @@ func TestFileFirstRead(t *testing.T) {
 			}
 		}
 	}
-	if Watch("") != nil {
+	if Watch("SIDECAR_CA_FILE", "") != nil {
 		t.Error("got a file without a path, want none")
 	}
 }
@@ -201,7 +201,7 @@ func TestFileConcurrently(t *testing.T) {
 	version := func(n int) string { return strings.Repeat(string(rune('a'+n)), 10_000+n) }
 	const versions = 20
 	put(t, path, version(0), time.Hour)
-	read := Watch(path)
+	read := Watch("SIDECAR_CA_FILE", path).Read
 	var readers sync.WaitGroup
 	stop := make(chan struct{})
 	for i := range 4 {

@@ -24,7 +24,7 @@ func read() (*Settings, []Fault) {
 		one := reflect.New(reflect.StructOf([]reflect.StructField{field}))
 		if envconfig.Process(Prefix, one.Interface()) != nil || misread(variable, one.Elem().Field(0)) {
 			faults = append(faults, Fault{variable, kindFault(variable, field.Type)})
-			continue
+			_ = envconfig.Process(noPrefix, one.Interface()) // the default, of which nothing is wrong
 		}
 		v.Field(i).Set(one.Elem().Field(0))
 		if text := readList(variable, v.Field(i)); text != "" {
@@ -40,6 +40,9 @@ func misread(variable string, v reflect.Value) bool {
 	value, set := os.LookupEnv(variable)
 	return set && v.Kind() == reflect.Int && strconv.FormatInt(v.Int(), 10) != value
 }
+
+// noPrefix begins the name of no variable.
+const noPrefix = "\x00"
 
 // noItems is the word for a list that is meant to be empty.
 const noItems = "none"
@@ -72,6 +75,9 @@ func readList(variable string, v reflect.Value) (fault string) {
 		fault = "is set and names nothing; write " + noItems + " if that is meant, or leave it out for the default"
 	case set && len(kept) == 0:
 		fault = "is set and names nothing; leave it out if that is meant"
+	}
+	if fault != "" {
+		kept = nil // of which nothing is wrong
 	}
 	v.Set(reflect.ValueOf(kept))
 	return fault

@@ -32,7 +32,6 @@ type Config struct {
 	Faults []Fault
 
 	idling []Fault // settings that do nothing beside the others
-	unread []Fault // what reading the environment found; also in Faults
 }
 
 // Load reads the environment and checks everything that can be checked without
@@ -45,7 +44,7 @@ func Load() *Config {
 // validate checks the settings and sets no default. The faults of reading come
 // first.
 func (s *Settings) validate(unread []Fault) *Config {
-	c := &Config{Settings: s, unread: unread, Faults: slices.Clone(unread)}
+	c := &Config{Settings: s, Faults: slices.Clone(unread)}
 	c.checkAddresses()
 	c.checkUpstream()
 	c.checkAuthorizationServer()
@@ -66,11 +65,10 @@ func (s *Settings) validate(unread []Fault) *Config {
 	return c
 }
 
-// fault adds one, unless the variable couldn't even be read: then what stands in
-// its field isn't what the operator set.
+// fault adds one, once.
 func (c *Config) fault(variable, format string, args ...any) {
 	f := Fault{variable, fmt.Sprintf(format, args...)}
-	if !hasFault(c.unread, variable) && !slices.Contains(c.Faults, f) {
+	if !slices.Contains(c.Faults, f) {
 		c.Faults = append(c.Faults, f)
 	}
 }

@@ -131,9 +131,14 @@ func (c *Config) endpointIsLocal() bool {
 }
 
 func (c *Config) checkAssertion() {
+	if err := credential.CheckClientID(c.ClientID); c.ClientID != "" && err != nil {
+		c.fault("SIDECAR_CLIENT_ID", "%v", err)
+	}
 	switch {
 	case c.ClientAssertionAudience == "token" && c.TokenEndpoint == "" && !c.canDiscover():
 		c.fault("SIDECAR_TOKEN_ENDPOINT", "is required with SIDECAR_CLIENT_ASSERTION_AUDIENCE=token")
+	case c.ClientAssertionAudience == "introspection" && c.UsesGrant():
+		c.fault("SIDECAR_CLIENT_ASSERTION_AUDIENCE", "introspection is not where the grant's assertion goes")
 	case c.ClientAssertionAudience == "issuer" && c.IssuerURL == "":
 		c.fault("SIDECAR_ISSUER_URL", "is required with SIDECAR_CLIENT_ASSERTION_AUDIENCE=issuer")
 	case !slices.Contains([]string{"", "introspection", "token", "issuer"}, c.ClientAssertionAudience) && !isAbsolute(c.ClientAssertionAudience):

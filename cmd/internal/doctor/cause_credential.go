@@ -46,7 +46,7 @@ func (d *Doctor) diagnoseBearer(ex wireExchange) diagnosis {
 	if strings.EqualFold(ex.challenge, "Basic") {
 		return diagnosis{"the server asks for client id and secret (Basic), not for a bearer token", "SIDECAR_INTROSPECTION_AUTH"}
 	}
-	content, err := config.Watch(s.BearerTokenFile)(true)
+	content, err := config.Watch("SIDECAR_BEARER_TOKEN_FILE", s.BearerTokenFile).Read(true)
 	claims, isJWT := readJWT(strings.TrimSpace(string(content)))
 	if when, expired := claims.expired(); err == nil && isJWT && expired {
 		return diagnosis{"the token in the file expired at " + when, "SIDECAR_BEARER_TOKEN_FILE"}

@@ -86,7 +86,7 @@ func (d *Doctor) checkCertificates(context.Context) {
 		if c.path == "" {
 			continue
 		}
-		content, err := config.Watch(c.path)(true)
+		content, err := config.Watch(c.setting, c.path).Read(true)
 		end, found := CertificatesEnd(content)
 		detail := c.what + " ends at " + end.UTC().Format(time.DateTime) + " UTC"
 		switch left := time.Until(end); {

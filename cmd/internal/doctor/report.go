@@ -23,7 +23,7 @@ func (d *Doctor) readSecrets() {
 		if path == "" {
 			continue
 		}
-		if content, err := config.Watch(path)(true); err == nil {
+		if content, err := config.Watch("", path).Read(true); err == nil {
 			secrets = append(secrets, strings.TrimSpace(string(content)))
 		}
 	}

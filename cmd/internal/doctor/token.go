@@ -37,7 +37,7 @@ func readToken(path string, stdin io.Reader) (t suppliedToken) {
 	case path == "":
 		return t
 	case path != "-":
-		content, t.err = config.Watch(path)(true)
+		content, t.err = config.Watch("-token-file", path).Read(true)
 	case stdin == nil:
 		t.err = errors.New("standard input can't be read")
 	default:
