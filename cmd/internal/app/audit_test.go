@@ -216,6 +216,7 @@ func TestAuditDocs(t *testing.T) {
 	}
 	full := proxy.AuditRecord{
 		Type: "x", ClientID: "x", Subject: "x", Issuer: "x", User: "x", Patient: "x", TokenRef: "x", Peer: "x",
+		Reason: "x", Reported: "x", Guard: "x", Resource: "x", Operation: "x", Tenant: "x", Query: "x", TokenID: "x", ClientAddress: "x",
 		Verdict: "x", VerdictAge: 1, RequestID: "x", CorrelationID: "x", TraceID: "x",
 	}
 	encoded, err := json.Marshal(auditLine{AuditRecord: full})

@@ -33,6 +33,8 @@ var metricLabels = map[string][]string{
 	"introspection_sidecar_spoofed_headers_total":                   {},
 	"introspection_sidecar_refusals_total":                          {"reason"},
 	"introspection_sidecar_protocol_errors_total":                   {"reason"},
+	"introspection_sidecar_scope_reports_total":                     {"reason"},
+	"introspection_sidecar_patient_guard_total":                     {"verdict", "mode"},
 	"introspection_sidecar_omitted_headers_total":                   {"header", "reason"},
 	"introspection_sidecar_audit_dropped_total":                     {},
 	"introspection_sidecar_discovery_disagreements_total":           {},
@@ -151,6 +153,7 @@ func exercise(t *testing.T) (*sidecar, map[string]*metricDoc) {
 		"SIDECAR_SHARED_CACHE_ADDRESSES", "127.0.0.1:1", "SIDECAR_SHARED_CACHE_TLS", "false",
 		"SIDECAR_SHARED_CACHE_KEY_FILE", writeFile(t, "key", strings.Repeat("6b", 32)),
 		"SIDECAR_JWT_PRECHECK", "true", "SIDECAR_ISSUER_URL", as.URL,
+		"SIDECAR_SCOPE_ENFORCEMENT", "report", "SIDECAR_PATIENT_GUARD", "enforce",
 		"SIDECAR_TOKEN_ENDPOINT", as.TokenEndpoint(), "SIDECAR_CLIENT_ID", introspectiontest.DefaultClientID,
 		"SIDECAR_CLIENT_SECRET_FILE", writeFile(t, "secret", introspectiontest.DefaultClientSecret))...)
 	defer sc.share()()
@@ -251,6 +254,7 @@ func TestMetricsAtStart(t *testing.T) {
 	for name := range metricLabels {
 		switch name {
 		case "introspection_sidecar_audit_dropped_total", // only with an audit log
+			"introspection_sidecar_scope_reports_total", "introspection_sidecar_patient_guard_total", // only when they are asked for
 			"introspection_sidecar_discovery_disagreements_total",                                          // only when discovery runs
 			"introspection_sidecar_purge_feed_age_seconds", "introspection_sidecar_shared_cache_connected", // only with a shared cache
 			"introspection_sidecar_shared_cache_errors_total", "introspection_sidecar_shared_cache_lookups_total",

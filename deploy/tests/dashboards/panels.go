@@ -55,6 +55,12 @@ var rows = []row{
 		{title: "Verdicts that are inactive", description: "Share of the authorization server's verdicts. A jump is a change of its: an audience that is missing, a clock, a key.", unit: "percentunit", warn: 0.5, alarm: 0.9, runbook: "VerdictsInactive", queries: []query{
 			{"sum(rate(" + m + `introspections_total{S,result="inactive"}[$__rate_interval])) / sum(rate(` + m + `introspections_total{S,result=~"active|inactive"}[$__rate_interval]))`, "all pods"}}},
 	}},
+	{"Scopes and patients", []panel{
+		{title: "Would be refused", description: "Requests that were let through and would have been refused, were scopes or the patient guard enforced. Only where they report.", unit: "reqps", stacked: true, rare: true, runbook: "RequestsReported", queries: []query{
+			{"sum by (reason) (rate(" + m + "scope_reports_total{S}[$__rate_interval]))", "{{reason}}"}}},
+		{title: "Where limited tokens lead", description: "Requests of tokens that are limited to one patient: inside, outside, unknown where the URL doesn't tell, neutral where it concerns no patient. Only with the patient guard.", unit: "reqps", stacked: true, rare: true, queries: []query{
+			{"sum by (verdict) (rate(" + m + "patient_guard_total{S}[$__rate_interval]))", "{{verdict}}"}}},
+	}},
 	{"Authorization server", []panel{
 		{title: "Introspection latency", description: "Time of one call to the introspection endpoint.", unit: "s", warn: 0.5, alarm: 1, runbook: "IntrospectionSlow", queries: []query{
 			{"histogram_quantile(0.5, sum by (le) (rate(" + m + "introspection_duration_seconds_bucket{S}[$__rate_interval])))", "half"},

@@ -66,7 +66,7 @@ func newWorld(t *testing.T) *world {
 		"SIDECAR_UPSTREAM_URL=" + fhir.URL + "/fhir", "SIDECAR_CACHE_MAX_ENTRIES=60", "SIDECAR_CACHE_MAX_AGE=20s", "SIDECAR_SHUTDOWN_TIMEOUT=2s",
 		"SIDECAR_ISSUER_URL=" + w.authority.URL, "SIDECAR_INTROSPECTION_TIMEOUT=500ms",
 		"SIDECAR_ADMIN_TOKEN_FILE=" + filepath.Join(dir, "admin"), "SIDECAR_AUDIT_LOG=" + filepath.Join(dir, "audit"), "SIDECAR_LOG_LEVEL=error",
-		"SIDECAR_CA_FILE=" + roots,
+		"SIDECAR_CA_FILE=" + roots, "SIDECAR_SCOPE_ENFORCEMENT=report", "SIDECAR_PATIENT_GUARD=report",
 	}
 	w.run(t, binary, "fhir-0", append(common, "SIDECAR_BEARER_TOKEN_FILE="+filepath.Join(dir, "bearer")))
 	w.run(t, binary, "fhir-1", append(common, "SIDECAR_CLIENT_ID="+introspectiontest.DefaultClientID,
