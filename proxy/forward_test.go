@@ -7,8 +7,11 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
+	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -284,6 +287,7 @@ func TestUpgradeIsNotForwarded(t *testing.T) {
 		{"Connection: upgrade", "Upgrade: TLS/1.0, foo"},
 		{"Connection: Upgrade", "Upgrade: h2c\xff"},
 		{"Connection: Upgrade"},
+		{"Upgrade: websocket"},
 		{"HTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA"},
 	} {
 		authorized := append(upgrade, bearerTOK)
@@ -462,6 +466,47 @@ func TestEarlyAnswer(t *testing.T) {
 				t.Errorf("got status %d %q, close %t, want 413, its body and true", a.StatusCode, a.body, a.Close)
 			}
 		})
+	}
+}
+
+// heldBody is a body that doesn't come.
+type heldBody struct {
+	end     chan struct{}
+	reading atomic.Int32
+}
+
+func (b *heldBody) Read([]byte) (int, error) {
+	b.reading.Add(1)
+	defer b.reading.Add(-1)
+	<-b.end
+	return 0, os.ErrDeadlineExceeded
+}
+
+// heldWriter is where the response goes to a request with a heldBody.
+type heldWriter struct {
+	*httptest.ResponseRecorder
+	body *heldBody
+}
+
+func (w heldWriter) SetReadDeadline(time.Time) error { close(w.body.end); return nil }
+
+// TestNoReadOutlivesTheResponse: what still reads when the handler returns would take
+// bytes of the next request, or keep net/http from going on.
+func TestNoReadOutlivesTheResponse(t *testing.T) {
+	s := newStack(t)
+	s.upstream.early = func(conn net.Conn, _ *bufio.Reader) bool {
+		_, _ = io.WriteString(conn, "HTTP/1.1 413 Too Large\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}")
+		_, _ = io.Copy(io.Discard, conn) // until the proxy gives up
+		return true
+	}
+	body := &heldBody{end: make(chan struct{})}
+	r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/fhir/Patient", body)
+	r.Header.Set("Authorization", "Bearer TOK")
+	r.ContentLength = 5
+	w := heldWriter{httptest.NewRecorder(), body}
+	s.proxy.ServeHTTP(w, r)
+	if n := body.reading.Load(); n != 0 || w.Code != http.StatusRequestEntityTooLarge {
+		t.Errorf("got status %d with %d reads under way, want 413 and none", w.Code, n)
 	}
 }
 

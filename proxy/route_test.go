@@ -63,3 +63,29 @@ func TestProtocolFault(t *testing.T) {
 		}
 	}
 }
+
+// TestCORSOrigins: a page gets leave as it is listed; one without an origin gets none.
+func TestCORSOrigins(t *testing.T) {
+	for _, tt := range []struct {
+		origins         []string
+		origin          string
+		allow, withAuth string
+	}{
+		{[]string{"*"}, "https://app.test", "*", ""},
+		{[]string{"*"}, "null", "", ""},
+		{[]string{"*"}, "", "", ""},
+		{[]string{"https://app.test"}, "https://app.test", "https://app.test", "true"},
+		{[]string{"https://app.test"}, "https://app.test.evil", "", ""},
+		{[]string{"https://app.test"}, "null", "", ""},
+		{[]string{"*", "https://app.test"}, "https://app.test", "https://app.test", "true"},
+	} {
+		h := http.Header{}
+		newCORS(tt.origins).write(h, tt.origin)
+		if allow, auth := h.Get("Access-Control-Allow-Origin"), h.Get("Access-Control-Allow-Credentials"); allow != tt.allow || auth != tt.withAuth {
+			t.Errorf("%q, %q: got %q, credentials %q, want %q, %q", tt.origins, tt.origin, allow, auth, tt.allow, tt.withAuth)
+		}
+		if h.Get("Vary") != "Origin" {
+			t.Errorf("%q, %q: got Vary %q, want Origin", tt.origins, tt.origin, h.Get("Vary"))
+		}
+	}
+}

@@ -182,7 +182,13 @@ func TestBlackboxTracingCollectorFails(t *testing.T) {
 			if strings.Contains(out, "canary") || w.stderr.String() != "" {
 				t.Errorf("logged %s, want nothing of the request, and nothing on stderr", out)
 			}
-			if n := strings.Count(out, `"level":"WARN"`); n != 1 || !strings.Contains(out, tt.logged) {
+			n := 0
+			for _, line := range w.logs("tracing") {
+				if line["level"] == "WARN" {
+					n++
+				}
+			}
+			if n != 1 || !strings.Contains(out, tt.logged) {
 				t.Errorf("got %d warnings, want 1 with %q: %s", n, tt.logged, out)
 			}
 		})
