@@ -25,8 +25,9 @@ type fakeStore struct {
 	unread   error // Read fails with it
 	deaf     int   // so many SetNX are carried out, but their responses are lost
 	commands int
-	waiting  int           // commands that hang
-	takes    time.Duration // a command
+	refuses  func(key string) bool // commands for these keys fail. Nil: none
+	waiting  int                   // commands that hang
+	takes    time.Duration         // a command
 	// before is called ahead of each command, without the lock.
 	before func(command, key string)
 }
@@ -74,6 +75,9 @@ func (s *fakeStore) enter(ctx context.Context, command, key string) error {
 		s.mu.Lock()
 		s.waiting--
 		return ctx.Err()
+	}
+	if s.refuses != nil && s.refuses(key) {
+		return errRefused
 	}
 	return errors.Join(s.err, ctx.Err())
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -208,7 +209,7 @@ func TestActiveWins(t *testing.T) {
 			// The store is back, but before slow knows, holder asks and is told what a
 			// server says that has spoken.
 			store.fault(nil, false)
-			holder.operations.gate.closed = false
+			holder.operations.gates.all[0].closed = false
 			holder.fails("t1", introspection.ErrInactive)
 			time.Sleep(2 * time.Second)
 			third.active("t1")
@@ -334,6 +335,43 @@ func TestCallerLeaves(t *testing.T) {
 		r.counted(0, "shared_cache_errors_total", "timeout")
 		if got := len(store.verdicts()); got != 0 {
 			t.Errorf("keys in the store: got %d, want 0: the lease is given back", got)
+		}
+	})
+}
+
+func TestSlots(t *testing.T) {
+	for key, want := range map[string]int{
+		"123456789": 12739, "": 0, "foo": 12182, "{user1000}.following": slotOf("user1000"), "a{}b": slotOf("a{}b"),
+		"fis:{fis:feed}:incarnation": slotOf("fis:feed"),
+	} {
+		if got := slotOf(key); got != want {
+			t.Errorf("slot of %q: got %d, want %d", key, got, want)
+		}
+	}
+}
+
+// A node that is away takes its own keys with it.
+func TestPartOfClusterAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, as := newFakeStore(), newAuthority()
+		cluster := func(c *Config) { c.Sharded = true }
+		first, second := newReplica(t, store, as, cluster), newReplica(t, store, as, cluster)
+		store.refuses = func(key string) bool { return slotOf(key) < slots/4 && strings.HasPrefix(key, "fis:v1:") }
+		for i := range 100 {
+			first.active(fmt.Sprint("t", i))
+			second.active(fmt.Sprint("t", i))
+		}
+		shared := 0
+		for i := range 100 {
+			if as.callsFor(fmt.Sprint("t", i)) == 1 {
+				shared++
+			}
+		}
+		if shared < 60 || shared > 90 {
+			t.Errorf("tokens that were shared: got %d of 100, want about 75", shared)
+		}
+		if lost := first.log.count("shared cache lost"); lost != 1 {
+			t.Errorf("log: got %d times lost, want 1", lost)
 		}
 	})
 }

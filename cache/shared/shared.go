@@ -51,6 +51,8 @@ type Config struct {
 	Source Source
 	// Store is shared by all replicas.
 	Store Store
+	// Sharded says that the store is a cluster, of which a part may be away.
+	Sharded bool
 	// Secrets returns what the replicas have in common. There is at least one.
 	Secrets func() Secrets
 	// Prefix begins the name of every key.
@@ -105,7 +107,7 @@ func New(config Config) (*Cache, error) {
 	m := newMetrics(config.Registerer, c.Connected, func() time.Duration { return c.feed.age() })
 	c.operations = &operations{
 		store: config.Store, timeout: config.OperationTimeout, metrics: m,
-		gate: newGate(config.Elapsed, config.maxTimeouts(), c.changed),
+		gates: newGates(config.Sharded, config.Elapsed, config.maxTimeouts(), c.changed),
 	}
 	c.queue = newQueue(c.operations, config.Elapsed)
 	c.feed = &feed{
@@ -153,7 +155,9 @@ func (c *Cache) Run(ctx context.Context) error {
 }
 
 // Connected reports whether the store responds and its feed was read.
-func (c *Cache) Connected() bool { return c.operations.gate.open() && c.feed.caughtUp.Load() }
+func (c *Cache) Connected() bool {
+	return c.operations.gates.of(c.feed.life).open() && c.feed.caughtUp.Load()
+}
 
 func (c *Cache) changed(open bool, reason string) {
 	if open {

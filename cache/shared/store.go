@@ -42,12 +42,12 @@ const (
 type operations struct {
 	store   Store
 	timeout time.Duration
-	gate    *gate
+	gates   *gates
 	metrics *metrics
 }
 
 func (o *operations) setNX(ctx context.Context, key string, value []byte, ttl time.Duration) (found []byte, err error) {
-	err = o.run(ctx, acquireOp, func(ctx context.Context) error {
+	err = o.run(ctx, acquireOp, key, func(ctx context.Context) error {
 		found, err = o.store.SetNX(ctx, key, value, ttl)
 		return err
 	})
@@ -55,7 +55,7 @@ func (o *operations) setNX(ctx context.Context, key string, value []byte, ttl ti
 }
 
 func (o *operations) set(ctx context.Context, key string, value []byte, ttl time.Duration) error {
-	return o.run(ctx, storeOp, func(ctx context.Context) error { return o.store.Set(ctx, key, value, ttl) })
+	return o.run(ctx, storeOp, key, func(ctx context.Context) error { return o.store.Set(ctx, key, value, ttl) })
 }
 
 // swap is release without a value, else store.
@@ -64,7 +64,7 @@ func (o *operations) swap(ctx context.Context, key string, old, value []byte, tt
 	if value == nil {
 		name = releaseOp
 	}
-	err = o.run(ctx, name, func(ctx context.Context) error {
+	err = o.run(ctx, name, key, func(ctx context.Context) error {
 		swapped, err = o.store.Swap(ctx, key, old, value, ttl)
 		return err
 	})
@@ -72,9 +72,9 @@ func (o *operations) swap(ctx context.Context, key string, old, value []byte, tt
 }
 
 // run makes one operation if the gate lets it.
-func (o *operations) run(ctx context.Context, name string, operation func(context.Context) error) error {
+func (o *operations) run(ctx context.Context, name, key string, operation func(context.Context) error) error {
 	waitCtx, stop := context.WithTimeout(ctx, o.timeout)
-	pass, ok := o.gate.enter(waitCtx)
+	pass, ok := o.gates.of(key).enter(waitCtx)
 	stop()
 	if !ok {
 		return errSkipped

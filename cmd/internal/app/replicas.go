@@ -79,7 +79,7 @@ func (sc *sidecar) buildShared() (err error) {
 			Refuse: sc.client.Refuse, Ask: sc.client.Ask, Decode: sc.client.Decode,
 			Authority: sc.client.Authority, Timeout: s.IntrospectionTimeout,
 		},
-		Store: r.store,
+		Store: r.store, Sharded: s.SharedCacheCluster,
 		Secrets: func() shared.Secrets {
 			secrets, _, _ := r.secrets.Load(false) // logged there; the last good ones stay
 			return secrets

@@ -204,3 +204,21 @@ func within(t *testing.T, limit time.Duration, what string, holds func() bool) {
 		}
 	}
 }
+
+// replaceInConf changes the configuration file before the start.
+func (s *server) replaceInConf(t *testing.T, old, replacement string) {
+	t.Helper()
+	path := filepath.Join(s.directory, "conf")
+	if err := os.WriteFile(path, []byte(strings.Replace(readFile(t, path), old, replacement, 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func readFile(t *testing.T, path string) string {
+	t.Helper()
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(content)
+}
