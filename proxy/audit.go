@@ -57,10 +57,9 @@ type AuditRecord struct {
 	TraceID       string `json:"trace_id,omitempty"`
 }
 
-// record makes the audit record of a request.
-func (o *observer) record(x *exchange, d description, tokenRef string) AuditRecord {
+// auditRecord makes the record of a request, but for its time.
+func auditRecord(x *exchange, d description, tokenRef string, withQuery bool) AuditRecord {
 	record := AuditRecord{
-		Time:        o.now().UTC(),
 		Decision:    x.decision.label,
 		Reason:      string(x.reason),
 		Reported:    string(x.reported),
@@ -86,7 +85,7 @@ func (o *observer) record(x *exchange, d description, tokenRef string) AuditReco
 		record.User = response.Text(introspection.User)
 		record.Patient = response.Text(introspection.Patient)
 		record.TokenID = response.Text(introspection.TokenID)
-		if o.auditQuery && !hasQueryToken(x.target.query) {
+		if withQuery && !hasQueryToken(x.target.query) {
 			record.Query = x.target.query
 		}
 	}

@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"net/http"
-	"slices"
 	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -16,54 +15,6 @@ const maxContextBytes = 6 << 10
 
 // maxScopeBytes bounds the scope header. A cut scope would be another scope.
 const maxScopeBytes = 4 << 10
-
-// form is how a claim stands in its header.
-type form uint8
-
-const (
-	formText  form = iota // printable ASCII, the rest percent-encoded UTF-8
-	formJSON              // ASCII JSON, made by package introspection
-	formArray             // JSON array of strings
-)
-
-// ContextHeader is one claim of the introspection response as a header for the
-// FHIR server.
-type ContextHeader struct {
-	// Suffix follows the configured prefix: "Patient" in X-Launch-Patient.
-	Suffix string
-	// Names are what the claim is called in configuration, the usual one first.
-	Names []string
-	// Claim is what the header carries.
-	Claim introspection.Claim
-	// Default tells whether the header is set unless configured otherwise.
-	Default bool
-
-	form form
-}
-
-// contextTable lists what can be injected. What identifies comes before what
-// can be long, because room is given in this order.
-var contextTable = [...]ContextHeader{
-	{Suffix: "Patient", Names: []string{"patient"}, Claim: introspection.Patient, Default: true},
-	{Suffix: "Encounter", Names: []string{"encounter"}, Claim: introspection.Encounter, Default: true},
-	{Suffix: "User", Names: []string{"user", "fhirUser"}, Claim: introspection.User, Default: true},
-	{Suffix: "Subject", Names: []string{"sub"}, Claim: introspection.Subject, Default: true},
-	{Suffix: "Issuer", Names: []string{"iss"}, Claim: introspection.Issuer, Default: true},
-	{Suffix: "Client-Id", Names: []string{"client_id", "azp"}, Claim: introspection.ClientID, Default: true},
-	{Suffix: "Expires", Names: []string{"exp"}, Claim: introspection.Expires, Default: true},
-	{Suffix: "Intent", Names: []string{"intent"}, Claim: introspection.Intent, Default: true},
-	{Suffix: "Tenant", Names: []string{"tenant"}, Claim: introspection.Tenant, Default: true},
-	{Suffix: "Username", Names: []string{"username"}, Claim: introspection.Username},
-	{Suffix: "Token-Id", Names: []string{"jti"}, Claim: introspection.TokenID},
-	{Suffix: "Resource", Names: []string{"resource"}, Claim: introspection.Resource},
-	{Suffix: "Definition", Names: []string{"definition"}, Claim: introspection.Definition},
-	{Suffix: "Audience", Names: []string{"aud"}, Claim: introspection.Audience, form: formArray},
-	{Suffix: "Fhir-Context", Names: []string{"fhirContext"}, Claim: introspection.FHIRContext, Default: true, form: formJSON},
-	{Suffix: "Scope", Names: []string{"scope"}, Claim: introspection.Scope, Default: true},
-}
-
-// ContextHeaders returns all headers that can be configured.
-func ContextHeaders() []ContextHeader { return slices.Clone(contextTable[:]) }
 
 // Reasons for which a context header is left out.
 const (

@@ -109,7 +109,7 @@ func (f *forwarder) rewrite(x *exchange, in http.Header, out *http.Request) {
 		// There is no body to wait with (RFC 9110 §10.1.1).
 		delete(h, "Expect")
 	}
-	f.setForwarded(h, x, in)
+	setForwarded(h, &x.request, &x.values, in)
 	h["X-Request-Id"] = x.values.single(x.requestID)
 	h[hopHeader] = x.values.single(f.hop.after(x.hops))
 	f.tracer.inject(x.ctx, h)

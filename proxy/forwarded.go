@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"net/http"
-	"net/netip"
 	"slices"
 	"strings"
 )
@@ -19,8 +18,8 @@ func isForwarding(name string) bool {
 
 // setForwarded tells the FHIR server where the request came from, so that it
 // writes links that the client can follow. Nothing of it takes part in a decision.
-func (f *forwarder) setForwarded(h http.Header, x *exchange, in http.Header) {
-	q, single := &x.request, x.values.single
+func setForwarded(h http.Header, q *request, values *valueList, in http.Header) {
+	single := values.single
 	proto := "http"
 	if q.secure {
 		proto = "https"
@@ -58,40 +57,6 @@ func (f *forwarder) setForwarded(h http.Header, x *exchange, in http.Header) {
 	if len(in["X-Forwarded-Port"]) == 0 {
 		h["X-Forwarded-Port"] = single(portOf(host, proto))
 	}
-}
-
-// clientOf returns the address that trusted proxies say a request came from: the last
-// one in X-Forwarded-For that is no trusted proxy's, each of which appends whom it saw.
-// It is for the audit log, and takes part in no decision.
-func clientOf(h http.Header, peer string, trusted []netip.Prefix) string {
-	client := peer
-	values := h["X-Forwarded-For"]
-	for i := len(values) - 1; i >= 0; i-- {
-		for rest := values[i]; rest != ""; {
-			var last string
-			if comma := strings.LastIndexByte(rest, ','); comma >= 0 {
-				rest, last = rest[:comma], rest[comma+1:]
-			} else {
-				rest, last = "", rest
-			}
-			ip, err := netip.ParseAddr(withoutPort(strings.Trim(last, " \t")))
-			if err != nil {
-				return client // what stands before it can't be trusted either
-			}
-			if client = ip.String(); !isTrustedAddress(ip, trusted) {
-				return client
-			}
-		}
-	}
-	return client
-}
-
-// withoutPort takes off a port, which some proxies add.
-func withoutPort(address string) string {
-	if at, err := netip.ParseAddrPort(address); err == nil {
-		return at.Addr().String()
-	}
-	return strings.Trim(address, "[]")
 }
 
 // portOf returns the port that a client wrote, or the default one.

@@ -12,10 +12,10 @@ import (
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
 )
 
-// log writes the request's one line. No token, query, header value or claim
+// logRequest writes the request's one line. No token, query, header value or claim
 // stands in it; the ids were checked to be harmless. A field without a value is
 // left out.
-func (o *observer) log(x *exchange, d description, tokenRef string) {
+func logRequest(logger *slog.Logger, x *exchange, d description, tokenRef string) {
 	attrs := make([]slog.Attr, 0, 16)
 	add := func(key, value string) {
 		if value != "" {
@@ -40,7 +40,7 @@ func (o *observer) log(x *exchange, d description, tokenRef string) {
 	if x.failure != nil && x.decision.level >= slog.LevelWarn {
 		add("error", failureText(x.decision, x.failure))
 	}
-	o.logger.LogAttrs(context.WithoutCancel(x.ctx), x.level(), "request", attrs...)
+	logger.LogAttrs(context.WithoutCancel(x.ctx), x.level(), "request", attrs...)
 }
 
 // failureText tells an operator why there was no verdict or no response. Errors

@@ -72,7 +72,7 @@ func (p *published) metadataURL(tenant string) string {
 func (p *published) serve(x *exchange) (failed *decision) {
 	h := x.Header()
 	if x.method == http.MethodOptions {
-		setIDs(h, &x.request)
+		x.setIDs(h)
 		if p.cors != nil && !x.outside {
 			p.cors.preflight(h, x.origin, x.requestHeaders)
 		} else {
@@ -90,7 +90,7 @@ func (p *published) serve(x *exchange) (failed *decision) {
 	if document == nil {
 		return refuseUnknownDocument
 	}
-	setIDs(h, &x.request)
+	x.setIDs(h)
 	p.open(h, x.origin)
 	h.Set("Cache-Control", "public, max-age=300")
 	h.Set("Content-Type", "application/json")

@@ -11,7 +11,6 @@ import (
 )
 
 const (
-	allowedMethods = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 	exposedHeaders = "WWW-Authenticate, Retry-After, X-Request-Id, X-Correlation-Id, X-Trace-Id"
 
 	// defaultRetryAfter is for an authorization server that didn't say.
@@ -36,7 +35,7 @@ func (rf *refuser) refuse(x *exchange, why *decision) {
 	clear(h)
 	rf.setChallenge(h, x, why)
 	x.setConnection(h, why)
-	setIDs(h, &x.request)
+	x.setIDs(h)
 	rf.setCORS(h, x.origin)
 	format := fhir.Negotiate(x.target.query, x.accept)
 	body := fhir.Outcome(format, why.issue, why.text)
@@ -87,16 +86,6 @@ func (x *exchange) setConnection(h http.Header, why *decision) {
 	if unread {
 		// After the response, net/http reads on for a while, lest a reset destroys it.
 		_ = http.NewResponseController(x.w).SetReadDeadline(time.Now().Add(lingerTimeout))
-	}
-}
-
-func setIDs(h http.Header, q *request) {
-	h.Set("X-Request-Id", q.requestID)
-	if q.correlationID != "" {
-		h.Set("X-Correlation-Id", q.correlationID)
-	}
-	if q.traceID != "" {
-		h.Set("X-Trace-Id", q.traceID)
 	}
 }
 

@@ -1,10 +1,8 @@
 package proxy
 
 import (
-	"net"
 	"net/http"
 	"net/netip"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -76,25 +74,6 @@ func first(values []string) string {
 	return values[0]
 }
 
-// peerOf returns who is at the other end of a connection, and whether its
-// forwarding headers are believed.
-func peerOf(address string, trusted []netip.Prefix) (peer string, isTrusted bool) {
-	host, _, err := net.SplitHostPort(address)
-	if err != nil {
-		return "", false
-	}
-	if len(trusted) == 0 {
-		return host, false
-	}
-	ip, err := netip.ParseAddr(host)
-	return host, err == nil && isTrustedAddress(ip, trusted)
-}
-
-func isTrustedAddress(ip netip.Addr, trusted []netip.Prefix) bool {
-	ip = ip.Unmap().WithZone("")
-	return slices.ContainsFunc(trusted, func(prefix netip.Prefix) bool { return prefix.Contains(ip) })
-}
-
 // readIDs takes the trace headers (Koppeltaal TOP-KT-011): X-Request-Id is made
 // when it is missing or could forge a log line, the others are never invented.
 func (q *request) readIDs(h http.Header) {
@@ -104,6 +83,17 @@ func (q *request) readIDs(h http.Header) {
 	}
 	q.correlationID = traceID(h["X-Correlation-Id"])
 	q.traceID = traceID(h["X-Trace-Id"])
+}
+
+// setIDs passes the ids on to the client.
+func (q *request) setIDs(h http.Header) {
+	h.Set("X-Request-Id", q.requestID)
+	if q.correlationID != "" {
+		h.Set("X-Correlation-Id", q.correlationID)
+	}
+	if q.traceID != "" {
+		h.Set("X-Trace-Id", q.traceID)
+	}
 }
 
 // maxTraceID is longer than any id in use; a UUID has 36 characters.

@@ -36,13 +36,6 @@ func newRouter(config *Config) (*router, error) {
 	return rt, nil
 }
 
-// place is where a request leads.
-type place struct {
-	tenant  string // "" without a placeholder in the base
-	path    string // below the base, without leading slash
-	outside bool   // of the base: resource metadata
-}
-
 // route decides about a request by everything but its token: to is nil for one that
 // needs a token. The first case that holds decides.
 func (rt *router) route(q *request) (at place, to *decision) {
@@ -104,20 +97,6 @@ func unlessBody(q *request, d *decision) *decision {
 	}
 	return d
 }
-
-// knownMethod holds for FHIR's methods and OPTIONS. Forwarding CONNECT would let
-// the client write the next request on a shared upstream connection
-// (CVE-2026-56866).
-func knownMethod(method string) bool {
-	switch method {
-	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut,
-		http.MethodPatch, http.MethodDelete, http.MethodOptions:
-		return true
-	}
-	return false
-}
-
-func isRead(method string) bool { return method == http.MethodGet || method == http.MethodHead }
 
 // isPreflight recognises a CORS preflight (Fetch §4.8), which never carries a
 // token.
