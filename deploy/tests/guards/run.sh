@@ -4,4 +4,8 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 export GOTOOLCHAIN=auto
+if (($# == 0)); then
+	go vet .
+	go test -count=1 .
+fi
 exec go run . "$@"
