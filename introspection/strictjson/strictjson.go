@@ -64,7 +64,7 @@ func Members(raw []byte, wanted []string) (map[string]jsontext.Value, Faults, er
 	if _, err := dec.ReadToken(); err != nil {
 		return nil, nil, errNotObject
 	}
-	if _, err := dec.ReadToken(); err != io.EOF {
+	if _, err := dec.ReadToken(); !errors.Is(err, io.EOF) {
 		return nil, nil, errors.New("bytes follow the JSON object")
 	}
 	return values, doubtful, nil
