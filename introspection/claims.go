@@ -85,6 +85,14 @@ var claims = [claimCount]claimRow{
 	Definition:  {[]string{"definition"}, true, readText},
 }
 
+// ClaimNames returns what settings call the claims.
+func ClaimNames() (names []string) {
+	for _, row := range claims {
+		names = append(names, row.members[0])
+	}
+	return names
+}
+
 // ClaimNamed returns the claim that has the member of this name.
 func ClaimNamed(name string) (Claim, bool) {
 	for c, row := range claims {

@@ -59,6 +59,7 @@ func TestExtra(t *testing.T) {
 	}{
 		{``, [4]string{}, nil},
 		{`"organization":"Org/1","level":3,"roles":["a", "ü\n"]`, [4]string{"Org/1", "3", "", `["a","\u00fc\u000a"]`}, nil},
+		{`"roles":{"50%":"%"}`, [4]string{"", "", "", `{"50\u0025":"\u0025"}`}, nil},
 		{`"organization":true,"level":1.50,"roles":{ "a" : null }`, [4]string{"true", "1.50", "", `{"a":null}`}, nil},
 		{`"organization":null,"level":"","roles":[]`, [4]string{"", "", "", "[]"}, nil},
 		{`"patient":"1","ext":{"level":false},"roles":"none"`, [4]string{"", "false", "", "none"}, nil},
@@ -108,6 +109,23 @@ func TestAliases(t *testing.T) {
 		if resp != nil && (resp.Text(Patient) != tt.patient || resp.Text(Scope) != tt.scope) {
 			t.Errorf("%s: got patient %q, scope %q, want %q, %q", tt.members, resp.Text(Patient), resp.Text(Scope), tt.patient, tt.scope)
 		}
+	}
+	judged := Decoder{Claims: NewClaimSet(Expires), Aliases: map[Claim]string{Expires: "ends", TokenType: "kind"}}
+	for members, want := range map[string]error{
+		`"ends":1790000300`: nil, `"ends":1`: ErrInactive, `"exp":1790000300,"ends":1`: nil, `"exp":1,"ends":1790000300`: ErrInactive,
+		`"ends":"soon"`: ErrMalformed, `"kind":5`: ErrMalformed,
+	} {
+		resp, err := judged.Decode(Answer{Body: []byte(`{"active":true,` + members + `}`)}, decodeTime)
+		expectVerdict(t, resp, err, want)
+		if resp == nil || strings.Contains(members, "kind") {
+			continue
+		}
+		if exp, ok := resp.ExpiresAt(); !ok || exp != 1790000300 || resp.Text(Expires) != "1790000300" {
+			t.Errorf("%s: got exp %d, %q, want 1790000300", members, exp, resp.Text(Expires))
+		}
+	}
+	if resp := must((Decoder{Aliases: judged.Aliases}).Decode(Answer{Body: []byte(`{"active":true,"kind":"refresh"}`)}, decodeTime)); resp.Kind() != KindOther {
+		t.Errorf("got kind %d by the alias, want %d", resp.Kind(), KindOther)
 	}
 	resp := must(decoder.Decode(Answer{Body: []byte(`{"active":true,"launch_response_patient":"Practitioner/1"}`)}, decodeTime))
 	if !resp.Unusable(Patient) || resp.Text(Patient) != "" {

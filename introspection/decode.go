@@ -88,11 +88,14 @@ func (d Decoder) members(top bool) []string {
 			names = append(names, alias)
 		}
 	}
+	if top { // they are judged by, whatever is kept
+		names = append(names, d.Aliases[Expires], d.Aliases[TokenType])
+	}
 	if names = append(names, d.Extra...); top && below {
 		names = append(names, "ext")
 	}
 	slices.Sort(names)
-	return slices.Compact(names)
+	return slices.DeleteFunc(slices.Compact(names), func(name string) bool { return name == "" })
 }
 
 // reading gathers the claims of one answer; the first fault sticks.
@@ -114,6 +117,9 @@ func (r *reading) response() (*Response, error) {
 	r.readExt()
 	resp := &Response{kind: r.kind()}
 	resp.expires, resp.hasExp = r.date("exp")
+	if alias := r.decoder.Aliases[Expires]; alias != "" && strictjson.IsNull(r.top["exp"]) {
+		resp.expires, resp.hasExp = r.date(alias)
+	}
 	resp.notBefore, _ = r.date("nbf")
 	resp.issuedAt, _ = r.date("iat")
 	var text strings.Builder
@@ -193,7 +199,11 @@ func (r *reading) value(names []string, below bool) (string, jsontext.Value) {
 // (RFC 7800).
 func (r *reading) kind() Kind {
 	kind := KindAccess
-	for _, name := range []string{"token_type", "token_use", "typ"} {
+	names := []string{"token_type", "token_use", "typ"}
+	if alias := r.decoder.Aliases[TokenType]; alias != "" && strictjson.IsNull(r.top["token_type"]) {
+		names[0] = alias
+	}
+	for _, name := range names {
 		s, err := strictjson.Text(r.top[name])
 		r.fail(name, err)
 		switch kindOf(s) {

@@ -75,7 +75,9 @@ func readExtra(raw jsontext.Value) (string, bool, error) {
 	case jsontext.KindBeginObject, jsontext.KindBeginArray:
 		var b strings.Builder
 		err := copyJSON(&b, raw)
-		return b.String(), true, err
+		// A header may be percent-decoded, and this one need not be: a percent sign
+		// stands in strings only, which have another way to write it.
+		return strings.ReplaceAll(b.String(), "%", `\u0025`), true, err
 	case jsontext.KindNull, jsontext.KindInvalid:
 		return "", true, nil
 	}

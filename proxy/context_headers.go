@@ -51,6 +51,9 @@ func newContextHeaders(headers []ContextHeader, n namespace, registerer promethe
 // omittedFor lists the reasons for which a header can be left out, so that its
 // series exist before the first time.
 func (c ContextHeader) omittedFor() []string {
+	if c.form == formExtra {
+		return []string{omittedNoRoom}
+	}
 	switch c.Claim {
 	case introspection.Patient, introspection.Encounter, introspection.FHIRContext:
 		return []string{omittedNoRoom, omittedInvalid}
@@ -60,21 +63,29 @@ func (c ContextHeader) omittedFor() []string {
 	return []string{omittedNoRoom}
 }
 
+// value is what the response has for the header, before it is encoded.
+func (c *ContextHeader) value(r *introspection.Response) string {
+	if c.form == formExtra {
+		return r.Extra(c.extra)
+	}
+	return r.Text(c.Claim)
+}
+
 // set sets the headers for an active token on h, the header of the outgoing
 // request.
 func (c *contextHeaders) set(h http.Header, r *introspection.Response, values *valueList) {
 	room := maxContextBytes - 1
 	for i := range c.headers {
 		header, name := &c.headers[i], c.names[i]
-		value := r.Text(header.Claim)
-		if r.Unusable(header.Claim) {
+		value := header.value(r)
+		if header.form != formExtra && r.Unusable(header.Claim) {
 			c.omit(name, omittedInvalid) // all of it, or a part
 		}
 		if value == "" {
 			continue
 		}
 		switch header.form {
-		case formText:
+		case formText, formExtra:
 			value = percentEncode(value)
 		case formArray:
 			value = jsonArray(r)
@@ -82,7 +93,7 @@ func (c *contextHeaders) set(h http.Header, r *introspection.Response, values *v
 		// A field line is name, colon, space, value, CR, LF.
 		size := len(name) + len(value) + 4
 		switch {
-		case header.Claim == introspection.Scope && len(value) > maxScopeBytes:
+		case header.form != formExtra && header.Claim == introspection.Scope && len(value) > maxScopeBytes:
 			c.omit(name, omittedTooLarge)
 		case size > room:
 			c.omit(name, omittedNoRoom)

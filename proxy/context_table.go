@@ -1,7 +1,10 @@
 package proxy
 
 import (
+	"errors"
+	"regexp"
 	"slices"
+	"strings"
 
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
 )
@@ -13,6 +16,7 @@ const (
 	formText  form = iota // printable ASCII, the rest percent-encoded UTF-8
 	formJSON              // ASCII JSON, made by package introspection
 	formArray             // JSON array of strings
+	formExtra             // text of a member that no claim stands for
 )
 
 // ContextHeader is one claim of the introspection response as a header for the
@@ -27,7 +31,24 @@ type ContextHeader struct {
 	// Default tells whether the header is set unless configured otherwise.
 	Default bool
 
-	form form
+	form  form
+	extra int // index into Response.Extra
+}
+
+// extraPattern is what may follow the prefix: words of letters and digits between
+// single dashes.
+var extraPattern = regexp.MustCompile(`^[A-Za-z0-9]+(-[A-Za-z0-9]+)*$`)
+
+// ExtraHeader returns the header that carries the member at index extra of
+// introspection.Decoder.Extra. The error says why suffix can't be its name.
+func ExtraHeader(suffix string, extra int) (ContextHeader, error) {
+	switch {
+	case !extraPattern.MatchString(suffix):
+		return ContextHeader{}, errors.New("must be Name=claim, the name of letters, digits and single dashes, such as Organization=organization")
+	case slices.ContainsFunc(contextTable[:], func(known ContextHeader) bool { return strings.EqualFold(known.Suffix, suffix) }):
+		return ContextHeader{}, errors.New("has the name of a header of SIDECAR_HEADERS")
+	}
+	return ContextHeader{Suffix: suffix, form: formExtra, extra: extra}, nil
 }
 
 // contextTable lists what can be injected. What identifies comes before what

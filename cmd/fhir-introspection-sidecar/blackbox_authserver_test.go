@@ -452,3 +452,26 @@ func TestBlackboxAssertionAsToken(t *testing.T) {
 		t.Errorf("got %v refusals of assertions counted, want 2", n)
 	}
 }
+
+// TestBlackboxExtraHeaders: members that no claim stands for reach the FHIR server in
+// the namespace, after all else, and nobody else can send them.
+func TestBlackboxExtraHeaders(t *testing.T) {
+	t.Parallel()
+	as := newRawAuthority(t, "")
+	as.set(jsonAnswer(`{"active":true,"organization":"Zorg & Co 100% ü","level":3,"admin":false,"roles":["a","50%"],"launch_response_patient":"Patient/7"}`))
+	w := start(t, env{
+		"INTROSPECTION_ENDPOINT": "http://" + as.address + "/i", "HEADERS": "patient",
+		"EXTRA_HEADERS": "Organization=organization,Level=level,Admin=admin,Roles=roles,Absent=absent",
+		"CLAIM_ALIASES": "patient=launch_response_patient",
+	})
+	w.ask(t, "GET /fhir/Patient", bearer("token"), "X-Launch-Absent: forged", "x_launch_organization: forged").is(t, 200)
+	got := w.up.last(t)
+	for name, want := range map[string]string{
+		"X-Launch-Patient": "7", "X-Launch-Organization": "Zorg & Co 100%25 %C3%BC", "X-Launch-Level": "3",
+		"X-Launch-Admin": "false", "X-Launch-Roles": `["a","50\u0025"]`, "X-Launch-Absent": "", "X_launch_organization": "",
+	} {
+		if values := got.values(name); strings.Join(values, "|") != want || want == "" && values != nil {
+			t.Errorf("got %s %q, want %q", name, values, want)
+		}
+	}
+}

@@ -77,7 +77,7 @@ var arrows = map[string][]string{
 	"introspection/client": {
 		module + "/introspection", module + "/introspection/credential", module + "/introspection/transport",
 		module + "/introspection/strictjson",
-		"github.com/coreos/go-oidc/v3/...", "github.com/go-jose/go-jose/v4", "github.com/prometheus/client_golang/...",
+		"github.com/go-jose/go-jose/v4/...", "github.com/prometheus/client_golang/...",
 		"go.opentelemetry.io/otel/attribute", "go.opentelemetry.io/otel/codes",
 		"go.opentelemetry.io/otel/propagation", "go.opentelemetry.io/otel/trace",
 	},

@@ -94,6 +94,8 @@ type Settings struct {
 	// What reaches the FHIR server.
 	HeaderPrefix          string        `split_words:"true" default:"X-Launch-" desc:"Beginning of every context header's name."`
 	Headers               []string      `split_words:"true" default:"patient,encounter,user,fhirContext,intent,tenant,sub,iss,client_id,scope,exp" desc:"Comma separated. Claims that the FHIR server gets as headers; also known: username, aud, jti, resource, definition. none for no header."`
+	ExtraHeaders          []string      `split_words:"true" desc:"Comma separated Name=claim, such as Organization=organization: further members of the introspection response that the FHIR server gets as headers, the prefix before each name. Strings, numbers and Booleans as text, anything else as JSON on one line."`
+	ClaimAliases          []string      `split_words:"true" desc:"Comma separated claim=member, such as patient=launch_response_patient: the member that is looked at when the authorization server doesn't send the claim itself."`
 	UpstreamAuthorization string        `split_words:"true" default:"forward" oneof:"forward strip" desc:"forward the client's Authorization to the FHIR server, or strip it."`
 	TrustedProxies        []string      `split_words:"true" desc:"Comma separated CIDRs of proxies in front whose Forwarded and X-Forwarded-* headers are kept. From all others they are replaced."`
 	UpstreamHeaderTimeout time.Duration `split_words:"true" default:"120s" min:"1ms" max:"24h" desc:"Longest wait for the FHIR server's response headers; then 504."`

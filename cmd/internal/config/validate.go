@@ -23,6 +23,8 @@ type Config struct {
 
 	Upstream        *url.URL              // SIDECAR_UPSTREAM_URL; nil when that is at fault
 	ContextHeaders  []proxy.ContextHeader // SIDECAR_HEADERS
+	ExtraContext    []proxy.ContextHeader // SIDECAR_EXTRA_HEADERS
+	Decoder         introspection.Decoder // SIDECAR_EXTRA_HEADERS and SIDECAR_CLAIM_ALIASES, without claims
 	TrustedPrefixes []netip.Prefix        // SIDECAR_TRUSTED_PROXIES
 	Level           slog.Level            // SIDECAR_LOG_LEVEL
 
@@ -53,6 +55,8 @@ func (s *Settings) validate(unread []Fault) *Config {
 	c.checkTags()
 	c.checkScopes()
 	c.checkHeaders()
+	c.checkExtraHeaders()
+	c.checkAliases()
 	c.checkOperation()
 	c.checkAuditLog()
 	c.checkOnce()

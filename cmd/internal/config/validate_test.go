@@ -264,6 +264,23 @@ var settingTests = slices.Concat(sharedTests, accessTests, []settingTest{
 	{"SIDECAR_HEADERS", "user,fhirUser,client_id,azp", nil, ""},
 	{"SIDECAR_HEADERS", "patient,Patient", nil, wantClaims},
 	{"SIDECAR_HEADERS", "patient encounter", nil, wantClaims},
+	{"SIDECAR_EXTRA_HEADERS", "Organization=organization, Care-Team=https://claims.example/team", nil, ""},
+	{"SIDECAR_EXTRA_HEADERS", "", nil, wantItems},
+	{"SIDECAR_EXTRA_HEADERS", "organization", nil, "must be Name=claim, such as Organization=organization"},
+	{"SIDECAR_EXTRA_HEADERS", "Organization=", nil, "must be Name=claim, such as Organization=organization"},
+	{"SIDECAR_EXTRA_HEADERS", "Organization=a b", nil, "must be Name=claim, such as Organization=organization"},
+	{"SIDECAR_EXTRA_HEADERS", "=organization", nil, wantExtra},
+	{"SIDECAR_EXTRA_HEADERS", "Org_1=organization", nil, wantExtra},
+	{"SIDECAR_EXTRA_HEADERS", "-Org=organization", nil, wantExtra},
+	{"SIDECAR_EXTRA_HEADERS", "patient=organization", nil, "has the name of a header of SIDECAR_HEADERS"},
+	{"SIDECAR_EXTRA_HEADERS", "Token-Id=organization", nil, "has the name of a header of SIDECAR_HEADERS"},
+	{"SIDECAR_EXTRA_HEADERS", "A=x,a=y", nil, "has a name twice"},
+	{"SIDECAR_CLAIM_ALIASES", "patient=launch_response_patient,user=practitioner", nil, ""},
+	{"SIDECAR_CLAIM_ALIASES", "patient", nil, wantAlias},
+	{"SIDECAR_CLAIM_ALIASES", "patient=", nil, wantAlias},
+	{"SIDECAR_CLAIM_ALIASES", "patients=x", nil, wantAliased},
+	{"SIDECAR_CLAIM_ALIASES", "active=x", nil, wantAliased},
+	{"SIDECAR_CLAIM_ALIASES", "user=a,fhirUser=b", nil, "has a claim twice"},
 	{"SIDECAR_UPSTREAM_AUTHORIZATION", "strip", nil, ""},
 	{"SIDECAR_UPSTREAM_AUTHORIZATION", "", nil, "must be forward or strip"},
 	{"SIDECAR_UPSTREAM_AUTHORIZATION", "Forward", nil, "must be forward or strip"},
@@ -326,6 +343,9 @@ const (
 	wantScopes    = "must be scopes separated by commas or spaces, without quotes and backslashes"
 	wantPrefix    = "must be letters, digits and single dashes and end with a dash, like X-Launch-"
 	wantClaims    = "has a claim that is not one of patient encounter user sub iss client_id exp intent tenant username jti resource definition aud fhirContext scope"
+	wantExtra     = "must be Name=claim, the name of letters, digits and single dashes, such as Organization=organization"
+	wantAlias     = "must be claim=member, such as patient=launch_response_patient"
+	wantAliased   = "has a claim that is not one of scope client_id username token_type sub aud iss jti exp patient encounter fhirUser fhirContext intent tenant resource definition"
 	wantAuditLog  = "must be off, stdout or a file, such as /var/log/audit.json"
 	wantAlgorithm = "must be RS256, RS384, RS512, PS256, PS384, ES256, ES384 or EdDSA"
 	wantItems     = "is set and names nothing; leave it out if that is meant"
