@@ -4,10 +4,12 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	goversion "go/version"
 	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -113,8 +115,11 @@ var outsideCmd = map[string][]string{
 }
 
 const (
-	maxPackages   = 28 // 26 that ship, the test kit and the demo
-	maxInterfaces = 4  // Introspector, a way of authenticating, and what fastpath and shared want of others
+	maxChain      = 7        // imports one after the other, from main to a leaf
+	maxDepth      = 3        // folders below the root
+	minGo         = "1.27.4" // the oldest toolchain without a known hole
+	maxPackages   = 28       // 26 that ship, the test kit and the demo
+	maxInterfaces = 4        // Introspector, a way of authenticating, and what fastpath and shared want of others
 )
 
 // layout collects what the whole tree is counted for.
@@ -122,6 +127,7 @@ type layout struct {
 	*testing.T
 	fset       *token.FileSet
 	packages   map[string]bool
+	imports    map[string][]string // of each package, those of ours
 	interfaces int
 }
 
@@ -138,7 +144,7 @@ func foreign(dir string) bool {
 }
 
 func TestLayout(t *testing.T) {
-	l := layout{T: t, fset: token.NewFileSet(), packages: map[string]bool{}}
+	l := layout{T: t, fset: token.NewFileSet(), packages: map[string]bool{}, imports: map[string][]string{}}
 	root := filepath.Join("..", "..")
 	err := filepath.WalkDir(root, func(name string, d fs.DirEntry, err error) error {
 		switch {
@@ -165,6 +171,58 @@ func TestLayout(t *testing.T) {
 	}
 	if l.interfaces > maxInterfaces {
 		t.Errorf("%d interface types, want at most %d", l.interfaces, maxInterfaces)
+	}
+	if chain := l.chain("cmd/fhir-introspection-sidecar", nil); len(chain)-1 > maxChain {
+		t.Errorf("got a chain of %d imports, want at most %d: %s", len(chain)-1, maxChain, strings.Join(chain, " → "))
+	}
+	for dir := range l.packages {
+		if depth := strings.Count(dir, "/") + 1; depth > maxDepth {
+			t.Errorf("got %s %d folders deep, want at most %d", dir, depth, maxDepth)
+		}
+	}
+}
+
+// chain is the longest one of imports that begins with the package. One that leads back
+// would never end, so that it is a failure.
+func (l *layout) chain(dir string, above []string) (longest []string) {
+	if slices.Contains(above, dir) {
+		l.Fatalf("got a circle of imports: %v → %s, want none", above, dir)
+	}
+	for _, next := range l.imports[dir] {
+		if chain := l.chain(next, append(slices.Clone(above), dir)); len(chain) > len(longest) {
+			longest = chain
+		}
+	}
+	return append([]string{dir}, longest...)
+}
+
+// TestGoVersions: no module of the repository builds with a toolchain that has known
+// holes, those of its tests included.
+func TestGoVersions(t *testing.T) {
+	directive := regexp.MustCompile(`(?m)^go (\S+)$`)
+	modules := 0
+	err := filepath.WalkDir(root, func(name string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && (d.Name() == "node_modules" || d.Name() == ".git"):
+			return fs.SkipDir
+		case d.IsDir() || d.Name() != "go.mod":
+			return nil
+		}
+		modules++
+		content, err := os.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		found := directive.FindStringSubmatch(string(content))
+		if found == nil || goversion.Compare("go"+found[1], "go"+minGo) < 0 {
+			t.Errorf("%s: got go directive %q, want %s or newer", name, found, minGo)
+		}
+		return nil
+	})
+	if err != nil || modules < 2 {
+		t.Fatalf("got %d modules and error %v, want the root's, those of the tests and no error", modules, err)
 	}
 }
 
@@ -203,6 +261,9 @@ func (l *layout) checkImports(dir string, file *ast.File) map[string]string {
 			name = spec.Name.Name
 		}
 		imports[name] = target
+		if ours, ok := strings.CutPrefix(target, module+"/"); ok && !slices.Contains(l.imports[dir], ours) {
+			l.imports[dir] = append(l.imports[dir], ours)
+		}
 		thirdParty := strings.Contains(strings.Split(target, "/")[0], ".")
 		if thirdParty && !slices.ContainsFunc(arrows[dir], func(arrow string) bool {
 			prefix, tree := strings.CutSuffix(arrow, "/...")
