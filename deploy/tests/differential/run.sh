@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Holds the patient guard against a FHIR server with the records of two patients:
+# Medplum's router, unless FHIR_SERVER names the base of an empty one. URLS says how
+# many are made, SEED which.
+set -euo pipefail
+cd "$(dirname "$0")"
+if [[ -z ${FHIR_SERVER:-} ]]; then
+	work=$(mktemp -d)
+	cp ../kubernetes/fhir-server/* "$work"
+	(cd "$work" && npm ci --silent --no-audit --no-fund)
+	port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+	PORT=$port node "$work/server.mjs" >"$work/log" &
+	pid=$!
+	trap 'kill "$pid"; rm -rf "$work"' EXIT
+	until curl -fs -o /dev/null "http://127.0.0.1:$port/fhir/metadata"; do
+		kill -0 "$pid" && sleep 0.3
+	done
+	export FHIR_SERVER=http://127.0.0.1:$port/fhir
+fi
+go vet ./...
+go test -count=1 -v ./...
