@@ -160,7 +160,7 @@ func TestForwarded(t *testing.T) {
 		"X_Forwarded_For: 8.8.8.8", "X.Forwarded-Host: evil", "x_real_ip: 8.8.8.8",
 	}
 	names := []string{
-		"Forwarded", "X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Forwarded-Prefix", "X-Forwarded-User", "X-Real-Ip", "Via",
+		"X-Forwarded-Port", "Forwarded", "X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Forwarded-Prefix", "X-Forwarded-User", "X-Real-Ip", "Via",
 		"X_Forwarded_For", "X.Forwarded-Host", "x_real_ip",
 	}
 	tests := []struct {
@@ -170,20 +170,29 @@ func TestForwarded(t *testing.T) {
 		want    map[string]string
 	}{
 		{"stranger", "10.0.0.0/8", sent, map[string]string{
-			"X-Forwarded-For": "127.0.0.1", "X-Forwarded-Host": "fhir.test", "X-Forwarded-Proto": "http",
+			"X-Forwarded-For": "127.0.0.1", "X-Forwarded-Host": "fhir.test", "X-Forwarded-Proto": "http", "X-Forwarded-Port": "80",
 		}},
 		{"nobody trusted", "", sent, map[string]string{
-			"X-Forwarded-For": "127.0.0.1", "X-Forwarded-Host": "fhir.test", "X-Forwarded-Proto": "http",
+			"X-Forwarded-For": "127.0.0.1", "X-Forwarded-Host": "fhir.test", "X-Forwarded-Proto": "http", "X-Forwarded-Port": "80",
 		}},
 		{"trusted", "127.0.0.0/8", sent, map[string]string{
 			"Forwarded": "for=6.6.6.6", "X-Forwarded-For": "6.6.6.6, 7.7.7.7, 127.0.0.1", "X-Forwarded-Proto": "https",
-			"X-Forwarded-Host": "evil.test", "X-Forwarded-Prefix": "/evil", "X-Forwarded-User": "evil", "X-Real-Ip": "6.6.6.6", "Via": "1.1 evil",
+			"X-Forwarded-Host": "evil.test", "X-Forwarded-Prefix": "/evil", "X-Forwarded-User": "evil", "X-Real-Ip": "6.6.6.6", "Via": "1.1 evil", "X-Forwarded-Port": "443",
 		}},
 		{"trusted, nominated", "127.0.0.1/32", []string{bearerTOK, "Connection: X-Forwarded-Prefix, X-Forwarded-For", "X-Forwarded-Prefix: /p", "X-Forwarded-For: 6.6.6.6"}, map[string]string{
-			"X-Forwarded-For": "6.6.6.6, 127.0.0.1", "X-Forwarded-Prefix": "/p", "X-Forwarded-Host": "fhir.test", "X-Forwarded-Proto": "http",
+			"X-Forwarded-For": "6.6.6.6, 127.0.0.1", "X-Forwarded-Prefix": "/p", "X-Forwarded-Host": "fhir.test", "X-Forwarded-Proto": "http", "X-Forwarded-Port": "80",
+		}},
+		{"trusted, port sent", "127.0.0.1/32", []string{bearerTOK, "X-Forwarded-Port: 9", "X-Forwarded-Host: a:7"}, map[string]string{
+			"X-Forwarded-For": "127.0.0.1", "X-Forwarded-Host": "a:7", "X-Forwarded-Proto": "http", "X-Forwarded-Port": "9",
+		}},
+		{"trusted, port in the host", "127.0.0.1/32", []string{bearerTOK, "X-Forwarded-Host: a:7"}, map[string]string{
+			"X-Forwarded-For": "127.0.0.1", "X-Forwarded-Host": "a:7", "X-Forwarded-Proto": "http", "X-Forwarded-Port": "7",
+		}},
+		{"stranger, port sent", "", []string{bearerTOK, "X-Forwarded-Port: 9", "X_Forwarded_Port: 9"}, map[string]string{
+			"X-Forwarded-For": "127.0.0.1", "X-Forwarded-Host": "fhir.test", "X-Forwarded-Proto": "http", "X-Forwarded-Port": "80",
 		}},
 		{"trusted, nothing sent", "127.0.0.1/32", []string{bearerTOK}, map[string]string{
-			"X-Forwarded-For": "127.0.0.1", "X-Forwarded-Host": "fhir.test", "X-Forwarded-Proto": "http",
+			"X-Forwarded-For": "127.0.0.1", "X-Forwarded-Host": "fhir.test", "X-Forwarded-Proto": "http", "X-Forwarded-Port": "80",
 		}},
 	}
 	for _, tt := range tests {
@@ -202,6 +211,44 @@ func TestForwarded(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestForwardedPort: the port is the one the client wrote, or the default one of what it
+// spoke; servers build the links to further pages from it.
+func TestForwardedPort(t *testing.T) {
+	for _, tt := range []struct{ host, proto, want string }{
+		{"fhir.test", "http", "80"}, {"fhir.test", "https", "443"}, {"fhir.test:8000", "http", "8000"}, {"fhir.test:8443", "https", "8443"},
+		{"[::1]", "http", "80"}, {"[::1]:8000", "http", "8000"}, {"", "https", "443"}, {"fhir.test:", "http", "80"}, {"fhir.test", "HTTPS", "443"},
+	} {
+		if got := portOf(tt.host, tt.proto); got != tt.want {
+			t.Errorf("portOf(%q, %q): got %q, want %q", tt.host, tt.proto, got, tt.want)
+		}
+	}
+}
+
+// TestUntrustedHTTPS: an operator is told once that a proxy in front ends TLS and isn't
+// trusted; the FHIR server's links would be wrong.
+func TestUntrustedHTTPS(t *testing.T) {
+	for _, tt := range []struct {
+		name, trusted, proto string
+		want                 int
+	}{
+		{"untrusted", "", "https", 1}, {"untrusted, any case", "", "HTTPS", 1}, {"trusted", "127.0.0.0/8", "https", 0}, {"http", "", "http", 0},
+	} {
+		var told []string
+		s := newStack(t, func(c *Config) {
+			c.UntrustedHTTPS = func(peer string) { told = append(told, peer) }
+			if tt.trusted != "" {
+				c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix(tt.trusted)}
+			}
+		})
+		for range 3 {
+			s.do(get("/fhir/metadata", "X-Forwarded-Proto: "+tt.proto))
+		}
+		if len(told) != tt.want || tt.want == 1 && told[0] != "127.0.0.1" {
+			t.Errorf("%s: told of %q, want %d peer", tt.name, told, tt.want)
+		}
 	}
 }
 
@@ -688,7 +735,7 @@ func TestClientLeaves(t *testing.T) {
 			if head != "" {
 				_, _ = io.ReadFull(c.head("GET").Body, make([]byte, 4))
 			}
-			_ = c.Close()
+			c.reset()
 			if err := <-ended; err == nil || isTimeout(err) {
 				t.Errorf("request to the FHIR server goes on (%v), want its end", err)
 			}
@@ -860,7 +907,7 @@ func TestContextIsTheRequests(t *testing.T) {
 	c := s.dial()
 	c.send(get("/fhir/Patient", "Authorization: Bearer WAIT"))
 	<-asked
-	_ = c.Close()
+	c.reset()
 	if err := <-ended; err == nil {
 		t.Error("context goes on, want its end")
 	}

@@ -338,6 +338,12 @@ func (c *client) receive(method string) answer {
 	return answer{Response: response, body: string(body), err: err}
 }
 
+// reset ends the connection in a way that can't mean that only no more is sent.
+func (c *client) reset() {
+	_ = c.Conn.(*net.TCPConn).SetLinger(0)
+	_ = c.Close()
+}
+
 // closed fails unless the proxy ends the connection without another byte.
 func (c *client) closed() {
 	c.Helper()

@@ -116,7 +116,7 @@ func (s *stack) leave(raw string) {
 	c := s.dial()
 	c.send(raw)
 	<-asked
-	_ = c.Close()
+	c.reset()
 	s.wait(1)
 }
 
