@@ -12,6 +12,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -290,9 +291,9 @@ func TestNeverTwice(t *testing.T) {
 		{http.MethodGet, "{}", false},
 	} {
 		s := newServer(t)
-		n := 0
+		var n atomic.Int32
 		s.serve = func(conn net.Conn, _ *bufio.Reader, _ string) bool {
-			if n++; n == 2 {
+			if n.Add(1) == 2 {
 				return false // it has the request, and closes
 			}
 			_, err := io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")

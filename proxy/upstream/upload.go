@@ -49,7 +49,8 @@ func (c *conn) beginUpload(r *http.Request) (*upload, error) {
 	}
 	u := &upload{c: c, body: r.Body, length: r.ContentLength, done: make(chan struct{})}
 	if r.Header["Expect"] != nil {
-		u.waiting = time.AfterFunc(continueTimeout, u.proceed)
+		u.waiting = time.AfterFunc(time.Hour, u.proceed)
+		u.waiting.Reset(continueTimeout) // proceed may run before AfterFunc returns
 	} else {
 		u.proceed()
 	}
