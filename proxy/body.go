@@ -13,11 +13,14 @@ import (
 // may outlive the response.
 type requestBody struct {
 	io.ReadCloser
-	ended  atomic.Bool
-	failed atomic.Bool
+	ended   atomic.Bool
+	failed  atomic.Bool
+	stalled atomic.Bool // the client sent nothing for too long
+	watch   *time.Timer // ends a read that takes too long; nil: nothing does
 
-	mu      sync.Mutex // held while reading
-	stopped atomic.Bool
+	patience time.Duration
+	mu       sync.Mutex // held while reading
+	stopped  atomic.Bool
 }
 
 // Read reads from the client.
@@ -27,6 +30,10 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	if b.stopped.Load() {
 		return 0, http.ErrBodyReadAfterClose
 	}
+	if b.watch != nil {
+		b.watch.Reset(b.patience)
+		defer b.watch.Stop()
+	}
 	n, err := b.ReadCloser.Read(p)
 	switch {
 	case err == io.EOF:
@@ -35,6 +42,19 @@ func (b *requestBody) Read(p []byte) (int, error) {
 		b.failed.Store(true)
 	}
 	return n, err
+}
+
+// endStalls makes a read that gets nothing for so long the last one.
+func (b *requestBody) endStalls(w http.ResponseWriter, patience time.Duration) {
+	if patience <= 0 {
+		return
+	}
+	b.patience = patience
+	b.watch = time.AfterFunc(patience, func() {
+		b.stalled.Store(true)
+		_ = http.NewResponseController(w).SetReadDeadline(longAgo)
+	})
+	b.watch.Stop() // until it reads
 }
 
 // longAgo is a deadline that has passed.

@@ -20,6 +20,9 @@ type Config struct {
 	// UpstreamHeaderTimeout bounds the wait for the FHIR server's response headers.
 	// 0 means no bound.
 	UpstreamHeaderTimeout time.Duration
+	// StallTimeout is how long reading a request's body may get nothing from the
+	// client. 0 means no bound.
+	StallTimeout time.Duration
 	// Introspector gives the verdict on a token.
 	Introspector introspection.Introspector
 	// TokenRef returns a short keyed hash identifying a token in logs and audit

@@ -139,6 +139,11 @@ var (
 		label: "client_closed", level: slog.LevelDebug, status: statusClientClosed, closes: true,
 		issue: fhir.IssueTransient, text: "The client closed the request.",
 	}
+	// clientStalled is for a request body that makes no progress (RFC 9110 §15.5.9).
+	clientStalled = &decision{
+		label: "client_closed", level: slog.LevelDebug, status: http.StatusRequestTimeout, closes: true,
+		issue: fhir.IssueTimeout, text: "The request body did not arrive in time.",
+	}
 )
 
 // decisions are all rows of the table.
@@ -146,7 +151,7 @@ var decisions = [...]*decision{
 	allowed, public, preflight, ownDocument, ownPreflight, refuseUnknownDocument,
 	refuseNoToken, refuseRequest, refuseToken, refuseScope, refuseOperation, refuseTenant, refuseUnavailable,
 	refuseCredential, refuseUpstream, refuseTimeout, refuseLoop, refuseBody, refuseUnexpectedBody, refuseHost, refuseField, refuseExpectation,
-	refuseNotFound, refusePath, refuseMethod, internalError, clientClosed,
+	refuseNotFound, refusePath, refuseMethod, internalError, clientClosed, clientStalled,
 }
 
 // Reasons of refusals, besides those of package policy: what was wrong with the

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 )
 
 // forwarder sends requests to the FHIR server and its responses back.
@@ -20,9 +21,10 @@ type forwarder struct {
 	hop                hop
 	tracer             tracer
 	stripAuthorization bool
-	cors               *cors     // nil: the FHIR server's headers stay
-	headers            sync.Pool // of http.Header
-	buffers            sync.Pool // of *[copyBufferSize]byte
+	stallTimeout       time.Duration // of reading a request's body; 0: none
+	cors               *cors         // nil: the FHIR server's headers stay
+	headers            sync.Pool     // of http.Header
+	buffers            sync.Pool     // of *[copyBufferSize]byte
 }
 
 // copyBufferSize is what is read of a response before it is written, in bytes.
@@ -73,6 +75,7 @@ func (f *forwarder) forward(x *exchange, r *http.Request) (failed *decision) {
 // back until the client has sent its body.
 func (f *forwarder) streamBody(x *exchange, r *http.Request) {
 	x.body.ReadCloser = r.Body
+	x.body.endStalls(x.w, f.stallTimeout)
 	if !x.streams {
 		x.unreadBody = &x.body
 	}
@@ -140,6 +143,8 @@ func acceptable(res *http.Response) error {
 func noResponse(x *exchange, err error) *decision {
 	var timeout net.Error
 	switch {
+	case x.body.stalled.Load():
+		return clientStalled
 	case x.ctx.Err() != nil:
 		return clientClosed
 	case x.body.failed.Load():
@@ -224,7 +229,9 @@ func (f *forwarder) copyBody(x *exchange, res *http.Response) error {
 
 // cut ends a response that has begun so that it doesn't look complete.
 func (x *exchange) cut(error) {
-	if x.ctx.Err() == nil && !x.failed {
+	if x.body.stalled.Load() {
+		x.decision = clientStalled
+	} else if x.ctx.Err() == nil && !x.failed {
 		x.decision, x.failure = refuseUpstream, errBroken
 	}
 	panic(http.ErrAbortHandler)

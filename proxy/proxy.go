@@ -68,7 +68,7 @@ func New(config Config) (*Proxy, error) {
 		forwarder: &forwarder{
 			scheme: config.Upstream.Scheme, host: config.Upstream.Host, transport: transport, namespace: namespace,
 			context: context, hop: router.hop, tracer: tracer, stripAuthorization: config.StripAuthorization,
-			cors: router.published.cors,
+			cors: router.published.cors, stallTimeout: config.StallTimeout,
 		},
 		refuser: &refuser{router.published},
 		observer: &observer{

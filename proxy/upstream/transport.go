@@ -31,6 +31,9 @@ const (
 	// dialTimeout bounds a connection's beginning, the TLS handshake included.
 	dialTimeout = 5 * time.Second
 
+	// readBuffer is what the kernel keeps of a response that isn't read yet, in bytes.
+	readBuffer = 64 << 10
+
 	// maxIdle is how many unused connections are kept.
 	maxIdle = 256
 
@@ -59,7 +62,15 @@ type Transport struct {
 // it; 0 means no bound.
 func New(base *url.URL, headerTimeout time.Duration) *Transport {
 	dialer := &net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}
-	t := &Transport{dialContext: dialer.DialContext, headerTimeout: headerTimeout}
+	t := &Transport{headerTimeout: headerTimeout}
+	t.dialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := dialer.DialContext(ctx, network, address)
+		if tcp, ok := conn.(*net.TCPConn); ok && err == nil {
+			// What a client doesn't read waits here, and counts as our memory.
+			_ = tcp.SetReadBuffer(readBuffer)
+		}
+		return conn, err
+	}
 	t.idle.timeout = idleTimeout
 	port := base.Port()
 	switch {

@@ -72,7 +72,7 @@ func TestAuditThousandRequests(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan error)
 	go func() { done <- sc.audit.Run(ctx) }()
-	handler := sc.dataServer().Handler
+	handler := sc.dataServer(100).Handler
 	var wg sync.WaitGroup
 	for i := range 1000 {
 		wg.Go(func() {

@@ -295,6 +295,7 @@ func (sc *sidecar) buildProxy() (err error) {
 	cfg := proxy.Config{
 		Upstream:              s.Upstream,
 		UpstreamHeaderTimeout: s.UpstreamHeaderTimeout,
+		StallTimeout:          s.StallTimeout,
 		Introspector:          sc.cache,
 		TokenRef:              sc.cache.TokenRef,
 		Policy: policy.Policy{

@@ -1,9 +1,13 @@
 package app
 
 import (
+	"errors"
+	"io"
 	"net"
 	"net/http"
+	"os"
 	"sync"
+	"time"
 
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/fastpath"
 )
@@ -21,11 +25,11 @@ const manyDescriptors = 1 << 21
 // descriptor, for the FHIR server.
 func clientPlaces(descriptors int) int { return max(1, (descriptors-ownDescriptors)/2) }
 
-// dataListener bounds the connections that clients may have. With fast, canonical
-// requests on them are answered before server sees them: then there is a fast path
-// to wait for at the end.
-func dataListener(ln net.Listener, server *http.Server, fast bool) (net.Listener, *fastpath.Listener) {
-	ln = limit(ln, clientPlaces(descriptorLimit()))
+// dataListener bounds the connections that clients may have, and how long writing to
+// them may stall. With fast, canonical requests on them are answered before server
+// sees them: then there is a fast path to wait for at the end.
+func dataListener(ln net.Listener, server *http.Server, places int, stall time.Duration, fast bool) (net.Listener, *fastpath.Listener) {
+	ln = limit(ln, places, stall)
 	if !fast {
 		return ln, nil
 	}
@@ -37,13 +41,14 @@ func dataListener(ln net.Listener, server *http.Server, fast bool) (net.Listener
 // kernel's queue.
 type limitedListener struct {
 	net.Listener
+	stall  time.Duration // of writing; 0: no bound
 	places chan struct{}
 	closed chan struct{}
 	close  func() error
 }
 
-func limit(ln net.Listener, places int) *limitedListener {
-	l := &limitedListener{Listener: ln, places: make(chan struct{}, places), closed: make(chan struct{})}
+func limit(ln net.Listener, places int, stall time.Duration) *limitedListener {
+	l := &limitedListener{Listener: ln, stall: stall, places: make(chan struct{}, places), closed: make(chan struct{})}
 	l.close = sync.OnceValue(func() error {
 		close(l.closed)
 		return ln.Close()
@@ -69,17 +74,62 @@ func (l *limitedListener) Accept() (net.Conn, error) {
 		leave()
 		return c, nil
 	}
-	return &placedConn{tcp, leave}, nil
+	// What a client doesn't read waits in the kernel, which counts it as ours.
+	_ = tcp.SetWriteBuffer(socketBuffer)
+	_ = tcp.SetReadBuffer(socketBuffer)
+	return &placedConn{TCPConn: tcp, stall: l.stall, leave: leave}, nil
 }
 
 // Close implements net.Listener.
 func (l *limitedListener) Close() error { return l.close() }
 
+// socketBuffer is what the kernel keeps for a connection each way, in bytes. It
+// doubles that for its own book-keeping.
+const socketBuffer = 64 << 10
+
+// pieceSize is what is written at a time: a client that takes less in all the time
+// that it has makes no progress.
+const pieceSize = 16 << 10
+
 // placedConn gives its place back. It stays a TCP connection, because net/http
 // closes one for writing first, lest a reset destroys the last answer.
 type placedConn struct {
 	*net.TCPConn
-	leave func()
+	stall    time.Duration
+	deadline time.Time // of writing
+	leave    func()
+}
+
+// Write implements net.Conn. Only the time counts in which something waits to be
+// written.
+func (c *placedConn) Write(p []byte) (written int, err error) {
+	for first := true; first || len(p) > 0; first = false {
+		if err := c.postpone(); err != nil {
+			return written, err
+		}
+		n, err := c.TCPConn.Write(p[:min(len(p), pieceSize)])
+		written, p = written+n, p[n:]
+		if err != nil && (n == 0 || !errors.Is(err, os.ErrDeadlineExceeded)) {
+			return written, err
+		}
+	}
+	return written, nil
+}
+
+// postpone moves the deadline when it would come too soon. To do that for each write
+// takes more time than a small one itself.
+func (c *placedConn) postpone() error {
+	now := time.Now()
+	if c.stall <= 0 || c.deadline.Sub(now) >= c.stall {
+		return nil
+	}
+	c.deadline = now.Add(c.stall + c.stall/64)
+	return c.SetWriteDeadline(c.deadline)
+}
+
+// ReadFrom implements io.ReaderFrom by Write: the kernel's way around it has no bound.
+func (c *placedConn) ReadFrom(r io.Reader) (int64, error) {
+	return io.Copy(struct{ io.Writer }{c}, r)
 }
 
 // Close implements net.Conn.

@@ -38,7 +38,7 @@ func TestDataListener(t *testing.T) {
 				}
 			},
 		}
-		data, plain := dataListener(ln, server, fast)
+		data, plain := dataListener(ln, server, 100, patience, fast)
 		if fast != (plain != nil) {
 			t.Errorf("fast path: got %v, want one: %t", plain, fast)
 		}
@@ -77,7 +77,7 @@ func TestLimitedListener(t *testing.T) {
 	if err != nil {
 		t.Fatalf("net.Listen: got error %v, want none", err)
 	}
-	l := limit(ln, 1)
+	l := limit(ln, 1, 0)
 	for range 2 {
 		for range 2 {
 			c, err := net.Dial("tcp", ln.Addr().String())

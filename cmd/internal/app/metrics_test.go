@@ -158,7 +158,7 @@ func exercise(t *testing.T) (*sidecar, map[string]*metricDoc) {
 		"SIDECAR_CLIENT_SECRET_FILE", writeFile(t, "secret", introspectiontest.DefaultClientSecret))...)
 	defer sc.share()()
 	server := httptest.NewUnstartedServer(nil)
-	server.Config = sc.dataServer()
+	server.Config = sc.dataServer(100)
 	server.Start()
 	defer server.Close()
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}

@@ -216,7 +216,7 @@ func TestPurgeMethods(t *testing.T) {
 	w := httptest.NewRecorder()
 	r := httptest.NewRequest(http.MethodDelete, "/cache", nil)
 	r.Header.Set("Authorization", "Bearer "+adminToken)
-	if p.dataServer().Handler.ServeHTTP(w, r); w.Code != http.StatusNotFound {
+	if p.dataServer(100).Handler.ServeHTTP(w, r); w.Code != http.StatusNotFound {
 		t.Errorf("on the data port: got %d, want 404", w.Code)
 	}
 }

@@ -45,6 +45,11 @@ const (
 	// handlerEnd is how long a handler gets to notice that its connection was closed.
 	handlerEnd = time.Second
 
+	// connectionWindow and streamWindow are what a client of HTTP/2 may send before it is
+	// read, in bytes: with net/http's own each connection could take a MiB.
+	connectionWindow = 128 << 10
+	streamWindow     = 64 << 10
+
 	// maxStreams is the number of concurrent HTTP/2 streams of a client.
 	maxStreams = 250
 )
@@ -91,8 +96,11 @@ func (sc *sidecar) serve(ctx context.Context) error {
 	// requests. The ballast is never touched: it takes address space, no memory.
 	ballast := make([]byte, gcBallast)
 	defer runtime.KeepAlive(ballast)
-	dataServer, adminServer := sc.dataServer(), sc.adminServer()
-	data, plain := dataListener(data, dataServer, sc.tls == nil && sc.settings.FastPath)
+	memory := memoryLimit()
+	limitHeap(memory)
+	places := maxConnections(sc.settings.MaxConnections, memory, descriptorLimit())
+	dataServer, adminServer := sc.dataServer(places), sc.adminServer()
+	data, plain := dataListener(data, dataServer, places, sc.settings.StallTimeout, sc.tls == nil && sc.settings.FastPath)
 	data = wire.New(data, dataServer, wire.Config{TLS: sc.tls, Report: sc.protocolErrors.report})
 	// The loops outlive the signal: requests in flight still need a credential.
 	loops, stopLoops := context.WithCancel(context.WithoutCancel(ctx))
@@ -227,18 +235,20 @@ func (sc *sidecar) awaitHandlers() {
 	}
 }
 
-func (sc *sidecar) dataServer() *http.Server {
+func (sc *sidecar) dataServer(places int) *http.Server {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	protocols.SetHTTP2(sc.tls != nil && sc.settings.Http2)
 	return &http.Server{
-		Handler:           sc.counted(sc.proxy),
-		TLSConfig:         sc.tls,
-		Protocols:         protocols,
-		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
+		Handler:   sc.counted(sc.unstalled(sc.proxy, places)),
+		TLSConfig: sc.tls,
+		Protocols: protocols,
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams: maxStreams, MaxReceiveBufferPerConnection: connectionWindow, MaxReceiveBufferPerStream: streamWindow,
+		},
 		ReadHeaderTimeout: readHeaderTimeout,
 		// No ReadTimeout and no WriteTimeout: uploads and event streams may take
-		// as long as they move.
+		// as long as they move, which SIDECAR_STALL_TIMEOUT sees to.
 		IdleTimeout:    sc.settings.IdleTimeout,
 		MaxHeaderBytes: headerRoom + sc.settings.MaxTokenBytes,
 		ErrorLog:       slog.NewLogLogger(sc.logger.Handler(), slog.LevelDebug),

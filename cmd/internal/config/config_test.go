@@ -119,7 +119,7 @@ func TestConfigDefaults(t *testing.T) {
 		PublicPaths:     []string{"metadata", ".well-known/smart-configuration"},
 		ShutdownTimeout: 25 * time.Second, AuditLog: "off", LogLevel: "info",
 		SMARTConfiguration: "forward", ResourceMetadata: "off", AuditFormat: "json",
-		SharedCachePrefix: "fis", SharedCacheTLS: true, SharedCacheTimeout: 100 * time.Millisecond, SharedCacheOnFailure: "introspect", LogFormat: "json", BypassGuard: "warn", IdleTimeout: 2 * time.Minute, Http2: true, FastPath: true,
+		SharedCachePrefix: "fis", SharedCacheTLS: true, SharedCacheTimeout: 100 * time.Millisecond, SharedCacheOnFailure: "introspect", LogFormat: "json", BypassGuard: "warn", IdleTimeout: 2 * time.Minute, StallTimeout: time.Minute, Http2: true, FastPath: true,
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
