@@ -182,12 +182,12 @@ demo: build
 
 # Rewrite the generated parts of README.md and docs/.
 docs:
-	$(GO) test -count=1 -run '^TestDocs' ./cmd/internal/app -update
+	$(GO) test -count=1 -run '^TestDocs' ./cmd/internal/app ./proxy -update
 	deploy/tests/guards/run.sh -update
 
 # Fail when the generated parts of README.md or docs/ are stale.
 docs-check:
-	$(GO) test -count=1 -run '^TestDocs' ./cmd/internal/app
+	$(GO) test -count=1 -run '^TestDocs' ./cmd/internal/app ./proxy
 
 # Run golangci-lint, gofumpt's format check included.
 lint:

@@ -33,7 +33,7 @@ func TestVersion(t *testing.T) {
 			return err
 		case d.IsDir() && (name == "testdata" || name == "node_modules" || name == ".git" || name == ".tools" || name == "bin" || name == "dist"):
 			return fs.SkipDir
-		case d.IsDir() || path == "CHANGELOG.md" || !strings.HasSuffix(path, ".md") && !strings.HasSuffix(path, ".yaml") && !strings.HasSuffix(path, ".yml"):
+		case d.IsDir() || path == "CHANGELOG.md" || strings.HasSuffix(path, "_test.yaml") || !strings.HasSuffix(path, ".md") && !strings.HasSuffix(path, ".yaml") && !strings.HasSuffix(path, ".yml"):
 			return nil
 		}
 		content, err := os.ReadFile(filepath.Join(root, path))
