@@ -75,6 +75,33 @@ func TestBehindSidecar(t *testing.T) {
 	}
 }
 
+// TestHelm4: the post-renderer is a plugin of Helm 4, too, with the same result.
+func TestHelm4(t *testing.T) {
+	want, err := behindSidecar(t)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, variable := range []string{"HELM_DATA_HOME", "HELM_CACHE_HOME", "HELM_CONFIG_HOME"} {
+		t.Setenv(variable, t.TempDir())
+	}
+	helm4 := tool(t, "helm4")
+	if output, err := exec.Command(helm4, "plugin", "install", filepath.Join(overlay, "post-renderer")).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, output)
+	}
+	command := exec.Command(helm4, "template", "release", hapiChart(), "--kube-version", kubeVersion, "--post-renderer", "fhir-introspection-sidecar",
+		"--post-renderer-args", filepath.Join(overlay, "example", "settings.yaml"))
+	command.Stderr = os.Stderr
+	got, err := command.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, kind := range []string{"Deployment", "Service", "NetworkPolicy"} {
+		if got, want := only(t, string(got), kind), only(t, want, kind); got != want {
+			t.Errorf("%s: got\n%s\nwant\n%s", kind, got, want)
+		}
+	}
+}
+
 // deployed is the Pod of the only Deployment.
 func deployed(t *testing.T, manifests string) (spec corev1.PodSpec) {
 	t.Helper()

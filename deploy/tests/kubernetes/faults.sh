@@ -96,11 +96,11 @@ in_pod_token() {
 # fault_rolling_update: two replicas get a new image, then the old one back.
 fault_rolling_update() {
 	local servers sidecars
-	helm -n e2e upgrade fhir "$chart" -f "$work/values.yaml" --set replicas=2 --wait --timeout $patience >/dev/null
+	helm -n e2e upgrade fhir "$chart" -f "$work/values.yaml" --set replicaCount=2 --wait --timeout $patience >/dev/null
 	servers=$(container_ids server containerStatuses)
 	sidecars=$(container_ids fhir-introspection-sidecar initContainerStatuses)
 	check "rolling update of two replicas under load" under_load 60 \
-		helm -n e2e upgrade fhir "$chart" -f "$work/values.yaml" --set replicas=2 --set image.tag=next --wait --timeout $patience
+		helm -n e2e upgrade fhir "$chart" -f "$work/values.yaml" --set replicaCount=2 --set image.tag=next --wait --timeout $patience
 	say "  $(cat "$work/tally")"
 	check "  nothing was lost" nothing_lost
 	check "  the FHIR servers ended before their sidecars" await "their end" 120 ended_in_order "$servers" "$sidecars"

@@ -42,7 +42,11 @@ cd "$work/source"
 # It wants to know where a release would be published.
 git remote set-url origin https://github.com/fhir-introspection-sidecar/fhir-introspection-sidecar.git
 "$goreleaser" check --quiet || fail ".goreleaser.yaml is not valid"
-ok ".goreleaser.yaml is valid"
+for folder in $(go list -deps -f '{{if and .Module .Module.Main}}{{.Dir}}{{end}}' ./cmd/fhir-introspection-sidecar |
+	sed "s#^$PWD/##" | cut -d/ -f1 | sort -u); do
+	grep -q "extra_files: .*[[ ]$folder[],]" .goreleaser.yaml || fail "extra_files lacks $folder, which the image is built from"
+done
+ok ".goreleaser.yaml is valid, and the image gets all of the source"
 "$goreleaser" release --snapshot --clean --skip=sign,docker >"$work/log" 2>&1 || {
 	cat "$work/log"
 	fail "no snapshot"
