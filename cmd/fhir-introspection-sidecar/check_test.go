@@ -437,6 +437,10 @@ func doctorGrants() []doctorCase {
 			p.grant(t)
 			p.as.SetGrantAnswer(introspectiontest.Respond(http.StatusTooManyRequests, nil, canary))
 		}, own, "limits how often this client gets a token", "SIDECAR_CLIENT_ID"},
+		{"granted token is of no type", introspectiontest.Config{}, func(t *testing.T, p *patient) {
+			p.grant(t)
+			p.as.SetGrantAnswer(introspectiontest.Change(func(m map[string]any) { delete(m, "token_type") }))
+		}, own, "its token_type is not what RFC 6749, section 5.1, asks for", "SIDECAR_TOKEN_ENDPOINT"},
 		{"granted token is not accepted", introspectiontest.Config{}, func(t *testing.T, p *patient) {
 			p.grant(t)
 			p.as.SetGrantAnswer(introspectiontest.Change(func(m map[string]any) { m["access_token"] = canary }))

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -54,12 +53,12 @@ type Config struct {
 // follows a redirect and never sends a token twice, except once after the
 // endpoint refused the sidecar's own credential.
 type Client struct {
-	config    Config
-	metrics   *metrics
-	queue     *queue
-	authority atomic.Pointer[knownAuthority]
-	standing  *standing
-	health    *health
+	config   Config
+	metrics  *metrics
+	queue    *queue
+	parties  parties
+	standing *standing
+	health   *health
 }
 
 // New returns a Client. The caller runs Run beside it.
@@ -88,17 +87,8 @@ func New(config Config) (*Client, error) {
 // Authority names who is asked and who asks: a verdict of one authority says
 // nothing about the same token at another.
 func (c *Client) Authority() string {
-	endpoint := c.config.Endpoint()
-	if last := c.authority.Load(); last != nil && last.endpoint == endpoint {
-		return last.name
-	}
-	name := endpoint + "\x00" + c.config.Credential.Identity()
-	c.authority.Store(&knownAuthority{endpoint: endpoint, name: name})
-	return name
+	return c.parties.name(c.config.Endpoint(), c.config.Credential.Identity())
 }
-
-// knownAuthority is remembered because it is asked for on every request.
-type knownAuthority struct{ endpoint, name string }
 
 // Ready returns nil when an introspection could succeed as far as the sidecar
 // itself is concerned, else what is missing.

@@ -44,7 +44,7 @@ func newAssertion(p *parts) authenticator {
 	a.key = &transport.Watched[*signingKey]{
 		Field: "ClientKey", File: p.cfg.ClientKey, Parse: a.parse, Logger: p.cfg.Logger, Replaced: p.metrics.count,
 	}
-	p.keys = a
+	p.jwks = a.jwks
 	a.check(p)
 	return a
 }

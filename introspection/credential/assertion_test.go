@@ -289,8 +289,8 @@ func TestKeyIsReplaced(t *testing.T) {
 	cfg := assertionConfig("")
 	cfg.ClientKey, cfg.Logger, cfg.Registerer = file.file(), log.logger(), registry
 	c := mustCredential(t, cfg)
-	parsed, parse := 0, c.keys.key.Parse
-	c.keys.key.Parse = func(content []byte) (*signingKey, error) { parsed++; return parse(content) }
+	parsed, parse := 0, keysOf(c).key.Parse
+	keysOf(c).key.Parse = func(content []byte) (*signingKey, error) { parsed++; return parse(content) }
 	expect := func(key crypto.Signer, algorithm jose.SignatureAlgorithm, parses int) {
 		t.Helper()
 		for range 3 {
@@ -347,4 +347,10 @@ func TestJWKS(t *testing.T) {
 	if raw, err := mustCredential(t, Config{Auth: AuthNone}).JWKS(); raw != nil || err != nil {
 		t.Errorf("JWKS without a key: got %s (%v), want nothing", raw, err)
 	}
+}
+
+// keysOf is what signs at the introspection endpoint.
+func keysOf(c *Credential) *assertions {
+	a, _ := c.authenticator.(*assertions)
+	return a
 }

@@ -26,8 +26,7 @@ func newBearer(p *parts) authenticator {
 			return token, err
 		})}
 	}
-	p.grant = newGrant(p)
-	return p.grant
+	return newGrant(p)
 }
 
 // expiryOf reads when a token ends that is a JWT. Nobody believes it but a gauge: of

@@ -16,8 +16,9 @@ import (
 type Credential struct {
 	authenticator authenticator
 	identity      string
-	grant         *grant      // nil: there is a token, secret or key at hand
-	keys          *assertions // nil: nothing is signed
+	// Parts that only some ways of authenticating have; see parts.
+	run, obtain func(context.Context) error
+	jwks        func() ([]byte, error)
 }
 
 // New reads the files once. It returns all faults joined: a *transport.FieldError
@@ -38,7 +39,7 @@ func New(cfg Config) (*Credential, error) {
 	if err := errors.Join(p.faults...); err != nil {
 		return nil, err
 	}
-	c.grant, c.keys = p.grant, p.keys
+	c.run, c.obtain, c.jwks = p.run, p.obtain, p.jwks
 	if cfg.Registerer != nil {
 		cfg.Registerer.MustRegister(p.metrics.renewals, p.metrics.expiry)
 	}
@@ -57,8 +58,8 @@ func (c *Credential) GoString() string { return c.identity }
 
 // Run keeps the credential renewed until ctx ends. It returns nil.
 func (c *Credential) Run(ctx context.Context) error {
-	if c.grant != nil {
-		return c.grant.run(ctx)
+	if c.run != nil {
+		return c.run(ctx)
 	}
 	<-ctx.Done()
 	return nil
@@ -72,11 +73,10 @@ func (c *Credential) Ready() error { return c.authenticator.ready() }
 // asks the token endpoint, unless there is a token already. The error is a
 // *TokenError when the token endpoint said no.
 func (c *Credential) Obtain(ctx context.Context) error {
-	if c.grant == nil {
+	if c.obtain == nil {
 		return c.Ready()
 	}
-	_, _, err := c.grant.token(ctx)
-	return redact(err)
+	return redact(c.obtain(ctx))
 }
 
 // redact keeps what was typed in this package, and what may be shown of the rest.
@@ -92,10 +92,10 @@ func redact(err error) error {
 // that it replaced within the last hour. It returns nil when the sidecar
 // authenticates without a key.
 func (c *Credential) JWKS() ([]byte, error) {
-	if c.keys == nil {
+	if c.jwks == nil {
 		return nil, nil
 	}
-	return c.keys.jwks()
+	return c.jwks()
 }
 
 // Attach adds the credential to an introspection request that goes to endpoint.

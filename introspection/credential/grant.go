@@ -57,10 +57,16 @@ func newGrant(p *parts) *grant {
 	if cfg.HTTPClient == nil || cfg.HTTPClient.Transport == nil {
 		p.fault(&transport.FieldError{Field: "HTTPClient", Err: transport.ErrRequired})
 	}
-	return &grant{
+	g := &grant{
 		cfg: cfg, metrics: p.metrics, renewNow: make(chan struct{}, 1),
 		request: tokenRequest{client: p.tokenClient(), scope: cfg.Scope, http: cfg.HTTPClient, now: cfg.Now},
 	}
+	p.run = g.run
+	p.obtain = func(ctx context.Context) error {
+		_, _, err := g.token(ctx)
+		return err
+	}
+	return g
 }
 
 // attach sends the token, and asks for one if there is none.

@@ -260,10 +260,10 @@ func TestGrantAnswers(t *testing.T) {
 			}))
 			cfg.HTTPClient.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 			c := mustCredential(t, cfg)
-			_, _, err := c.grant.token(t.Context())
+			_, _, err := grantOf(c).token(t.Context())
 			if tt.want == "" {
-				if err != nil || c.grant.current.life != tt.life || c.Ready() != nil {
-					t.Fatalf("got error %v, life %v and Ready %v, want none, %v and none", err, c.grant.current.life, c.Ready(), tt.life)
+				if err != nil || grantOf(c).current.life != tt.life || c.Ready() != nil {
+					t.Fatalf("got error %v, life %v and Ready %v, want none, %v and none", err, grantOf(c).current.life, c.Ready(), tt.life)
 				}
 				return
 			}
@@ -677,9 +677,9 @@ func TestTokenRequestEnds(t *testing.T) {
 		if log.String() != "" {
 			t.Errorf("got log %s, want no failure at the end", log.String())
 		}
-		c.grant.mu.Lock()
-		defer c.grant.mu.Unlock()
-		if c.grant.flight != nil {
+		grantOf(c).mu.Lock()
+		defer grantOf(c).mu.Unlock()
+		if grantOf(c).flight != nil {
 			t.Error("Run left a token request behind, want none")
 		}
 	})
@@ -748,4 +748,10 @@ func TestTokenAgesFromTheRequest(t *testing.T) {
 			t.Error("the token is still used 300 s after it was asked for, want another")
 		}
 	})
+}
+
+// grantOf is the grant of a credential that has one.
+func grantOf(c *Credential) *grant {
+	g, _ := c.authenticator.(*grant)
+	return g
 }

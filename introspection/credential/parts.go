@@ -30,8 +30,11 @@ type parts struct {
 	// tokenClient builds what authenticates the grant.
 	tokenClient func() authenticator
 
-	grant *grant      // of bearer without a file
-	keys  *assertions // of whatever signs
+	// run renews the credential until its context ends, and obtain waits until there
+	// is one. Nil: there is one from the start.
+	run, obtain func(context.Context) error
+	// jwks returns the public keys. Nil: nothing is signed.
+	jwks func() ([]byte, error)
 }
 
 // fault notes what is wrong. Nil is nothing.

@@ -172,16 +172,21 @@ func sameKey(algorithm string) []string {
 // diagnoseGrant explains why the token endpoint gave no token.
 func (d *Doctor) diagnoseGrant(ctx context.Context, ex wireExchange, err error) diagnosis {
 	const endpoint = "SIDECAR_TOKEN_ENDPOINT"
-	says := func(code string) bool { return strings.HasSuffix(err.Error(), " "+code) } // RFC 6749 §5.2
+	said, _ := errors.AsType[*credential.TokenError](err)
+	if said == nil {
+		said = &credential.TokenError{}
+	}
 	switch {
 	case ex.status == 0:
 		return networkCause(ex, endpoint)
-	case says("invalid_scope"):
+	case said.Code == "invalid_scope":
 		return diagnosis{"the scope is not allowed for this client", "SIDECAR_TOKEN_SCOPE"}
-	case says("unauthorized_client"), says("unsupported_grant_type"):
+	case said.Code == "unauthorized_client", said.Code == "unsupported_grant_type":
 		return diagnosis{"this client may not use the client credentials grant: its registration at the authorization server", "SIDECAR_CLIENT_ID"}
-	case ex.status == http.StatusUnauthorized, says("invalid_client"):
+	case ex.status == http.StatusUnauthorized, said.Code == "invalid_client":
 		return d.diagnoseGrantRefused(ctx, ex)
+	case said.Member != "":
+		return diagnosis{"the server gives a token that can't be used: its " + said.Member + " is not what RFC 6749, section 5.1, asks for", endpoint}
 	case ex.status == http.StatusBadRequest:
 		return diagnosis{"the server doesn't take the request: perhaps its scope, or another way of authenticating is expected", "SIDECAR_TOKEN_SCOPE"}
 	case ex.status == http.StatusForbidden:
