@@ -60,14 +60,14 @@ func (s *stack) discardDone() {
 func (w *twins) answerWith(raw string) {
 	w.answer = raw
 	for _, s := range []*stack{w.plain, w.usual} {
-		s.upstream.answer = func(conn net.Conn, r *received) bool {
+		s.upstream.answerWith(func(conn net.Conn, r *received) bool {
 			if strings.Contains(r.line, " /fhir/last ") {
 				_, err := io.WriteString(conn, emptyAnswer)
 				return err == nil
 			}
 			_, err := io.WriteString(conn, raw)
 			return err == nil && raw == emptyAnswer
-		}
+		})
 	}
 }
 

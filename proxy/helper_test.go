@@ -469,6 +469,14 @@ func (u *fhirServer) closeConns() {
 	}
 }
 
+// answerWith changes the answer while there may be requests, such as ones that are
+// repeated.
+func (u *fhirServer) answerWith(answer func(conn net.Conn, r *received) bool) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.answer = answer
+}
+
 // writes makes the upstream answer every request with these bytes.
 func (u *fhirServer) writes(raw string) {
 	u.answer = func(conn net.Conn, _ *received) bool {
@@ -514,7 +522,10 @@ func (u *fhirServer) serveConn(conn net.Conn, number int) {
 			return // the proxy broke the request off
 		}
 		u.requests <- request
-		if u.answer == nil {
+		u.mu.Lock()
+		respond := u.answer
+		u.mu.Unlock()
+		if respond == nil {
 			answer := okAnswer
 			if strings.HasPrefix(request.line, "HEAD ") {
 				answer = strings.TrimSuffix(answer, "{}")
@@ -522,7 +533,7 @@ func (u *fhirServer) serveConn(conn net.Conn, number int) {
 			if _, err := io.WriteString(conn, answer); err != nil {
 				return
 			}
-		} else if !u.answer(conn, request) {
+		} else if !respond(conn, request) {
 			return
 		}
 	}
