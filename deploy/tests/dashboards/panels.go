@@ -91,6 +91,21 @@ var rows = []row{
 		{title: "Evictions", description: "active by capacity is a cache that is too small. expired is the usual end; purged was asked for.", unit: "ops", stacked: true, runbook: "CapacityEvictions", queries: []query{
 			{"sum by (verdict, reason) (rate(" + m + "cache_evictions_total{S}[$__rate_interval]))", "{{verdict}} {{reason}}"}}},
 	}},
+	{"Shared cache", []panel{
+		{title: "Shared lookups by result", description: "Of tokens that weren't in memory. hit and inactive: another replica had asked. waited: one was asking. acquired: this one asked for all. error and skipped: without the store. Only with a shared cache.", unit: "reqps", stacked: true, rare: true, queries: []query{
+			{"sum by (result) (rate(" + m + "shared_cache_lookups_total{S}[$__rate_interval]))", "{{result}}"}}},
+		{title: "Shared cache errors", description: "Failed operations of the store, by reason. auth is the account, memory a full server, readonly one that isn't the master.", unit: "ops", stacked: true, rare: true, runbook: "SharedCacheAway", queries: []query{
+			{"sum by (reason) (rate(" + m + "shared_cache_errors_total{S}[$__rate_interval]))", "{{reason}}"}}},
+		{title: "Shared cache latency", description: "99 of 100 operations of the store took no longer.", unit: "s", warn: 0.05, alarm: 0.1, rare: true, queries: []query{
+			{"histogram_quantile(0.99, sum by (le, operation) (rate(" + m + "shared_cache_operation_duration_seconds_bucket{S}[$__rate_interval])))", "{{operation}}"}}},
+		{title: "Store in use", description: "1 while the store responds and the purge feed was read, by pod.", unit: "short", rare: true, runbook: "SharedCacheAway", queries: []query{
+			{m + "shared_cache_connected{S}", "{{pod}}"}}},
+		{title: "Age of the purge feed", description: "Time since a pod last knew all purges. Two seconds are normal.", unit: "s", warn: 10, alarm: 30, rare: true, runbook: "PurgeFeedOld", queries: []query{
+			{m + "purge_feed_age_seconds{S}", "{{pod}}"}}},
+		{title: "Not believed", description: "undecryptable: values that no replica wrote. stale: too old, or from before a purge. resets: the store was emptied.", unit: "ops", rare: true, runbook: "SharedCacheUndecryptable", queries: []query{
+			{"sum by (result) (rate(" + m + `shared_cache_lookups_total{S,result=~"undecryptable|stale"}[$__rate_interval]))`, "{{result}}"},
+			{"sum(rate(" + m + "shared_cache_resets_total{S}[$__rate_interval]))", "resets"}}},
+	}},
 	{"Requests", []panel{
 		{title: "Time to answer, allowed requests", description: "From the request's arrival to the end of the answer, the FHIR server included.", unit: "s", queries: []query{
 			{"histogram_quantile(0.5, sum by (le) (rate(" + m + `request_duration_seconds_bucket{S,decision="allowed"}[$__rate_interval])))`, "half"},
@@ -141,6 +156,7 @@ var colours = map[string]map[string]string{
 		"hit": "green", "coalesced": "dark-green", "inactive_hit": "blue", "miss": "orange", "expired": "yellow",
 		"active": "green", "inactive": "blue", "malformed": "purple", "throttled": "orange", "unavailable": "red", "credential_rejected": "dark-red",
 		"ok": "green", "failed": "red",
+		"waited": "dark-green", "acquired": "dark-orange", "stale": "dark-yellow", "undecryptable": "dark-purple", "error": "dark-red", "skipped": "light-red",
 	},
 	"{{decision}}": {
 		"allowed": "green", "public": "light-green", "preflight": "dark-green", "client_closed": "light-blue",
@@ -153,8 +169,12 @@ var colours = map[string]map[string]string{
 		"inactive": "yellow", "expired": "dark-yellow", "not_yet": "light-green", "kind": "blue", "bound": "dark-blue", "token_type": "light-orange",
 		"audience": "red", "issuer": "dark-red", "required_scope": "orange", "interaction": "dark-orange", "operation": "light-red",
 		"patient_context": "green", "patient": "dark-green", "tenant": "super-light-purple",
+		"auth": "purple", "connection": "red", "memory": "orange", "readonly": "yellow", "timeout": "dark-orange", "other": "blue",
+		"field": "light-blue", "framing": "dark-red", "host": "light-purple", "line_end": "light-green", "tls_handshake": "dark-blue",
+		"too_large": "dark-yellow", "transfer_encoding": "light-orange", "version": "green",
 	},
-	"{{code}}": {"1xx": "light-blue", "2xx": "green", "3xx": "blue", "4xx": "yellow", "5xx": "red"},
+	"{{verdict}}": {"inside": "green", "outside": "red", "unknown": "orange", "neutral": "blue"},
+	"{{code}}":    {"1xx": "light-blue", "2xx": "green", "3xx": "blue", "4xx": "yellow", "5xx": "red"},
 	"{{verdict}} {{reason}}": {
 		"active capacity": "red", "active expired": "green", "active purged": "purple",
 		"inactive capacity": "orange", "inactive expired": "blue", "inactive purged": "light-purple",

@@ -50,6 +50,7 @@ func newWorld(t *testing.T) *world {
 	dir := t.TempDir()
 	for name, content := range map[string]string{
 		"bearer": introspectiontest.DefaultBearer, "secret": introspectiontest.DefaultClientSecret, "admin": adminToken,
+		"key": strings.Repeat("5a", 32),
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
 			t.Fatal(err)
@@ -66,6 +67,8 @@ func newWorld(t *testing.T) *world {
 		"SIDECAR_UPSTREAM_URL=" + fhir.URL + "/fhir", "SIDECAR_CACHE_MAX_ENTRIES=60", "SIDECAR_CACHE_MAX_AGE=20s", "SIDECAR_SHUTDOWN_TIMEOUT=2s",
 		"SIDECAR_ISSUER_URL=" + w.authority.URL, "SIDECAR_INTROSPECTION_TIMEOUT=500ms",
 		"SIDECAR_ADMIN_TOKEN_FILE=" + filepath.Join(dir, "admin"), "SIDECAR_AUDIT_LOG=" + filepath.Join(dir, "audit"), "SIDECAR_LOG_LEVEL=error",
+		// Nobody listens there: the panels show a store that is away.
+		"SIDECAR_SHARED_CACHE_ADDRESSES=127.0.0.1:1", "SIDECAR_SHARED_CACHE_TLS=false", "SIDECAR_SHARED_CACHE_KEY_FILE=" + filepath.Join(dir, "key"),
 		"SIDECAR_CA_FILE=" + roots, "SIDECAR_SCOPE_ENFORCEMENT=report", "SIDECAR_PATIENT_GUARD=report",
 	}
 	w.run(t, binary, "fhir-0", append(common, "SIDECAR_BEARER_TOKEN_FILE="+filepath.Join(dir, "bearer")))
