@@ -218,6 +218,11 @@ func TestBlackboxTenants(t *testing.T) {
 	if n := w.metric(t, "introspection_sidecar_refusals_total", `reason="tenant"`); n != 3 {
 		t.Errorf("got %v refusals, want 3", n)
 	}
+	other := start(t, env{"UPSTREAM_URL": "http://" + up.address + "/fhir/{tenant}", "TENANT_CLAIM": "organization", "EXTRA_HEADERS": "Ward=ward"})
+	other.token("o", claims{"organization": "a", "ward": "7"})
+	other.ask(t, "GET /fhir/a/Patient", bearer("o")).is(t, 200)
+	other.ask(t, "GET /fhir/b/Patient", bearer("o")).refused(t, 403, "forbidden", "insufficient_scope")
+	other.ask(t, "GET /fhir/a/Patient", good).refused(t, 403, "forbidden", "insufficient_scope")
 	w.ask(t, "POST /fhir/a/$expunge", bearer("a"), "Content-Length: 0").needs(t, none)
 	w.terminate(t)
 	if !strings.Contains(w.stdout.String(), `"interaction":"operation","operation":"$expunge","tenant":"a"`) {

@@ -39,10 +39,8 @@ type Access struct {
 	Guard *guard.Guard
 	// Patient is what its verdicts lead to.
 	Patient Mode
-	// Tenant is the claim that must equal the tenant of the path. TenantClaimed says
-	// that there is one.
-	Tenant        introspection.Claim
-	TenantClaimed bool
+	// Tenant returns the claim that must equal the tenant of the path. Nil: none must.
+	Tenant func(*introspection.Response) string
 	// Base is the FHIR base as the proxy reaches it, and PublicBase as clients write
 	// it: whose absolute references are this server's. Both may hold {tenant}; empty
 	// ones match nothing.
@@ -84,7 +82,7 @@ func (o *Outcome) deny(reason Reason, scopes string, mode Mode) {
 
 // Check applies all checks.
 func (a *Access) Check(q *Request, r *introspection.Response) (o Outcome) {
-	if a.TenantClaimed && (q.Tenant == "" || r.Text(a.Tenant) != q.Tenant) {
+	if a.Tenant != nil && (q.Tenant == "" || a.Tenant(r) != q.Tenant) {
 		o.Denied = Tenant
 		return o
 	}

@@ -26,7 +26,7 @@ func TestAccess(t *testing.T) {
 	)
 	scopes := func(mode Mode) Access { return Access{Rules: rules, Scopes: mode} }
 	patient := func(mode Mode) Access { return Access{Rules: rules, Guard: patients, Patient: mode} }
-	tenant := Access{Tenant: introspection.Tenant, TenantClaimed: true}
+	tenant := Access{Tenant: func(r *introspection.Response) string { return r.Text(introspection.Tenant) }}
 	for _, tt := range []struct {
 		name             string
 		access           Access

@@ -34,8 +34,7 @@ func (sc *sidecar) addAccess(cfg *proxy.Config) (err error) {
 // access makes what decides about requests of accepted tokens.
 func access(s *config.Config) (a policy.Access, err error) {
 	a = policy.Access{
-		Base: s.UpstreamBase(), PublicBase: s.PublicBase(),
-		Tenant: s.TenantClaimOf, TenantClaimed: s.TenantClaim != "",
+		Base: s.UpstreamBase(), PublicBase: s.PublicBase(), Tenant: s.TenantOf,
 	}
 	if !s.EnforcesScopes() && !s.Guards() {
 		return a, nil
@@ -70,8 +69,5 @@ func accessClaims(s *config.Config) (claims []introspection.Claim) {
 	if s.EnforcesScopes() || s.Guards() {
 		claims = append(claims, introspection.Patient, introspection.User, introspection.Scope)
 	}
-	if s.TenantClaim != "" {
-		claims = append(claims, s.TenantClaimOf)
-	}
-	return claims
+	return append(claims, s.TenantClaims...)
 }

@@ -28,7 +28,10 @@ type Config struct {
 	TrustedPrefixes []netip.Prefix        // SIDECAR_TRUSTED_PROXIES
 	Level           slog.Level            // SIDECAR_LOG_LEVEL
 
-	TenantClaimOf introspection.Claim // SIDECAR_TENANT_CLAIM
+	// TenantOf returns the claim that SIDECAR_TENANT_CLAIM names; nil without one.
+	// TenantClaims is that claim, where package introspection knows it.
+	TenantOf     func(*introspection.Response) string
+	TenantClaims []introspection.Claim
 
 	// Faults are what is wrong. Nothing may be served while there are any.
 	Faults []Fault

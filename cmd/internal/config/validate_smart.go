@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/transport"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/guard"
@@ -40,10 +41,15 @@ func (c *Config) checkScopeEnforcement() {
 	c.checkTenantClaim()
 }
 
-// checkTenantClaim looks for the claim among those that can become headers.
+// checkTenantClaim looks for the claim among those that can become headers. Any other
+// is a member that is kept besides.
 func (c *Config) checkTenantClaim() {
 	const variable = "SIDECAR_TENANT_CLAIM"
 	if c.TenantClaim == "" {
+		return
+	}
+	if !isMember(c.TenantClaim) {
+		c.fault(variable, "must be the name of a claim, such as tenant")
 		return
 	}
 	if !strings.Contains(c.UpstreamURL, tenantPlaceholder) {
@@ -51,11 +57,17 @@ func (c *Config) checkTenantClaim() {
 	}
 	for _, header := range proxy.ContextHeaders() {
 		if slices.Contains(header.Names, c.TenantClaim) {
-			c.TenantClaimOf = header.Claim
+			c.TenantClaims = []introspection.Claim{header.Claim}
+			c.TenantOf = func(r *introspection.Response) string { return r.Text(header.Claim) }
 			return
 		}
 	}
-	c.fault(variable, "is not a claim that is known; see SIDECAR_HEADERS")
+	i := slices.Index(c.Decoder.Extra, c.TenantClaim)
+	if i < 0 {
+		i = len(c.Decoder.Extra)
+		c.Decoder.Extra = append(c.Decoder.Extra, c.TenantClaim)
+	}
+	c.TenantOf = func(r *introspection.Response) string { return r.Extra(i) }
 }
 
 func (c *Config) checkList(variable string, err error) {
