@@ -154,7 +154,7 @@ func (c *Cache) Introspect(ctx context.Context, r introspection.Request) (v intr
 		f, v = c.join(k, v, r)
 		if f != nil {
 			c.count(v)
-			v, err = c.flights.wait(ctx, f, v)
+			v, err = c.flights.wait(ctx, f, v, r.Leaving)
 			if v.Response != nil && v.Age > 0 {
 				c.metrics.hitAge.Observe(v.Age.Seconds())
 			}

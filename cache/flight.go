@@ -25,19 +25,38 @@ type flight struct {
 }
 
 // wait adds the flight's result to a lookup's, or returns the error of a ctx that
-// ends first. Who started it also learns where the source found it.
-func (fs *flights) wait(ctx context.Context, f *flight, v introspection.Verdict) (introspection.Verdict, error) {
-	select {
-	case <-f.done:
-		if f.lookup != "" && v.Lookup != Coalesced {
-			v.Lookup = f.lookup
+// ends first, or context.Canceled when leaving is closed while the call hasn't begun.
+// Who started it also learns where the source found it.
+func (fs *flights) wait(ctx context.Context, f *flight, v introspection.Verdict, leaving <-chan struct{}) (introspection.Verdict, error) {
+	for {
+		select {
+		case <-f.done:
+			if f.lookup != "" && v.Lookup != Coalesced {
+				v.Lookup = f.lookup
+			}
+			v.Response, v.Age = f.response, f.age
+			return v, f.err
+		case <-leaving:
+			if fs.leaveUnbegun(f) {
+				return v, context.Canceled
+			}
+			leaving = nil
+		case <-ctx.Done():
+			fs.leave(f)
+			return v, ctx.Err()
 		}
-		v.Response, v.Age = f.response, f.age
-		return v, f.err
-	case <-ctx.Done():
-		fs.leave(f)
-		return v, ctx.Err()
 	}
+}
+
+// leaveUnbegun is leave for a flight that hasn't begun; it reports whether that is so.
+func (fs *flights) leaveUnbegun(f *flight) bool {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	if f.begun {
+		return false
+	}
+	fs.leaveLocked(f)
+	return true
 }
 
 // leave takes one of those who wait from a flight. A call that hasn't begun when
@@ -46,6 +65,11 @@ func (fs *flights) wait(ctx context.Context, f *flight, v introspection.Verdict)
 func (fs *flights) leave(f *flight) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
+	fs.leaveLocked(f)
+}
+
+// leaveLocked is leave with fs.mu held.
+func (fs *flights) leaveLocked(f *flight) {
 	if f.waiting--; f.waiting > 0 || f.begun {
 		return
 	}

@@ -217,6 +217,58 @@ func TestAbandonedCallIsDropped(t *testing.T) {
 	})
 }
 
+// TestLeavingEndsTheWaitForAPlace: a client that says that it won't send more may have
+// gone; it waits for a call that has begun, and for none that hasn't.
+func TestLeavingEndsTheWaitForAPlace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := &queued{turn: make(chan struct{})}
+		f := newFixture(t, nil, func(c *Config) { c.Source = q })
+		defer f.Close()
+		leaving, left := make(chan struct{}), make(chan error, 1)
+		ask := func(token string) {
+			_, err := f.Introspect(t.Context(), introspection.Request{Token: token, Leaving: leaving})
+			left <- err
+		}
+		go ask("token")
+		synctest.Wait()
+		close(leaving)
+		synctest.Wait()
+		if err := <-left; !errors.Is(err, context.Canceled) || q.dropped.Load() != 1 {
+			t.Errorf("before the call has begun: got %v, %d calls dropped, want %v and 1", err, q.dropped.Load(), context.Canceled)
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		g := &gate{open: make(chan struct{}), response: expiring(t, time.Hour)}
+		f := newFixture(t, nil, func(c *Config) {
+			c.Source = begins{g}
+		})
+		defer f.Close()
+		leaving, left := make(chan struct{}), make(chan error, 1)
+		go func() {
+			_, err := f.Introspect(t.Context(), introspection.Request{Token: "token", Leaving: leaving})
+			left <- err
+		}()
+		synctest.Wait()
+		close(leaving)
+		synctest.Wait()
+		close(g.open)
+		if err := <-left; err != nil {
+			t.Errorf("after the call has begun: got %v, want the verdict", err)
+		}
+	})
+}
+
+// begins is a source whose calls begin at once.
+type begins struct{ *gate }
+
+func (b begins) Introspect(ctx context.Context, r introspection.Request) (introspection.Verdict, error) {
+	if !r.Begin() {
+		return introspection.Verdict{}, introspection.ErrUnavailable
+	}
+	response, err := b.introspect(ctx, r.Token)
+	return introspection.Verdict{Response: response}, err
+}
+
 // TestBegunCallGoesOn: once it has begun, its token may be gone.
 func TestBegunCallGoesOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

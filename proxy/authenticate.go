@@ -8,6 +8,7 @@ import (
 
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/policy"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/wire"
 )
 
 // authenticator finds a request's bearer token and asks for the verdict on it.
@@ -19,8 +20,9 @@ type authenticator struct {
 // introspect asks for the verdict on the token of x.
 func (a *authenticator) introspect(x *exchange) (refused *decision) {
 	var err error
+	leaving := wire.Leaving(x.ctx)
 	x.verdict, err = a.introspector.Introspect(x.ctx, introspection.Request{
-		Token: x.token, CorrelationID: x.requestID, TraceID: x.traceID, Span: x.span,
+		Token: x.token, CorrelationID: x.requestID, TraceID: x.traceID, Span: x.span, Leaving: leaving,
 	})
 	if err == nil {
 		return nil
@@ -34,18 +36,28 @@ func (a *authenticator) introspect(x *exchange) (refused *decision) {
 		x.reason = inactive
 	}
 	x.failure = err
-	return withoutVerdict(x.ctx, err)
+	return withoutVerdict(err, x.ctx.Err() != nil || isClosed(leaving))
 }
 
-// withoutVerdict maps the errors of an Introspector. Whatever it doesn't know means
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+// withoutVerdict maps the errors of an Introspector; left says whether the client has
+// gone, or may have. Whatever it doesn't know means
 // that there is no verdict.
-func withoutVerdict(client context.Context, err error) *decision {
+func withoutVerdict(err error, left bool) *decision {
 	switch {
 	case errors.Is(err, introspection.ErrInactive):
 		return refuseToken
 	case errors.Is(err, introspection.ErrInvalidClient):
 		return refuseCredential
-	case errors.Is(err, context.Canceled) && client.Err() != nil:
+	case errors.Is(err, context.Canceled) && left:
 		return clientClosed
 	default:
 		return refuseUnavailable

@@ -159,7 +159,7 @@ func TestWithoutVerdict(t *testing.T) {
 		{live, context.Canceled, refuseUnavailable},
 	}
 	for _, tt := range tests {
-		if got := withoutVerdict(tt.client, tt.err); got != tt.want {
+		if got := withoutVerdict(tt.err, tt.client.Err() != nil); got != tt.want {
 			t.Errorf("%v: %+v, want %+v", tt.err, got, tt.want)
 		}
 	}

@@ -58,7 +58,7 @@ var arrows = map[string][]string{
 	"cmd/demo": {module + "/introspection/introspectiontest"},
 	"proxy": {
 		module + "/introspection", module + "/proxy/fhir", module + "/proxy/guard", module + "/proxy/policy",
-		module + "/proxy/upstream", module + "/proxy/wellknown",
+		module + "/proxy/upstream", module + "/proxy/wellknown", module + "/proxy/wire",
 		"github.com/prometheus/client_golang/...",
 		"go.opentelemetry.io/otel/attribute", "go.opentelemetry.io/otel/codes",
 		"go.opentelemetry.io/otel/propagation", "go.opentelemetry.io/otel/trace",

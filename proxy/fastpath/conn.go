@@ -56,6 +56,8 @@ type conn struct {
 	mu        sync.Mutex
 	answering bool
 	watch     chan int      // gets how much more was read
+	leaving   chan struct{} // closed when the client won't send more
+	left      sync.Once
 	unwatch   chan struct{} // closed when the response is complete
 }
 
@@ -63,7 +65,8 @@ func newConn(l *Listener, s stream) *conn {
 	c := &conn{
 		stream: s, l: l, read: make([]byte, 0, maxHead), header: http.Header{},
 	}
-	c.ctx, c.cancel = context.WithCancel(context.WithValue(l.base, http.LocalAddrContextKey, s.LocalAddr()))
+	c.leaving = make(chan struct{})
+	c.ctx, c.cancel = context.WithCancel(wire.WithLeaving(context.WithValue(l.base, http.LocalAddrContextKey, s.LocalAddr()), c.leaving))
 	c.template = http.Request{Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: c.header, Body: http.NoBody, RemoteAddr: s.RemoteAddr().String()}
 	c.template = *c.template.WithContext(c.ctx)
 	c.writer = writer{c: c, header: http.Header{}}
@@ -191,7 +194,11 @@ func (c *conn) watchClient() {
 	c.mu.Unlock()
 	n, err := c.stream.Read(c.read[len(c.read):cap(c.read)])
 	// A client that has only said that it won't send more waits for its response.
-	gone := err != nil && (!errors.Is(err, io.EOF) || wire.AwaitReset(c.stream, unwatch, nil))
+	halfClosed := errors.Is(err, io.EOF)
+	if halfClosed {
+		c.left.Do(func() { close(c.leaving) })
+	}
+	gone := err != nil && (!halfClosed || wire.AwaitReset(c.stream, unwatch, nil))
 	c.mu.Lock()
 	if gone && c.answering {
 		c.cancel()

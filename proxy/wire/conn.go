@@ -26,12 +26,14 @@ type conn struct {
 	peer   string
 
 	wake      chan struct{} // a read must end
+	leaving   chan struct{} // the client won't send more
+	leaveOnce sync.Once
 	closed    chan struct{}
 	closeOnce sync.Once
 }
 
 func (l *Listener) newConn(c net.Conn) *conn {
-	wired := &conn{Conn: c, l: l, peer: c.RemoteAddr().String(), wake: make(chan struct{}, 1), closed: make(chan struct{})}
+	wired := &conn{Conn: c, l: l, peer: c.RemoteAddr().String(), wake: make(chan struct{}, 1), leaving: make(chan struct{}), closed: make(chan struct{})}
 	wired.body.ended = true
 	return wired
 }
@@ -110,6 +112,7 @@ func (c *conn) refuse(instead string) { c.ready, c.failed = []byte(instead), io.
 // linger holds back the end of what a client sends while its request is answered. A
 // client that has gone altogether resets the connection.
 func (c *conn) linger(err error) error {
+	c.leaveOnce.Do(func() { close(c.leaving) })
 	if AwaitReset(c.Conn, c.wake, c.closed) {
 		return err
 	}

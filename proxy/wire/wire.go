@@ -72,6 +72,7 @@ func New(inner net.Listener, server *http.Server, config Config) *Listener {
 	l := &Listener{Listener: inner, config: config, server: server, handed: make(chan accepted)}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	l.watchStates()
+	l.tellLeaving()
 	if config.TLS != nil {
 		l.tellTLS()
 		go l.accept()
@@ -89,6 +90,35 @@ func (l *Listener) watchStates() {
 		if next != nil {
 			next(c, state)
 		}
+	}
+}
+
+// leavingKey finds the channel of Leaving.
+type leavingKey struct{}
+
+// WithLeaving returns a context for the requests of a connection, for Leaving.
+func WithLeaving(ctx context.Context, leaving <-chan struct{}) context.Context {
+	return context.WithValue(ctx, leavingKey{}, leaving)
+}
+
+// Leaving returns a channel that is closed when the client that sent a request with
+// this context says that it won't send more. Nil: that isn't known.
+func Leaving(ctx context.Context) <-chan struct{} {
+	leaving, _ := ctx.Value(leavingKey{}).(<-chan struct{})
+	return leaving
+}
+
+// tellLeaving puts it into the contexts of requests.
+func (l *Listener) tellLeaving() {
+	next := l.server.ConnContext
+	l.server.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
+		if next != nil {
+			ctx = next(ctx, c)
+		}
+		if c, ok := c.(*conn); ok {
+			ctx = WithLeaving(ctx, c.leaving)
+		}
+		return ctx
 	}
 }
 
