@@ -1,7 +1,7 @@
 // Package cache remembers the verdicts of an introspection endpoint: it is an
 // introspection.Introspector in front of another one.
 //
-// It decides only how long an answer may be believed. An active response is
+// It decides only how long a verdict may be believed. An active response is
 // kept until its `exp` and within the configured ages, an inactive one for a
 // few seconds in a store of its own, so that junk can't displace good tokens.
 // Failures are never kept. Requests that ask about the same token at the same
@@ -53,14 +53,14 @@ const (
 
 // Config configures a Cache.
 type Config struct {
-	// Source is asked about tokens without a verdict.
+	// Source is asked about tokens without a verdict. Required.
 	Source introspection.Introspector
 	// Authority names the endpoint and the credential that Source uses.
-	// Verdicts of another authority are not found.
+	// Verdicts of another authority are not found. Required.
 	Authority func() string
-	// Timeout bounds one call to Source, whoever waits for it.
+	// Timeout bounds one call to Source, whoever waits for it. It must be above zero.
 	Timeout time.Duration
-	// MaxEntries bounds the active results.
+	// MaxEntries bounds the active results. It must be above zero.
 	MaxEntries int
 	// MaxAge bounds how long an active result is believed; zero: until `exp`.
 	MaxAge time.Duration
@@ -98,7 +98,8 @@ type activeEntry struct {
 	until    time.Duration // elapsed time
 }
 
-// New returns an empty cache.
+// New returns an empty cache. The error says which field of the Config is missing or
+// out of bounds.
 func New(config Config) (*Cache, error) {
 	if config.Source == nil || config.Authority == nil {
 		return nil, errors.New("cache: Source and Authority are required")
@@ -249,7 +250,7 @@ func (c *Cache) storeInactive(k key, age time.Duration) {
 	}
 }
 
-// forget removes the expired verdict that a new answer replaces, even if that
+// forget removes the expired verdict that a new one replaces, even if that
 // can't be kept: a wall clock that is set back must not bring it to life again.
 func (c *Cache) forget(k key) {
 	if c.active.Remove(k) {

@@ -156,7 +156,7 @@ func (c *Cache) fly(ctx context.Context, f *flight, k key, r introspection.Reque
 	defer close(f.done)
 	// Deferred, because whatever ends this goroutine must not leave the others waiting.
 	defer func() {
-		// With another authority by now, nobody knows whose answer this is.
+		// With another authority by now, nobody knows whose verdict this is.
 		authority := c.config.Authority()
 		keep := c.keys.key(authority, r.Token) == k
 		c.flights.mu.Lock()
@@ -188,7 +188,7 @@ func (c *Cache) ask(ctx context.Context, f *flight, r introspection.Request) {
 	defer cancel()
 	v, err := c.config.Source.Introspect(ctx, r)
 	if v.Response == nil && err == nil {
-		err = unavailable("no answer and no error")
+		err = unavailable("no verdict and no error")
 	}
 	f.lookup, f.age = v.Lookup, v.Age
 	if f.err = err; err == nil {

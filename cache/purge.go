@@ -37,7 +37,7 @@ func (f Filter) matches(r *introspection.Response) bool {
 
 // Purge forgets the verdicts that match all of the filter, and returns how many
 // they were. What the endpoint is being asked meanwhile is neither kept nor
-// given to who asks from now on, because that answer may be older than the
+// given to who asks from now on, because that verdict may be older than the
 // reason for the purge.
 func (c *Cache) Purge(f Filter) (purged int) {
 	c.flights.mu.Lock()

@@ -60,7 +60,7 @@ type claimRow struct {
 	read   reader
 }
 
-// reader makes the text of a claim of what stands in the answer. Not usable says
+// reader makes the text of a claim of what stands in the response. Not usable says
 // that it can't be passed on, or not all of it.
 type reader func(raw jsontext.Value) (text string, usable bool, err error)
 

@@ -10,7 +10,7 @@ import (
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/strictjson"
 )
 
-// alwaysRead are the members that every answer is judged by.
+// alwaysRead are the members that every response is judged by.
 var alwaysRead = []string{"active", "exp", "nbf", "iat", "token_type", "token_use", "typ", "cnf"}
 
 // checked are the claims that the checks of a sidecar may look at.
@@ -23,7 +23,7 @@ func DecodeResponse(body []byte, wanted ClaimSet, now time.Time) (*Response, err
 }
 
 // Decoder reads introspection responses (RFC 7662 §2.2). The zero value keeps
-// nothing but what every answer is judged by: kind and dates.
+// nothing but what every response is judged by: kind and dates.
 type Decoder struct {
 	// Claims are kept. Only members that are looked at must be unique, spelled
 	// exactly and of their type; all others are ignored.
@@ -50,7 +50,7 @@ func (d Decoder) Decode(answer Answer, now time.Time) (*Response, error) {
 	switch string(top["active"]) {
 	case "true":
 	case "false":
-		// RFC 7662 §2.2: nothing else in an inactive answer is of interest.
+		// RFC 7662 §2.2: nothing else in an inactive response is of interest.
 		return nil, ErrInactive
 	default:
 		return nil, Failf(ErrMalformed, "active is missing or not a boolean")
@@ -98,7 +98,7 @@ func (d Decoder) members(top bool) []string {
 	return slices.DeleteFunc(slices.Compact(names), func(name string) bool { return name == "" })
 }
 
-// reading gathers the claims of one answer; the first fault sticks.
+// reading gathers the claims of one response; the first fault sticks.
 type reading struct {
 	decoder  Decoder
 	top      map[string]jsontext.Value

@@ -86,7 +86,7 @@ var (
 
 	// ErrMalformed says the endpoint answered 200 with something that is not
 	// an introspection response; it is treated as unavailable, never as a verdict.
-	ErrMalformed = errors.New("introspection answer is malformed")
+	ErrMalformed = errors.New("malformed introspection response")
 
 	// ErrThrottled says the endpoint asked us to slow down (429).
 	ErrThrottled = errors.New("introspection endpoint asks to slow down")

@@ -7,7 +7,7 @@ import (
 )
 
 // audienceSeparator can't be part of an audience: control characters in a
-// claim make the whole answer malformed.
+// claim make the whole response malformed.
 const audienceSeparator = "\n"
 
 // extraSeparator stands behind each extra value, and in none of them.
@@ -28,7 +28,7 @@ type Response struct {
 	hasExp     bool
 }
 
-// Text returns the claim's value, or "" when the answer didn't have it.
+// Text returns the claim's value, or "" when the server didn't send it.
 func (r *Response) Text(c Claim) string {
 	var start uint32
 	if c > 0 {
@@ -49,7 +49,7 @@ func (r *Response) Audiences() iter.Seq[string] {
 // may be believed counts from there, however many caches it went through.
 func (r *Response) ObtainedAt() time.Time { return r.obtainedAt }
 
-// ExpiresAt returns `exp` in seconds since 1970 and whether the answer had it.
+// ExpiresAt returns `exp` in seconds since 1970 and whether the server sent it.
 func (r *Response) ExpiresAt() (unix int64, ok bool) { return r.expires, r.hasExp }
 
 // NotBefore returns `nbf` in seconds since 1970, zero when absent.
@@ -62,7 +62,7 @@ func (r *Response) IssuedAt() int64 { return r.issuedAt }
 func (r *Response) Kind() Kind { return r.kind }
 
 // Extra returns the value of a member that no Claim stands for: the one at index i
-// of Decoder.Extra. It is "" when the answer didn't have it.
+// of Decoder.Extra. It is "" when the server didn't send it.
 func (r *Response) Extra(i int) string {
 	extras := r.text[r.ends[claimCount-1]:]
 	for range i {
@@ -72,7 +72,7 @@ func (r *Response) Extra(i int) string {
 	return value
 }
 
-// Unusable reports whether the answer had the claim in a form that can't be
+// Unusable reports whether the server sent the claim in a form that can't be
 // passed on: a patient that isn't a FHIR id, an item of fhirContext that is
 // neither reference nor object.
 func (r *Response) Unusable(c Claim) bool { return r.unusable.Has(c) }

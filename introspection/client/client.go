@@ -21,19 +21,20 @@ import (
 // Config configures a Client.
 type Config struct {
 	// Endpoint returns the URL of the introspection endpoint, or "" while it is
-	// not known yet.
+	// not known yet. Required.
 	Endpoint func() string
 	// TokenEndpoint returns the URL of the token endpoint, or "" while it is not
 	// known: a token for it is somebody's client assertion. Nil: never known.
 	TokenEndpoint func() string
-	// Credential authenticates the sidecar at the endpoint.
+	// Credential authenticates the sidecar at the endpoint. Required.
 	Credential *credential.Credential
-	// HTTPClient is made by transport.NewClient: it follows no redirect and uses no proxy.
+	// HTTPClient is made by transport.NewClient: it follows no redirect and uses no
+	// proxy. Required.
 	HTTPClient *http.Client
 	// Timeout bounds one introspection: own credential, request, whole body.
-	// Waiting for a place may take as long once more.
+	// Waiting for a place may take as long once more. It must be above zero.
 	Timeout time.Duration
-	// MaxConcurrent bounds the calls to the endpoint.
+	// MaxConcurrent bounds the calls to the endpoint. It must be above zero.
 	MaxConcurrent int
 	// Decoder says what is kept of a response. The zero value keeps no claim.
 	Decoder introspection.Decoder
@@ -61,13 +62,14 @@ type Client struct {
 	health   *health
 }
 
-// New returns a Client. The caller runs Run beside it.
+// New returns a Client. The caller runs Run beside it. The error says which field of
+// the Config is missing or out of bounds.
 func New(config Config) (*Client, error) {
 	if config.Endpoint == nil || config.Credential == nil || config.HTTPClient == nil {
-		return nil, errors.New("introspection: Endpoint, Credential and HTTPClient are required")
+		return nil, errors.New("client: Endpoint, Credential and HTTPClient are required")
 	}
 	if config.Timeout <= 0 || config.MaxConcurrent <= 0 {
-		return nil, errors.New("introspection: Timeout and MaxConcurrent must be above zero")
+		return nil, errors.New("client: Timeout and MaxConcurrent must be above zero")
 	}
 	if config.Now == nil {
 		config.Now = time.Now

@@ -38,10 +38,11 @@ type Precheck struct {
 	keys   *issuerKeys
 }
 
-// NewPrecheck returns a Precheck.
+// NewPrecheck returns a Precheck. The error says what is missing: Issuer, JWKS and
+// HTTPClient are required.
 func NewPrecheck(config PrecheckConfig) (*Precheck, error) {
 	if config.Issuer == "" || config.JWKS == nil || config.HTTPClient == nil {
-		return nil, errors.New("introspection: Issuer, JWKS and HTTPClient are required")
+		return nil, errors.New("client: Issuer, JWKS and HTTPClient are required")
 	}
 	if config.Now == nil {
 		config.Now = time.Now

@@ -15,15 +15,15 @@ import (
 )
 
 const (
-	// maxBody is what an answer may hold after decompression. Koppeltaal scopes
-	// are several KiB; an answer near this size is not an introspection response.
+	// maxBody is what a response may hold after decompression. Koppeltaal scopes
+	// are several KiB; one near this size is not an introspection response.
 	maxBody = 256 << 10
 
-	// maxErrorBody is what of another answer is read.
+	// maxErrorBody is what of another response is read.
 	maxErrorBody = 16 << 10
 )
 
-// roundTrip sends the request and reads its answer.
+// roundTrip sends the request and reads its response.
 func (c *Client) roundTrip(req *http.Request) (answer introspection.Answer, err error) {
 	res, err := c.config.HTTPClient.Do(req)
 	if err != nil {
@@ -40,9 +40,9 @@ func (c *Client) roundTrip(req *http.Request) (answer introspection.Answer, err 
 	body, err := io.ReadAll(io.LimitReader(res.Body, maxBody+1))
 	switch {
 	case len(body) > maxBody:
-		return answer, introspection.Failf(introspection.ErrMalformed, "answer is larger than %d KiB", maxBody>>10)
+		return answer, introspection.Failf(introspection.ErrMalformed, "response is larger than %d KiB", maxBody>>10)
 	case err != nil:
-		return answer, introspection.Failf(introspection.ErrUnavailable, "reading the answer: %v", transport.Redact(err))
+		return answer, introspection.Failf(introspection.ErrUnavailable, "reading the response: %v", transport.Redact(err))
 	}
 	return introspection.Answer{Body: body, ObtainedAt: c.config.Now()}, nil
 }

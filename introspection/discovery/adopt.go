@@ -48,8 +48,8 @@ func (d *Discovery) adopt(findings []Finding) {
 		}
 	}
 	d.fault = errors.Join(faults...)
-	if text := errorText(d.fault); text != d.told {
-		d.told = text
+	if text := errorText(d.fault); text != d.lastLogged {
+		d.lastLogged = text
 		if d.fault != nil {
 			d.config.Logger.Error("discovery", "error", text)
 		}

@@ -72,14 +72,15 @@ type Discovery struct {
 	issuer atomic.Pointer[json.RawMessage] // the issuer's metadata; nil: not read yet
 	smart  atomic.Int32                    // smartUnknown, smartThere or smartMissing
 
-	mu    sync.Mutex
-	fault error // of the last round; what was found before stays
-	told  string
-	known map[string]bool // disagreements that were logged
+	mu         sync.Mutex
+	fault      error           // of the last round; what was found before stays
+	lastLogged string          // text of a fault
+	known      map[string]bool // disagreements that were logged
 }
 
 // New returns a Discovery that has found nothing yet but what is
-// pinned. The caller runs Run beside it.
+// pinned. The caller runs Run beside it. It fails when the issuer is no URL, and when
+// the FHIR server is to be asked and no host is allowed.
 func New(config Config) (*Discovery, error) {
 	if len(config.AllowedHosts) == 0 && config.Issuer != "" {
 		issuer, err := url.Parse(config.Issuer)

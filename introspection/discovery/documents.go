@@ -211,7 +211,7 @@ func capped(client *http.Client, limit int64) (*http.Client, *cappedTransport) {
 type cappedTransport struct {
 	base   http.RoundTripper
 	limit  int64
-	status int // of the last answer
+	status int // of the last response
 }
 
 // RoundTrip implements http.RoundTripper.
@@ -228,7 +228,7 @@ func (t *cappedTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 }
 
 // fault says what went wrong without the library's text, which quotes the
-// server's answer.
+// server's response.
 func (t *cappedTransport) fault(err error) error {
 	var mismatch *oidc.IssuerMismatchError
 	switch {

@@ -205,7 +205,7 @@ func (a *addresses) doubt(name string) {
 	}
 }
 
-// impatient returns a resolver that waits for each answer of a name server no
+// impatient returns a resolver that waits for each response of a name server no
 // longer than limit, and then asks the next one.
 func impatient(resolver *net.Resolver, limit time.Duration) *net.Resolver {
 	dial := new(net.Dialer).DialContext

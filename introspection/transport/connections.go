@@ -94,7 +94,7 @@ func resendable(req *http.Request) *http.Request {
 }
 
 // errRefused says that a server of HTTP/2 refused to look at a request.
-const errRefused = SafeText("the server refused the request without an answer")
+const errRefused = SafeText("the server refused the request without a response")
 
 // addressOf returns host and port of a URL.
 func addressOf(u *url.URL) string { return net.JoinHostPort(u.Hostname(), PortOf(u)) }

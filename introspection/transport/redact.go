@@ -62,11 +62,11 @@ func redactNetwork(err error) error {
 	case errors.As(err, &dns):
 		return SafeText("host name can't be resolved")
 	case errors.As(err, &timeout) && timeout.Timeout():
-		return fmt.Errorf("no answer in time: %w", context.DeadlineExceeded)
+		return fmt.Errorf("no response in time: %w", context.DeadlineExceeded)
 	case errors.As(err, &errno) && errors.As(err, &op):
 		return SafeText(op.Op + ": " + errno.Error())
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return SafeText("connection closed before the end of the answer")
+		return SafeText("connection closed before the end of the response")
 	}
 	return SafeText("request failed")
 }

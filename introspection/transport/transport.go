@@ -33,9 +33,10 @@ type Config struct {
 }
 
 // NewClient returns the one kind of client that the sidecar uses towards an
-// authorization server. It follows no redirect: the 3xx is the answer. It uses
+// authorization server. It follows no redirect: the 3xx is the response. It uses
 // no proxy and no cookies, resumes no TLS session, takes new connections when a
-// file was replaced, and sends one request on each connection of HTTP/1.1. Every fault is a *FieldError; all are joined.
+// file was replaced, and sends one request on each connection of HTTP/1.1. Every
+// fault is a *FieldError; all are joined.
 func NewClient(cfg Config) (*http.Client, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)

@@ -488,8 +488,8 @@ func TestSlowServer(t *testing.T) {
 			if took := time.Since(began); took > 20*patience {
 				t.Errorf("took %v, want at most %v", took, 20*patience)
 			}
-			if !errors.Is(Redact(err), context.DeadlineExceeded) || Redact(err).Error() != "no answer in time: context deadline exceeded" {
-				t.Errorf("got error %v, want no answer in time", Redact(err))
+			if !errors.Is(Redact(err), context.DeadlineExceeded) || Redact(err).Error() != "no response in time: context deadline exceeded" {
+				t.Errorf("got error %v, want no response in time", Redact(err))
 			}
 		})
 	}
@@ -574,7 +574,7 @@ func TestPostIsNotRepeated(t *testing.T) {
 	if err := post(); err != nil { // leaves a connection to use again
 		t.Fatalf("post: got error %v, want none", err)
 	}
-	if err := post(); err == nil || err.Error() != "connection closed before the end of the answer" {
+	if err := post(); err == nil || err.Error() != "connection closed before the end of the response" {
 		t.Errorf("got error %v, want that the connection closed", err)
 	}
 	if seen.Load() != 2 {
@@ -595,9 +595,9 @@ func TestRedact(t *testing.T) {
 		{"reset", wrap(&net.OpError{Op: "read", Net: "tcp", Err: syscall.ECONNRESET}), "read: connection reset by peer"},
 		{"no such host", wrap(&net.OpError{Op: "dial", Err: &net.DNSError{Err: canary, Name: canary, IsNotFound: true}}), "host name not found"},
 		{"no name server", wrap(&net.OpError{Op: "dial", Err: &net.DNSError{Err: canary, Name: canary, IsTimeout: true}}), "host name can't be resolved"},
-		{"cut off", wrap(io.ErrUnexpectedEOF), "connection closed before the end of the answer"},
+		{"cut off", wrap(io.ErrUnexpectedEOF), "connection closed before the end of the response"},
 		{"canceled", wrap(context.Canceled), "context canceled"},
-		{"deadline", wrap(context.DeadlineExceeded), "no answer in time: context deadline exceeded"},
+		{"deadline", wrap(context.DeadlineExceeded), "no response in time: context deadline exceeded"},
 		{"no URL", unparsable, "URL can't be parsed"},
 		{"quotes the answer", wrap(fmt.Errorf("malformed HTTP response %q", canary+"\n")), "request failed"},
 		{"names of a certificate", wrap(x509.HostnameError{Certificate: &x509.Certificate{DNSNames: []string{canary}}, Host: canary}), "TLS: certificate is for another host"},
