@@ -105,7 +105,7 @@ func kindOf(r slog.Record) (k kind, ok bool) {
 		switch a.Key {
 		case "decision":
 			k.decision = a.Value.String()
-		case "reason":
+		case "reason", "reported":
 			k.reason = a.Value.String()
 		}
 		return true
