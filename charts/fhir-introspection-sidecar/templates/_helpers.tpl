@@ -124,7 +124,8 @@ is the global one, the image's own, or what the repository begins with.
 {{- end -}}
 {{- end -}}
 {{- end -}}
-{{- range list (list "tlsCert" "tlsKey") (list "clientCert" "clientCertKey") -}}
+{{- include "fhir-introspection-sidecar.validateReplicas" . -}}
+{{- range list (list "tlsCert" "tlsKey") (list "clientCert" "clientCertKey") (list "sharedCacheClientCert" "sharedCacheClientCertKey") -}}
 {{- if ne (empty (get $f (first .))) (empty (get $f (last .))) -}}
 {{- fail (printf "files.%s and files.%s belong together" (first .) (last .)) -}}
 {{- end -}}
@@ -137,6 +138,24 @@ is the global one, the image's own, or what the repository begins with.
 {{- end -}}
 {{- if and .Values.native (semverCompare "<1.29-0" .Capabilities.KubeVersion.Version) -}}
 {{- fail "native sidecars need Kubernetes 1.29; set native: false" -}}
+{{- end -}}
+{{- end -}}
+
+{{/* What replicas need that share, or must. */}}
+{{- define "fhir-introspection-sidecar.validateReplicas" -}}
+{{- $s := .Values.settings | default dict -}}
+{{- $f := .Values.files | default dict -}}
+{{- if $s.sharedCacheAddresses -}}
+{{- if not $f.sharedCacheKey -}}
+{{- fail "files.sharedCacheKey is required with settings.sharedCacheAddresses" -}}
+{{- end -}}
+{{- if and $s.sharedCacheUsername (not $f.sharedCachePassword) -}}
+{{- fail "files.sharedCachePassword is required with settings.sharedCacheUsername" -}}
+{{- end -}}
+{{- else if or $f.sharedCacheKey $f.sharedCachePassword -}}
+{{- fail "settings.sharedCacheAddresses is required with files.sharedCacheKey and files.sharedCachePassword" -}}
+{{- else if and $s.introspectionOnce .Values.standalone (or .Values.autoscaling.enabled (gt (include "fhir-introspection-sidecar.replicaCount" . | int) 1)) -}}
+{{- fail "settings.introspectionOnce with several replicas needs settings.sharedCacheAddresses: each would use tokens up for the others" -}}
 {{- end -}}
 {{- end -}}
 
@@ -180,4 +199,13 @@ whose keys are free.
 {{- else -}}
 {{ int64 .value }}
 {{- end -}}
+{{- end -}}
+
+{{/* The ports of the store that replicas share, as a NetworkPolicy has them, or nothing. */}}
+{{- define "fhir-introspection-sidecar.sharedCachePorts" -}}
+{{- $ports := list -}}
+{{- range (.Values.settings | default dict).sharedCacheAddresses -}}
+{{- $ports = append $ports (dict "port" (regexFind "[0-9]+$" . | int)) -}}
+{{- end -}}
+{{- with $ports }}{{ uniq . | toYaml }}{{ end -}}
 {{- end -}}

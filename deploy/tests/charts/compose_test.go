@@ -16,9 +16,13 @@ import (
 
 // composeProject loads the compose file as docker compose does: interpolated, held
 // against the schema, with its paths.
-func composeProject(t *testing.T) *types.Project {
+func composeProject(t *testing.T, further ...string) *types.Project {
 	t.Helper()
-	options, err := cli.NewProjectOptions([]string{filepath.Join(root, "deploy", "compose", "compose.yaml")})
+	var files []string
+	for _, name := range append([]string{"compose.yaml"}, further...) {
+		files = append(files, filepath.Join(root, "deploy", "compose", name))
+	}
+	options, err := cli.NewProjectOptions(files)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,5 +132,24 @@ func TestComposeWatches(t *testing.T) {
 		if !strings.Contains(targets[target], want) {
 			t.Errorf("%s has no %q; files are %v", target, want, slices.Sorted(maps.Keys(targets)))
 		}
+	}
+}
+
+// TestComposeShares: with the second file the sidecar's settings are ones that it
+// takes, and the store is not published.
+func TestComposeShares(t *testing.T) {
+	project := composeProject(t, "shared-cache.yaml")
+	environ := map[string]string{}
+	for name, value := range project.Services["sidecar"].Environment {
+		environ[name] = *value
+		if secret, ok := strings.CutPrefix(*value, "/run/secrets/"); ok {
+			environ[name] = project.Secrets[secret].File
+		}
+	}
+	if found := faults(t, environ, ""); len(found) > 0 {
+		t.Errorf("got faults %v, want none", found)
+	}
+	if ports := project.Services["valkey"].Ports; len(ports) > 0 {
+		t.Errorf("got published ports %v, want none", ports)
 	}
 }
