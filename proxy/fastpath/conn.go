@@ -175,7 +175,9 @@ func (c *conn) answer(n int) bool {
 	c.l.server.Handler.ServeHTTP(&c.writer, &c.request)
 	ok := c.writer.finish()
 	c.stopWatching()
-	c.read = c.read[:copy(c.read, c.read[n:])]
+	left := copy(c.read, c.read[n:])
+	clear(c.read[left:]) // an idle connection must not keep a token
+	c.read = c.read[:left]
 	return ok && c.ctx.Err() == nil
 }
 

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -25,22 +26,25 @@ func drainCommand() error {
 	if err != nil {
 		return fmt.Errorf("drain needs /proc: %w", err)
 	}
-	links, err := filepath.Glob("/proc/[0-9]*/exe")
+	entries, err := filepath.Glob("/proc/[0-9]*")
 	if err != nil {
 		return err
 	}
 	found := false
-	for _, link := range links {
-		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(link)))
-		// Other users' processes can't be read, and ones that just ended neither.
-		if exe, linkErr := os.Readlink(link); err != nil || linkErr != nil || exe != self || pid == os.Getpid() {
+	for _, entry := range entries {
+		pid, err := strconv.Atoi(filepath.Base(entry))
+		if err != nil || pid == os.Getpid() || !runs(entry, self) {
 			continue
 		}
 		process, err := os.FindProcess(pid)
 		if err != nil {
 			continue
 		}
-		if err := process.Signal(drainSignal); err != nil {
+		err = process.Signal(drainSignal)
+		if errors.Is(err, os.ErrPermission) || errors.Is(err, os.ErrProcessDone) {
+			continue // another user's, or one that has just ended
+		}
+		if err != nil {
 			return fmt.Errorf("asking process %d to drain: %w", pid, err)
 		}
 		found = true
@@ -49,6 +53,19 @@ func drainCommand() error {
 		return errors.New("no other process of this program is running")
 	}
 	return nil
+}
+
+// runs reports whether the process of an entry of /proc runs from this file. One that
+// hides its memory, as the sidecar does, doesn't show its file to its own user either,
+// but still its name.
+func runs(entry, file string) bool {
+	exe, err := os.Readlink(filepath.Join(entry, "exe"))
+	if !errors.Is(err, os.ErrPermission) {
+		return err == nil && exe == file
+	}
+	name, err := os.ReadFile(filepath.Join(entry, "comm"))
+	own, ownErr := os.ReadFile("/proc/self/comm")
+	return err == nil && ownErr == nil && bytes.Equal(name, own)
 }
 
 // drainRequests returns where requests to drain arrive. Until it is called, the

@@ -116,6 +116,7 @@ func (p Program) serve(ctx context.Context) int {
 	// When what reads the log ends before us, lines are lost. Go's default is to
 	// die of it, and with it the way to the FHIR server.
 	signal.Ignore(syscall.SIGPIPE)
+	hideMemory()
 	s := config.Load()
 	format := func(w io.Writer) slog.Handler {
 		options := &slog.HandlerOptions{Level: s.Level}

@@ -1,0 +1,6 @@
+//go:build !linux
+
+package app
+
+// hideMemory does nothing where it isn't known how.
+func hideMemory() {}
