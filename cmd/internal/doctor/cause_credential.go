@@ -2,20 +2,21 @@ package doctor
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"slices"
 	"strings"
 
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cmd/internal/config"
-	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/credential"
 )
 
+// refusals explains why the sidecar's own credential was refused.
+type refusals visit
+
 // diagnoseRefused explains a refused credential at the introspection endpoint. Different faults
 // look alike there, so that the likely alternatives are tried.
-func (d *Doctor) diagnoseRefused(ctx context.Context, ex wireExchange) diagnosis {
+func (d refusals) diagnoseRefused(ctx context.Context, ex wireExchange) diagnosis {
 	s := d.cfg.Settings
 	auth := credential.Auth(s.IntrospectionAuth)
 	if difference, ok := ex.clockDifference(); ok && difference.Abs() > maxClockDifference && auth == credential.AuthClientAssertion {
@@ -28,7 +29,7 @@ func (d *Doctor) diagnoseRefused(ctx context.Context, ex wireExchange) diagnosis
 	case credential.AuthBearer:
 		return d.diagnoseBearer(ex)
 	case credential.AuthClientAssertion:
-		return d.tryAssertions(ex, func(change func(*credential.Config)) bool { return d.accepted(ctx, change) })
+		return d.tryAssertions(ex, func(change func(*credential.Config)) bool { return asker(d).accepted(ctx, change) })
 	case credential.AuthTLSClient:
 		return diagnosis{"client " + shown(s.ClientID) + " is not registered with this certificate for tls_client_auth, or the certificate doesn't get there: a gateway in front may end TLS", "SIDECAR_CLIENT_CERT_FILE"}
 	case credential.AuthClientSecretBasic, credential.AuthClientSecretPost:
@@ -38,7 +39,7 @@ func (d *Doctor) diagnoseRefused(ctx context.Context, ex wireExchange) diagnosis
 }
 
 // diagnoseBearer explains why the sidecar's own token is refused.
-func (d *Doctor) diagnoseBearer(ex wireExchange) diagnosis {
+func (d refusals) diagnoseBearer(ex wireExchange) diagnosis {
 	s := d.cfg.Settings
 	if s.UsesGrant() {
 		return diagnosis{"the token that the token endpoint gave is not accepted: its scope, the client's registration, or an endpoint of another server", "SIDECAR_TOKEN_SCOPE"}
@@ -56,9 +57,9 @@ func (d *Doctor) diagnoseBearer(ex wireExchange) diagnosis {
 
 // tryOtherAuth authenticates in the other ways that the settings have what it takes for,
 // and names the one that is accepted.
-func (d *Doctor) tryOtherAuth(ctx context.Context) (diagnosis, bool) {
+func (d refusals) tryOtherAuth(ctx context.Context) (diagnosis, bool) {
 	for _, other := range d.otherAuths() {
-		if d.accepted(ctx, func(c *credential.Config) { c.Auth = other }) {
+		if asker(d).accepted(ctx, func(c *credential.Config) { c.Auth = other }) {
 			return diagnosis{fmt.Sprintf("the server wants another way of authenticating: with %s it was accepted", other), "SIDECAR_INTROSPECTION_AUTH"}, true
 		}
 	}
@@ -66,7 +67,7 @@ func (d *Doctor) tryOtherAuth(ctx context.Context) (diagnosis, bool) {
 }
 
 // otherAuths are the ways of authenticating that could be chosen as well.
-func (d *Doctor) otherAuths() (others []credential.Auth) {
+func (d refusals) otherAuths() (others []credential.Auth) {
 	s := d.cfg.Settings
 	for _, way := range []struct {
 		auth     credential.Auth
@@ -85,28 +86,6 @@ func (d *Doctor) otherAuths() (others []credential.Auth) {
 	return others
 }
 
-// accepted asks about a random token with a credential that was changed.
-func (d *Doctor) accepted(ctx context.Context, change func(*credential.Config)) bool {
-	credential, err := d.changed(change)
-	if err == nil && credential.Ready() != nil {
-		err = credential.Obtain(ctx)
-	}
-	return err == nil && errors.Is(d.ask(ctx, credential, randomJWT(d.cfg.Settings.IssuerURL)), introspection.ErrInactive)
-}
-
-// obtains asks the token endpoint with a credential that was changed.
-func (d *Doctor) obtains(ctx context.Context, change func(*credential.Config)) bool {
-	credential, err := d.changed(change)
-	return err == nil && credential.Obtain(ctx) == nil
-}
-
-func (d *Doctor) changed(change func(*credential.Config)) (*credential.Credential, error) {
-	config := d.cfg.CredentialConfig
-	config.Registerer = nil // the one that was refused is registered
-	change(&config)
-	return credential.New(config)
-}
-
 const (
 	audienceSetting  = "SIDECAR_CLIENT_ASSERTION_AUDIENCE"
 	algorithmSetting = "SIDECAR_CLIENT_ASSERTION_ALG"
@@ -114,7 +93,7 @@ const (
 
 // tryAssertions sends what differs from what was refused, first in one point and
 // then in both, and tells what was accepted.
-func (d *Doctor) tryAssertions(ex wireExchange, accepted func(func(*credential.Config)) bool) diagnosis {
+func (d refusals) tryAssertions(ex wireExchange, accepted func(func(*credential.Config)) bool) diagnosis {
 	audiences, algorithms := d.otherAudiences(ex.assertion.Audience), sameKey(ex.assertion.Algorithm)
 	try := func(audience, algorithm string) (diagnosis, bool) {
 		var settings, values []string
@@ -149,7 +128,7 @@ func (d *Doctor) tryAssertions(ex wireExchange, accepted func(func(*credential.C
 }
 
 // otherAudiences are the settings that make another `aud` than the one refused.
-func (d *Doctor) otherAudiences(refused string) (audiences []string) {
+func (d refusals) otherAudiences(refused string) (audiences []string) {
 	known := d.cfg.Endpoints()
 	for _, a := range []struct{ name, url string }{
 		{"introspection", known.Introspection}, {"token", known.Token}, {"issuer", d.cfg.Settings.IssuerURL},
@@ -170,7 +149,7 @@ func sameKey(algorithm string) []string {
 }
 
 // diagnoseGrant explains why the token endpoint gave no token.
-func (d *Doctor) diagnoseGrant(ctx context.Context, ex wireExchange, err error) diagnosis {
+func (d refusals) diagnoseGrant(ctx context.Context, ex wireExchange, err error) diagnosis {
 	const endpoint = "SIDECAR_TOKEN_ENDPOINT"
 	said, _ := errors.AsType[*credential.TokenError](err)
 	if said == nil {
@@ -199,12 +178,12 @@ func (d *Doctor) diagnoseGrant(ctx context.Context, ex wireExchange, err error) 
 	return diagnosis{"there is no token endpoint at this URL", endpoint}
 }
 
-func (d *Doctor) diagnoseGrantRefused(ctx context.Context, ex wireExchange) diagnosis {
+func (d refusals) diagnoseGrantRefused(ctx context.Context, ex wireExchange) diagnosis {
 	if ex.assertion.Algorithm == "" {
 		return diagnosis{"the client id or the secret is not right, or the server wants the secret in the form", "SIDECAR_CLIENT_SECRET_FILE"}
 	}
 	if difference, ok := ex.clockDifference(); ok && difference.Abs() > maxClockDifference {
 		return diagnosis{"the authorization server's clock is " + formatSkew(difference) + ": to it the assertion is expired or not valid yet", ""}
 	}
-	return d.tryAssertions(ex, func(change func(*credential.Config)) bool { return d.obtains(ctx, change) })
+	return d.tryAssertions(ex, func(change func(*credential.Config)) bool { return asker(d).obtains(ctx, change) })
 }

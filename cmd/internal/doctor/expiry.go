@@ -6,6 +6,9 @@ import (
 	"time"
 )
 
+// expiryWarning: warn about certificates expiring sooner than this.
+const expiryWarning = 14 * 24 * time.Hour
+
 // CertificatesEnd returns when the first of the certificates in a PEM file ends, and
 // whether there is one.
 func CertificatesEnd(content []byte) (first time.Time, ok bool) {

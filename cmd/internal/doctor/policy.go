@@ -11,11 +11,14 @@ import (
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cmd/internal/config"
 )
 
+// local looks at what is told without asking the authorization server.
+type local visit
+
 const audiencesSetting = "SIDECAR_REQUIRED_AUDIENCES"
 
 // checkPolicy says what a token must have besides being active, and what else is set in
 // a way that is seldom meant.
-func (d *Doctor) checkPolicy(context.Context) {
+func (d local) checkPolicy(context.Context) {
 	const check = "policy"
 	s := d.cfg.Settings
 	detail := "a token must be active"
@@ -35,7 +38,7 @@ func (d *Doctor) checkPolicy(context.Context) {
 }
 
 // checkBypass looks whether clients can go around the sidecar.
-func (d *Doctor) checkBypass(ctx context.Context) {
+func (d local) checkBypass(ctx context.Context) {
 	const check = "bypass"
 	s := d.cfg.Settings
 	port, ok := s.BypassPort()
@@ -75,7 +78,7 @@ func listeners(s *config.Config) (own []netip.AddrPort) {
 }
 
 // checkCertificates reports how long the certificates in files last.
-func (d *Doctor) checkCertificates(context.Context) {
+func (d local) checkCertificates(context.Context) {
 	const check = "certificates"
 	s := d.cfg.Settings
 	for _, c := range []struct{ what, path, setting string }{

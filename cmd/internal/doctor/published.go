@@ -10,12 +10,15 @@ import (
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/wellknown"
 )
 
+// published looks for what clients are to find.
+type published visit
+
 // maxDocument bounds what is read of a document that clients look for.
 const maxDocument = 1 << 20
 
 // checkPublicURL asks for what clients would find there. Nothing of it fails: from here
 // that name may lead nowhere.
-func (d *Doctor) checkPublicURL(ctx context.Context) {
+func (d published) checkPublicURL(ctx context.Context) {
 	const check, setting = "public URL", "SIDECAR_PUBLIC_URL"
 	s := d.cfg.Settings
 	switch {
@@ -43,7 +46,7 @@ func (d *Doctor) checkPublicURL(ctx context.Context) {
 	}
 }
 
-func (d *Doctor) read(ctx context.Context, location string) (status int, body []byte, err error) {
+func (d published) read(ctx context.Context, location string) (status int, body []byte, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, location, nil)
 	if err != nil {
 		return 0, nil, err
@@ -58,7 +61,7 @@ func (d *Doctor) read(ctx context.Context, location string) (status int, body []
 }
 
 // checkSMART makes the SMART configuration that would be served.
-func (d *Doctor) checkSMART(context.Context) {
+func (d published) checkSMART(context.Context) {
 	const check, setting = "SMART configuration", "SIDECAR_SMART_CONFIGURATION"
 	if d.cfg.SMARTConfiguration == nil {
 		return

@@ -15,41 +15,44 @@ type Report struct {
 	Checks []Result `json:"checks"`
 }
 
-// readSecrets takes note of what must not be printed, whoever repeats it.
-func (d *Doctor) readSecrets() {
-	s := d.cfg.Settings
-	secrets := []string{d.token.text}
+// newReport is what the results come to, without secrets.
+func newReport(results []Result, hidden secrets) Report {
+	r := Report{OK: true, Checks: results}
+	for i := range r.Checks {
+		c := &r.Checks[i]
+		c.Detail, c.Cause = hidden.without(c.Detail), hidden.without(c.Cause)
+		r.OK = r.OK && c.Status != statusFail
+	}
+	return r
+}
+
+// secrets must not be printed, whoever repeats them.
+type secrets []string
+
+// secretsOf are those in the files of the settings, and the token.
+func secretsOf(s *config.Config, token string) (hidden secrets) {
+	all := []string{token}
 	for _, path := range []string{s.BearerTokenFile, s.ClientSecretFile, s.AdminTokenFile, s.SharedCachePasswordFile, s.SharedCacheSentinelPasswordFile} {
 		if path == "" {
 			continue
 		}
 		if content, err := config.Watch("", path).Read(true); err == nil {
-			secrets = append(secrets, strings.TrimSpace(string(content)))
+			all = append(all, strings.TrimSpace(string(content)))
 		}
 	}
-	for _, secret := range secrets {
+	for _, secret := range all {
 		if len(secret) >= 8 { // what is shorter is no secret, and could be part of any word
-			d.secrets = append(d.secrets, secret)
+			hidden = append(hidden, secret)
 		}
 	}
+	return hidden
 }
 
-func (d *Doctor) withoutSecrets(s string) string {
-	for _, secret := range d.secrets {
+func (hidden secrets) without(s string) string {
+	for _, secret := range hidden {
 		s = strings.ReplaceAll(s, secret, "(secret)")
 	}
 	return s
-}
-
-// report is what the results come to, without secrets.
-func (d *Doctor) report() Report {
-	r := Report{OK: true, Checks: d.results}
-	for i := range r.Checks {
-		c := &r.Checks[i]
-		c.Detail, c.Cause = d.withoutSecrets(c.Detail), d.withoutSecrets(c.Cause)
-		r.OK = r.OK && c.Status != statusFail
-	}
-	return r
 }
 
 // WriteJSON writes the report as JSON.

@@ -11,6 +11,9 @@ import (
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/policy"
 )
 
+// requests shows what would become of a request.
+type requests visit
+
 // CheckRequest reports what is wrong with a request to ask about: a method and a path
 // below the FHIR base, such as "GET /Observation?patient=1".
 func CheckRequest(request string) error {
@@ -30,7 +33,7 @@ var accessSettings = map[policy.Reason]diagnosis{
 }
 
 // tryRequest shows what would become of a request with the token, and why.
-func (d *Doctor) tryRequest(response *introspection.Response) {
+func (d requests) tryRequest(response *introspection.Response) {
 	const check = "request"
 	if d.cfg.Request == "" {
 		return

@@ -12,6 +12,9 @@ import (
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cache/valkey"
 )
 
+// replicas tries what replicas share.
+type replicas visit
+
 // Names of the steps.
 const (
 	sharedCache       = "shared cache"
@@ -20,9 +23,9 @@ const (
 	sharedCacheClock  = "shared cache clock"
 )
 
-// checkShared tries the store that replicas share as they would. Without one there is
+// check tries the store that replicas share as they would. Without one there is
 // nothing to say, unless the authorization server answers once.
-func (d *Doctor) checkShared(ctx context.Context) {
+func (d replicas) check(ctx context.Context) {
 	s := d.cfg.Settings
 	if d.cfg.Store == nil {
 		if s.IntrospectionOnce {
@@ -53,7 +56,7 @@ func (d *Doctor) checkShared(ctx context.Context) {
 	}
 }
 
-func (d *Doctor) checkSharedRights(found valkey.Findings) {
+func (d replicas) checkSharedRights(found valkey.Findings) {
 	prefix := d.cfg.Settings.SharedCachePrefix
 	switch {
 	case found.Refused != "":
@@ -72,7 +75,7 @@ func (d *Doctor) checkSharedRights(found valkey.Findings) {
 }
 
 // checkSharedMemory warns of what throws leases away while others are waiting.
-func (d *Doctor) checkSharedMemory(policy string) {
+func (d replicas) checkSharedMemory(policy string) {
 	switch policy {
 	case "":
 		d.skip(sharedCacheMemory, "the account may not ask for maxmemory-policy; it should be noeviction or volatile-lru")
@@ -85,7 +88,7 @@ func (d *Doctor) checkSharedMemory(policy string) {
 	}
 }
 
-func (d *Doctor) checkSharedClock(ahead time.Duration) {
+func (d replicas) checkSharedClock(ahead time.Duration) {
 	if skew := d.cfg.Settings.ClockSkew; ahead > skew || ahead < -skew {
 		d.warn(sharedCacheClock, fmt.Sprintf("the store's clock differs by %v", ahead.Round(time.Millisecond)), diagnosis{
 			"one of the clocks is wrong; verdicts are judged by the replicas' own", "",
@@ -96,7 +99,7 @@ func (d *Doctor) checkSharedClock(ahead time.Duration) {
 }
 
 // noStore is why there is no connection.
-func (d *Doctor) noStore(err error) diagnosis {
+func (d replicas) noStore(err error) diagnosis {
 	var (
 		host    x509.HostnameError
 		unknown x509.UnknownAuthorityError

@@ -2,8 +2,6 @@ package doctor
 
 import (
 	"context"
-	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -11,7 +9,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cmd/internal/config"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
@@ -47,8 +44,14 @@ func readToken(path string, stdin io.Reader) (t suppliedToken) {
 	return t
 }
 
-// checkToken shows what would become of a request with a given token.
-func (d *Doctor) checkToken(ctx context.Context) {
+// tokens shows what becomes of a token.
+type tokens struct {
+	visit
+	token suppliedToken
+}
+
+// check shows what would become of a request with a given token.
+func (d tokens) check(ctx context.Context) {
 	const check = "token"
 	if d.cfg.TokenFile == "" {
 		return
@@ -79,11 +82,11 @@ func (d *Doctor) checkToken(ctx context.Context) {
 	case errors.Is(err, introspection.ErrInvalidClient):
 		d.skip(check, "the sidecar's own credential is refused; see above")
 	case err != nil:
-		d.fail(check, reasonOf(err), d.diagnose(ctx, d.cfg.Wire.last(endpoint), err))
+		d.fail(check, reasonOf(err), causes(d.visit).diagnose(ctx, d.cfg.Wire.last(endpoint), err))
 	default:
 		d.ok(check, "active")
 		d.explain(verdict.Response)
-		d.tryRequest(verdict.Response)
+		requests(d.visit).tryRequest(verdict.Response)
 	}
 }
 
@@ -102,7 +105,7 @@ var policyRules = map[policy.Reason]struct{ name, setting string }{
 }
 
 // explain shows how an active token fares.
-func (d *Doctor) explain(response *introspection.Response) {
+func (d tokens) explain(response *introspection.Response) {
 	for _, result := range d.cfg.Proxy.PolicyResults(response) {
 		rule := policyRules[result.Reason]
 		if result.Passed {
@@ -121,7 +124,7 @@ func (d *Doctor) explain(response *introspection.Response) {
 }
 
 // inactive tells why a token may be refused.
-func (d *Doctor) inactive(token string, asked bool) {
+func (d tokens) inactive(token string, asked bool) {
 	const check = "token"
 	claims, isJWT := readJWT(token)
 	detail := "the authorization server calls it inactive"
@@ -144,45 +147,4 @@ func (d *Doctor) inactive(token string, asked bool) {
 	default:
 		d.fail(check, detail, diagnosis{"expired, revoked, of another server, or a kind of token that is no access token", ""})
 	}
-}
-
-// jwtClaims are what of a token may help to tell what is wrong with it.
-type jwtClaims struct {
-	Issuer   string   `json:"iss"`
-	Expires  float64  `json:"exp"`
-	Audience audience `json:"aud"`
-}
-
-// audience is a string or an array of them (RFC 7519 §4.1.3).
-type audience []string
-
-// UnmarshalJSON implements json.Unmarshaler.
-func (a *audience) UnmarshalJSON(b []byte) error {
-	var one string
-	if json.Unmarshal(b, &one) == nil {
-		*a = audience{one}
-		return nil
-	}
-	return json.Unmarshal(b, (*[]string)(a))
-}
-
-// lacksAudience reports whether the token is for somebody, and not for the client.
-func (c jwtClaims) lacksAudience(client string) bool {
-	return client != "" && !slices.Contains(c.Audience, client)
-}
-
-// expired tells when a token expired, if it did.
-func (c jwtClaims) expired() (when string, ok bool) {
-	at := time.Unix(int64(c.Expires), 0)
-	return at.UTC().Format(time.DateTime) + " UTC", c.Expires > 0 && time.Now().After(at)
-}
-
-// readJWT reads claims of a token without verifying them.
-func readJWT(token string) (claims jwtClaims, ok bool) {
-	parts := strings.Split(token, ".")
-	if len(parts) != 3 {
-		return claims, false
-	}
-	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
-	return claims, err == nil && json.Unmarshal(payload, &claims) == nil
 }
