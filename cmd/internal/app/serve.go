@@ -2,7 +2,6 @@ package app
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -10,20 +9,11 @@ import (
 	"net/http"
 	"net/netip"
 	"runtime"
-	"sync/atomic"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cache"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cmd/internal/admin"
-	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cmd/internal/config"
-	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cmd/internal/sink"
-	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cmd/internal/tracing"
-	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/client"
-	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/credential"
-	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/discovery"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/fastpath"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/wire"
@@ -39,7 +29,9 @@ const (
 	// adminTimeout bounds everything on the admin listener.
 	adminTimeout = 30 * time.Second
 
-	// gcBallast spares about a tenth of the CPU per request (docs/performance.md).
+	// gcBallast spares about a tenth of the CPU per request (docs/performance.md): the
+	// heap of a proxy is so small that it would be collected every few hundred requests.
+	// It is never touched, and takes address space, no memory.
 	gcBallast = 16 << 20
 
 	// handlerEnd is how long a handler gets to notice that its connection was closed.
@@ -54,33 +46,6 @@ const (
 	maxStreams = 250
 )
 
-// sidecar is the assembled program.
-type sidecar struct {
-	build      Build
-	settings   *config.Config
-	logger     *slog.Logger
-	httpClient *http.Client         // to the authorization server
-	fhirClient *http.Client         // to the FHIR server, for its own documents
-	discovery  *discovery.Discovery // nil: every endpoint is configured
-	credential *credential.Credential
-	client     *client.Client
-	cache      *cache.Cache
-	replicas   *replicas // nil: nothing is shared
-	purges     *prometheus.CounterVec
-	proxy      *proxy.Proxy
-	smart      func() (document []byte, own bool) // nil: the FHIR server's is forwarded
-	audit      *sink.AuditLog                     // nil: off
-	tracing    *tracing.Provider                  // nil: off
-	adminToken *admin.Token                       // nil: nothing can be changed by admin calls
-	tls        *tls.Config                        // nil: plain HTTP
-	registry   *prometheus.Registry
-	bypass     *bypassGuard // nil: off, or the FHIR server is elsewhere
-	ready      *readiness
-	inFlight   atomic.Int64 // handlers that run
-
-	protocolErrors *protocolErrors
-}
-
 // serve listens, runs until ctx ends, drains and ends. It returns an error when
 // something failed, or when requests had to be cut off.
 func (sc *sidecar) serve(ctx context.Context) error {
@@ -92,10 +57,7 @@ func (sc *sidecar) serve(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("SIDECAR_ADMIN_ADDRESS: %w", err), data.Close())
 	}
-	// The heap of a proxy is so small that it would be collected every few hundred
-	// requests. The ballast is never touched: it takes address space, no memory.
-	ballast := make([]byte, gcBallast)
-	defer runtime.KeepAlive(ballast)
+	defer runtime.KeepAlive(make([]byte, gcBallast))
 	memory := memoryLimit()
 	limitHeap(memory)
 	places := maxConnections(sc.settings.MaxConnections, memory, descriptorLimit())

@@ -2,42 +2,16 @@ package config
 
 import (
 	"errors"
-	"fmt"
-	"log/slog"
 	"net"
 	"net/netip"
-	"net/url"
 	"reflect"
 	"slices"
 	"strconv"
 	"strings"
 
-	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/transport"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy"
 )
-
-// Config is the configuration in the types that the packages take.
-type Config struct {
-	*Settings
-
-	Upstream        *url.URL              // SIDECAR_UPSTREAM_URL; nil when that is at fault
-	ContextHeaders  []proxy.ContextHeader // SIDECAR_HEADERS
-	ExtraContext    []proxy.ContextHeader // SIDECAR_EXTRA_HEADERS
-	Decoder         introspection.Decoder // SIDECAR_EXTRA_HEADERS and SIDECAR_CLAIM_ALIASES, without claims
-	TrustedPrefixes []netip.Prefix        // SIDECAR_TRUSTED_PROXIES
-	Level           slog.Level            // SIDECAR_LOG_LEVEL
-
-	// TenantOf returns the claim that SIDECAR_TENANT_CLAIM names; nil without one.
-	// TenantClaims is that claim, where package introspection knows it.
-	TenantOf     func(*introspection.Response) string
-	TenantClaims []introspection.Claim
-
-	// Faults are what is wrong. Nothing may be served while there are any.
-	Faults []Fault
-
-	idling []Fault // settings that do nothing beside the others
-}
 
 // Load reads the environment and checks everything that can be checked without
 // opening a file or a connection. All faults are in the result.
@@ -70,14 +44,6 @@ func (s *Settings) validate(unread []Fault) *Config {
 	c.checkMetadata()
 	c.checkOrigins()
 	return c
-}
-
-// fault adds one, once.
-func (c *Config) fault(variable, format string, args ...any) {
-	f := Fault{variable, fmt.Sprintf(format, args...)}
-	if !slices.Contains(c.Faults, f) {
-		c.Faults = append(c.Faults, f)
-	}
 }
 
 func (c *Config) checkAddresses() {

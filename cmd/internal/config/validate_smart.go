@@ -70,20 +70,6 @@ func (c *Config) checkTenantClaim() {
 	c.TenantOf = func(r *introspection.Response) string { return r.Extra(i) }
 }
 
-func (c *Config) checkList(variable string, err error) {
-	if err != nil {
-		c.fault(variable, "%v", err)
-	}
-}
-
-// idle notes a setting that does nothing while another one is off. It is no fault: who
-// tries something out switches it off and on.
-func (c *Config) idle(variable string, set bool, needs string) {
-	if set {
-		c.idling = append(c.idling, Fault{variable, "is set and has no effect: " + needs + " would have to be another"})
-	}
-}
-
 // PublicBase is the FHIR base as clients write it, without a slash at its end, or "".
 // It may hold {tenant}.
 func (c *Config) PublicBase() string { return strings.TrimRight(c.PublicURL, "/") }
