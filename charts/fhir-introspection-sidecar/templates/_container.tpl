@@ -62,18 +62,27 @@ one as a dependency:
     httpGet:
       path: /livez
       port: admin
+      {{- with include "fhir-introspection-sidecar.adminScheme" $values }}
+      {{- . | nindent 6 }}
+      {{- end }}
     periodSeconds: 1
     failureThreshold: 30
   livenessProbe:
     httpGet:
       path: /livez
       port: admin
+      {{- with include "fhir-introspection-sidecar.adminScheme" $values }}
+      {{- . | nindent 6 }}
+      {{- end }}
     periodSeconds: 10
     timeoutSeconds: 3
   readinessProbe:
     httpGet:
       path: /readyz
       port: admin
+      {{- with include "fhir-introspection-sidecar.adminScheme" $values }}
+      {{- . | nindent 6 }}
+      {{- end }}
     periodSeconds: 5
     timeoutSeconds: 3
   {{- if $values.native }}
@@ -99,6 +108,11 @@ one as a dependency:
     {{- toYaml . | nindent 4 }}
     {{- end }}
   {{- end }}
+{{- end -}}
+
+{{/* What a probe of the admin listener needs when that speaks TLS. */}}
+{{- define "fhir-introspection-sidecar.adminScheme" -}}
+{{- if eq (toString .settings.adminTls) "true" }}scheme: HTTPS{{ end -}}
 {{- end -}}
 
 {{/* The volume with the sidecar's files, for .spec.volumes; nothing without files. */}}

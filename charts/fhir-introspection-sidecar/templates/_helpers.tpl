@@ -112,6 +112,12 @@ is the global one, the image's own, or what the repository begins with.
 {{- if and (eq $auth "client_assertion") (not $f.clientKey) -}}
 {{- fail "files.clientKey is required for settings.introspectionAuth: client_assertion" -}}
 {{- end -}}
+{{- if and (eq $auth "tls_client_auth") (not $f.clientCert) -}}
+{{- fail "files.clientCert and files.clientCertKey are required for settings.introspectionAuth: tls_client_auth" -}}
+{{- end -}}
+{{- if and (eq (toString $s.adminTls) "true") (not $f.tlsCert) -}}
+{{- fail "settings.adminTls needs a certificate: files.tlsCert and files.tlsKey" -}}
+{{- end -}}
 {{- if and (has $auth (list "client_secret_basic" "client_secret_post")) (not $f.clientSecret) -}}
 {{- fail (printf "files.clientSecret is required for settings.introspectionAuth: %s" $auth) -}}
 {{- end -}}

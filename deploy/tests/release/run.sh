@@ -75,8 +75,9 @@ package --install "$deb"
 [[ $(stat -c %a "$work/machine/etc/fhir-introspection-sidecar/secrets") == 700 ]] || fail "others can read the secrets"
 cmp "$work/machine/usr/lib/systemd/system/fhir-introspection-sidecar.service" "$work/source/deploy/systemd/fhir-introspection-sidecar.service"
 # What it brings as settings is what the binary takes.
+known=$("$work/machine/usr/bin/fhir-introspection-sidecar" config)
 sed -n 's/^\(SIDECAR_[A-Z_]*\)=.*/\1/p' "$work/machine/etc/fhir-introspection-sidecar/environment" | while read -r variable; do
-	"$work/machine/usr/bin/fhir-introspection-sidecar" config | grep -q "\`$variable\`" || fail "the settings name $variable"
+	grep -qF "\`$variable\`" <<<"$known" || fail "the settings name $variable"
 done
 echo changed >>"$work/machine/etc/fhir-introspection-sidecar/environment"
 package --remove fhir-introspection-sidecar
