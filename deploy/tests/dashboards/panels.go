@@ -124,6 +124,8 @@ var rows = []row{
 			{m + "bypass_open{S}", "{{pod}}"}}},
 		{title: "Certificates: time left", description: "Until the first one of its use ends in any pod: the listener's, the client's towards the authorization server, the roots in SIDECAR_CA_FILE. Empty without any.", unit: "s", warn: 604800, alarm: 86400, runbook: "CertificateEnding", queries: []query{
 			{"min by (use) (" + m + "certificate_expiry_timestamp_seconds{S}) - time()", "{{use}}"}}},
+		{title: "Protocol errors", description: "Connections refused before there was a request, by what was wrong with the bytes: a client that is broken, or somebody who looks for a gap. In no other panel.", unit: "ops", stacked: true, runbook: "ProtocolErrors", queries: []query{
+			{"sum by (reason) (rate(" + m + "protocol_errors_total{S}[$__rate_interval])) > 0", "{{reason}}"}}},
 		{title: "Log lines left out", description: "Refusals of a burst that were only counted. The log says how many.", unit: "ops", rare: true, queries: []query{
 			{"sum by (pod) (rate(" + m + "log_lines_suppressed_total{S}[$__rate_interval]))", "{{pod}}"}}},
 		{title: "Audit records lost", description: "The sink was too slow or failed. Empty unless the audit log is on.", unit: "ops", warn: 0.01, alarm: 1, rare: true, runbook: "AuditRecordsLost", queries: []query{

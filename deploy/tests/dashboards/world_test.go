@@ -6,6 +6,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -151,6 +152,8 @@ func (w *world) load(ctx context.Context) {
 			token = fmt.Sprintf("bad-%d", n)
 		case 21:
 			path = "/fhir/../x"
+		case 29:
+			p.malformed()
 		case 23, 33: // more of them than there is room for
 			token = fmt.Sprintf("good-%d", n/10%tokens)
 		}
@@ -164,6 +167,18 @@ func (w *world) load(ctx context.Context) {
 		}
 		time.Sleep(2 * time.Millisecond)
 	}
+}
+
+// malformed sends what is no request.
+func (p pod) malformed() {
+	conn, err := net.Dial("tcp", p.data)
+	if err != nil {
+		return
+	}
+	defer conn.Close()
+	_, _ = io.WriteString(conn, "GET /fhir/metadata HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n")
+	_ = conn.SetReadDeadline(time.Now().Add(time.Second))
+	_, _ = io.Copy(io.Discard, conn)
 }
 
 func (w *world) send(ctx context.Context, client *http.Client, p pod, path, token string, change func(*http.Request)) {
