@@ -56,7 +56,7 @@ var refusalWords = map[*decision]words{
 		"", "ambiguous path",
 	},
 	refuseMethod:  {"`CONNECT`, `TRACE`, `OPTIONS *`, unknown methods", "", "CONNECT, TRACE, unknown methods"},
-	: {"a request body that makes no progress for `SIDECAR_STALL_TIMEOUT`", "send on, or again", ""},
+	clientStalled: {"a request body that makes no progress for `SIDECAR_STALL_TIMEOUT`", "send on, or again", ""},
 	internalError: {"a bug in the sidecar", "report it", ""},
 }
 

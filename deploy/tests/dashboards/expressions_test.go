@@ -189,10 +189,9 @@ func TestColours(t *testing.T) {
 	for _, label := range []string{"result", "decision", "code", "verdict", "reason"} {
 		exports := map[string]bool{}
 		for name, labels := range series {
-			// The reasons for which a header is left out, and what the patient guard
-			// thinks, are in no colour.
+			// The reasons for which a header is left out are in no colour.
 			for _, value := range labels[label] {
-				exports[value] = exports[value] || !strings.Contains(name, "omitted_headers") && !strings.Contains(name, "patient_guard")
+				exports[value] = exports[value] || !strings.Contains(name, "omitted_headers")
 			}
 		}
 		named := map[string]bool{}
