@@ -10,7 +10,7 @@ import (
 
 const (
 	// maxOperations bounds those under way. What comes on top waits for its turn, as
-	// long as one operation may take, and then goes without the store.
+	// long as one operation may take; then it is as if that had timed out.
 	maxOperations = 256
 
 	// maxTimeouts one after the other close the gate. One alone may be a hiccup, in
@@ -59,22 +59,23 @@ type pass struct {
 	begun time.Duration // elapsed time
 }
 
-// enter returns a pass, or says that the store is to be skipped.
-func (g *gate) enter(ctx context.Context) (*pass, bool) {
+// enter returns a pass. It returns errSkipped while the gate is closed, and the
+// error of a ctx that ends before there was a place.
+func (g *gate) enter(ctx context.Context) (*pass, error) {
 	trial, ok := g.admit()
 	if !ok {
-		return nil, false
+		return nil, errSkipped
 	}
 	select {
 	case g.places <- struct{}{}:
-		return &pass{gate: g, trial: trial, begun: g.elapsed()}, true
+		return &pass{gate: g, trial: trial, begun: g.elapsed()}, nil
 	case <-ctx.Done():
 		if trial {
 			g.mu.Lock()
 			defer g.mu.Unlock()
 			g.trying = false
 		}
-		return nil, false
+		return nil, ctx.Err()
 	}
 }
 

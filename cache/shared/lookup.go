@@ -15,6 +15,9 @@ var pauses = []time.Duration{
 	5 * time.Millisecond, 10 * time.Millisecond, 20 * time.Millisecond, 40 * time.Millisecond, 50 * time.Millisecond,
 }
 
+// maxPause is the longest pause after operations that timed out.
+const maxPause = time.Second
+
 // lookup is one search for the verdict on one token.
 type lookup struct {
 	operations *operations
@@ -47,6 +50,9 @@ func (l *lookup) claim(ctx context.Context) (*finding, error) {
 			return nil, errOutOfTime
 		case err != nil && valkey.Reason(err) == valkey.Timeout && (l.patient || failures+1 < maxTimeouts):
 			failures++
+			if l.patient && !l.sleep(ctx, min(l.elapsed()-begun, maxPause)) {
+				return nil, errOutOfTime // trying again at once would keep a slow store slow
+			}
 			continue
 		case err != nil || !busy:
 			return found, err

@@ -25,8 +25,7 @@ type Store interface {
 	Read(ctx context.Context, stream, after string, block time.Duration) ([]valkey.Event, error)
 }
 
-// errSkipped says that the store wasn't asked: it failed just now, or has too
-// much to do.
+// errSkipped says that the store wasn't asked, because it failed just now.
 var errSkipped = errors.New("shared cache is skipped")
 
 // Operations as they stand in metrics.
@@ -74,15 +73,15 @@ func (o *operations) swap(ctx context.Context, key string, old, value []byte, tt
 // run makes one operation if the gate lets it.
 func (o *operations) run(ctx context.Context, name, key string, operation func(context.Context) error) error {
 	waitCtx, stop := context.WithTimeout(ctx, o.timeout)
-	pass, ok := o.gates.of(key).enter(waitCtx)
+	pass, err := o.gates.of(key).enter(waitCtx)
 	stop()
-	if !ok {
-		return errSkipped
+	if err != nil {
+		return err
 	}
 	opCtx, cancel := context.WithTimeout(ctx, o.timeout)
 	defer cancel()
 	begin := time.Now()
-	err := operation(opCtx)
+	err = operation(opCtx)
 	took := time.Since(begin)
 	o.metrics.duration[name].Observe(took.Seconds())
 	if err != nil && ctx.Err() != nil {

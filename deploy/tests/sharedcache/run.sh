@@ -5,6 +5,7 @@
 #
 #   run.sh                                  # everything, a few minutes
 #   run.sh -run '^TestOnce$' -rounds 20
+#   run.sh -run '^TestRollingRestart$' -requests 50000
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 

@@ -22,7 +22,10 @@ import (
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/introspectiontest"
 )
 
-var rounds = flag.Int("rounds", 3, "rounds of one call for all replicas")
+var (
+	rounds   = flag.Int("rounds", 3, "rounds of one call for all replicas")
+	requests = flag.Int64("requests", 10_000, "requests during a rolling restart")
+)
 
 // env are settings without their SIDECAR_ prefix.
 type env map[string]string
