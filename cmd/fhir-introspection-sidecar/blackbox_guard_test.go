@@ -8,7 +8,7 @@ import (
 // unknown or neutral.
 var guardCases = map[string][]string{
 	"inside": {
-		"GET /fhir/Patient/P", "GET /fhir/Patient/%50", "GET /fhir/Patient/P/_history/2", "GET /fhir/Patient/P/$everything", "GET /fhir/Patient/P/Observation",
+		"GET /fhir/Patient/P", "GET /fhir/Patient/%50", "GET /fhir/Patient/P/_history/2", "GET /fhir/Patient/P/Observation",
 		"GET /fhir/Observation?patient=P", "GET /fhir/Observation?patient=Patient/P", "GET /fhir/Observation?subject=Patient/P", "GET /fhir/Observation?subject:Patient=P",
 		"GET /fhir/Patient?_id=P", "GET /fhir/Observation?patient=https://fhir.example.org/fhir/Patient/P", "HEAD /fhir/Observation?patient=P&patient=P",
 	},
@@ -22,6 +22,7 @@ var guardCases = map[string][]string{
 		"GET /fhir/Observation/5", "GET /fhir/Patient?name=x", "GET /fhir/Observation?patient=P&_include=Observation:focus", "GET /fhir/Observation?patient=P&_has:Provenance:target:agent=x",
 		"GET /fhir/Observation?patient=P&subject.name=x", "GET /fhir/Observation?subject=P", "POST /fhir", "POST /fhir/Observation/_search", "POST /fhir/Observation",
 		"GET /fhir/Observation?patient:not=Q", "GET /fhir/Observation?patient=", "GET /fhir/Encounter/1/Observation",
+		"GET /fhir/Patient/P/$everything",
 	},
 	"neutral": {"GET /fhir/Practitioner/7", "GET /fhir/ValueSet?url=x", "GET /fhir?_getpages=0a1b", "GET /fhir/Device?patient=Q"},
 }

@@ -87,7 +87,7 @@ func (g *Guard) Judge(q *Request) Verdict {
 	}
 	interaction, resourceType := fhir.ParseInteraction(q.Method, path)
 	if id := patientOf(path); id != "" {
-		return g.instance(q, id, path, interaction, resourceType)
+		return g.instance(q, id, interaction, resourceType)
 	}
 	if v := special(q, path, interaction, resourceType); v != "" {
 		return v
@@ -163,7 +163,7 @@ func patientOf(path string) string {
 }
 
 // instance judges Patient/[id] and what is below it.
-func (g *Guard) instance(q *Request, id, path string, interaction fhir.Interaction, resourceType string) Verdict {
+func (g *Guard) instance(q *Request, id string, interaction fhir.Interaction, resourceType string) Verdict {
 	if q.Patient == "" {
 		return Unknown
 	}
@@ -184,11 +184,9 @@ func (g *Guard) instance(q *Request, id, path string, interaction fhir.Interacti
 		if q.Method != http.MethodPost && (resourceType == "" || len(g.members[resourceType]) > 0) {
 			return Inside
 		}
-	case fhir.Operation:
-		if name, _ := fhir.OperationName(path); name == "everything" {
-			return Inside
-		}
 	}
+	// $everything is the patient's record and what that refers to: HAPI FHIR brings
+	// linked patients with it.
 	return Unknown
 }
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Holds the patient guard against a FHIR server with the records of two patients:
-# Medplum's router, unless FHIR_SERVER names the base of an empty one. URLS says how
-# many are made, SEED which.
+# Medplum's router, unless FHIR_SERVER names the base of an empty one, such as that of
+# hapi/run.sh. URLS says how many are made, SEED which.
 set -euo pipefail
 cd "$(dirname "$0")"
 if [[ -z ${FHIR_SERVER:-} ]]; then
