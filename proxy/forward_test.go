@@ -218,8 +218,15 @@ func TestForwarded(t *testing.T) {
 // spoke; servers build the links to further pages from it.
 func TestForwardedPort(t *testing.T) {
 	for _, tt := range []struct{ host, proto, want string }{
-		{"fhir.test", "http", "80"}, {"fhir.test", "https", "443"}, {"fhir.test:8000", "http", "8000"}, {"fhir.test:8443", "https", "8443"},
-		{"[::1]", "http", "80"}, {"[::1]:8000", "http", "8000"}, {"", "https", "443"}, {"fhir.test:", "http", "80"}, {"fhir.test", "HTTPS", "443"},
+		{"fhir.test", "http", "80"},
+		{"fhir.test", "https", "443"},
+		{"fhir.test:8000", "http", "8000"},
+		{"fhir.test:8443", "https", "8443"},
+		{"[::1]", "http", "80"},
+		{"[::1]:8000", "http", "8000"},
+		{"", "https", "443"},
+		{"fhir.test:", "http", "80"},
+		{"fhir.test", "HTTPS", "443"},
 	} {
 		if got := portOf(tt.host, tt.proto); got != tt.want {
 			t.Errorf("portOf(%q, %q): got %q, want %q", tt.host, tt.proto, got, tt.want)
