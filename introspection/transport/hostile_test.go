@@ -90,6 +90,9 @@ func surplus(delay time.Duration) func(net.Conn) {
 // TestSurplusIsNobodysVerdict: whatever a server sends besides its response, and
 // whenever, no other token is answered by it.
 func TestSurplusIsNobodysVerdict(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	ca := newAuthority("ca")
 	secure := &tls.Config{Certificates: []tls.Certificate{ca.pair("localhost", nil)}, NextProtos: []string{"http/1.1"}}
 	for scheme, conf := range map[string]*tls.Config{"http": nil, "https": secure} {

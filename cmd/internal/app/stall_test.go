@@ -19,6 +19,9 @@ import (
 // TestWritingStalls: a client that reads nothing is broken off, one that reads slowly
 // isn't, and nobody is who has nothing to read.
 func TestWritingStalls(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits for a limit")
+	}
 	const stall = 500 * time.Millisecond
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -83,6 +86,9 @@ func TestWritingStalls(t *testing.T) {
 // TestStreamsStall: the same for a stream of HTTP/2 whose client opens no window, while
 // the connection is well; and with too many of them none more begins.
 func TestStreamsStall(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits for a limit")
+	}
 	const stall = 300 * time.Millisecond
 	ended := make(chan error, 10)
 	sc := &sidecar{settings: &config.Config{Settings: &config.Settings{}}}
