@@ -1,6 +1,7 @@
 package charts
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -60,7 +61,7 @@ func secrets(t *testing.T) string {
 	if err != nil {
 		t.Fatalf("openssl: %v\n%s", err, output)
 	}
-	copies := map[string]string{"ca": cert, "clientCert": cert, "clientCertKey": key, "clientKey": key}
+	copies := map[string]string{"ca": cert, "sharedCacheCa": cert, "clientCert": cert, "clientCertKey": key, "clientKey": key}
 	for name, from := range copies {
 		content, err := os.ReadFile(from)
 		if err != nil {
@@ -70,10 +71,14 @@ func secrets(t *testing.T) string {
 			t.Fatal(err)
 		}
 	}
-	for _, name := range []string{"bearerToken", "clientSecret", "adminToken", "token"} { // token: kustomize's
+	for _, name := range []string{"bearerToken", "clientSecret", "adminToken", "sharedCachePassword", "token"} { // token: kustomize's
 		if err := os.WriteFile(filepath.Join(dir, name), []byte("0123456789abcdef0123456789abcdef"), 0o600); err != nil {
 			t.Fatal(err)
 		}
+	}
+	sharedKey := base64.StdEncoding.EncodeToString(make([]byte, 32))
+	if err := os.WriteFile(filepath.Join(dir, "sharedCacheKey"), []byte(sharedKey), 0o600); err != nil {
+		t.Fatal(err)
 	}
 	return dir
 }
@@ -89,7 +94,7 @@ func TestEnvironment(t *testing.T) {
 		mounted := map[string]bool{}
 		for _, p := range pods(t, manifests) {
 			for _, volume := range p.spec.Volumes {
-				if volume.Secret != nil {
+				if volume.Secret != nil && len(volume.Secret.Items) > 0 {
 					mounted[filesMount+"/"+volume.Secret.Items[0].Path] = true
 				}
 				if volume.Projected == nil {
