@@ -58,7 +58,6 @@ var refusalWords = map[*decision]words{
 	refuseMethod:  {"`CONNECT`, `TRACE`, `OPTIONS *`, unknown methods", "", "CONNECT, TRACE, unknown methods"},
 	clientStalled: {"a request body that makes no progress for `SIDECAR_STALL_TIMEOUT`", "send on, or again", ""},
 	internalError: {"a bug in the sidecar", "report it", ""},
-	clientStalled: {"a request body that makes no progress for `SIDECAR_STALL_TIMEOUT`", "", ""},
 }
 
 // TestDocsRefusals: the tables of refusals are what the table of decisions gives.
