@@ -58,7 +58,7 @@ func TestExtra(t *testing.T) {
 		err     error
 	}{
 		{``, [4]string{}, nil},
-		{`"organization":"Org/1","level":3,"roles":["a", "ü\n"]`, [4]string{"Org/1", "3", "", `["a","\u00fc\u000a"]`}, nil},
+		{`"organization":"Org/1","level":3,"roles":["a", "ü\n"]`, [4]string{"Org/1", "3", "", `["a","\u00fc\n"]`}, nil},
 		{`"roles":{"50%":"%"}`, [4]string{"", "", "", `{"50\u0025":"\u0025"}`}, nil},
 		{`"organization":true,"level":1.50,"roles":{ "a" : null }`, [4]string{"true", "1.50", "", `{"a":null}`}, nil},
 		{`"organization":null,"level":"","roles":[]`, [4]string{"", "", "", "[]"}, nil},

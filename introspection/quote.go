@@ -20,6 +20,9 @@ func quoteASCII(b *strings.Builder, s string) {
 		case r == '"' || r == '\\':
 			b.WriteByte('\\')
 			b.WriteRune(r)
+		case strings.ContainsRune("\b\t\n\f\r", r): // as most encoders write them
+			b.WriteByte('\\')
+			b.WriteByte("btn_fr"[r-'\b'])
 		case r >= ' ' && r <= '~':
 			b.WriteRune(r)
 		case r > 0xFFFF:

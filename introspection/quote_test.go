@@ -12,7 +12,7 @@ func TestQuoteASCII(t *testing.T) {
 		"\U0001F600":          `"\ud83d\ude00"`,
 		"\uffff\U00010000":    `"\uffff\ud800\udc00"`,
 		"\U0010FFFF":          `"\udbff\udfff"`,
-		"\x00\r\n\t\x1f\x7f~": `"\u0000\u000d\u000a\u0009\u001f\u007f~"`,
+		"\x00\r\n\t\x1f\x7f~": `"\u0000\r\n\t\u001f\u007f~"`,
 		"\xff":                `"\ufffd"`,
 	} {
 		if got := QuoteASCII(s); got != want {

@@ -132,6 +132,7 @@ func TestBlackboxMetricValues(t *testing.T) {
 		}, map[string]float64{
 			kept: -4, keptInactive: -2,
 			`cache_evictions_total reason="purged",verdict="active"`: 4, `cache_evictions_total reason="purged",verdict="inactive"`: 2,
+			`purges_total source="admin"`: 1,
 		}},
 	} {
 		if !t.Run(step.name, func(t *testing.T) {

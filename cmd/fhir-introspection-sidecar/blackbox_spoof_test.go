@@ -123,8 +123,8 @@ func TestBlackboxContextForms(t *testing.T) {
 		{"C1", map[string]any{"user": "a\u0085b"}, nil, 503},
 		{"tab", map[string]any{"client_id": "a\tb"}, nil, 503},
 		{"escape in aud", map[string]any{"aud": []string{"a\x1b"}}, nil, 503},
-		{"line feed in fhirContext", map[string]any{"fhirContext": []string{"a\nb"}}, nil, 503},
-		{"line feed deep in fhirContext", map[string]any{"fhirContext": []any{map[string]any{"a": []any{map[string]any{"b": "x\ny"}}}}}, nil, 503},
+		{"line feed in fhirContext", map[string]any{"fhirContext": []string{"a\nb"}}, map[string]string{"Fhir-Context": `[{"reference":"a\nb"}]`}, 200},
+		{"line feed deep in fhirContext", map[string]any{"fhirContext": []any{map[string]any{"a": []any{map[string]any{"b": "x\ny"}}}}}, map[string]string{"Fhir-Context": `[{"a":[{"b":"x\ny"}]}]`}, 200},
 		{"control in scope", map[string]any{"scope": "a\vb"}, nil, 503},
 	} {
 		t.Run(c.name, func(t *testing.T) {
