@@ -42,6 +42,9 @@ func parameter(pair string) (p Parameter) {
 // writes into such a link. A server that doesn't know _getpages would search
 // everything, so that anything that could steer such a search makes it none.
 func IsPage(query string) bool {
+	if strings.Contains(query, "#") { // behind which some servers see nothing
+		return false
+	}
 	pages := 0
 	for rest := query; rest != ""; {
 		var p Parameter
@@ -62,6 +65,18 @@ func IsPage(query string) bool {
 		}
 	}
 	return pages == 1
+}
+
+// IsSplitElsewhere reports whether some server sees fewer or other parameters in a
+// query than CutParameter: old ones read a semicolon as an ampersand, and those that
+// parse the target as a URL take a number sign for the end of the query (RFC 3986 §3.5).
+func IsSplitElsewhere(query string) bool { return strings.ContainsAny(query, ";#") }
+
+// BeforeFragment returns what a server sees of a query that takes a number sign for
+// its end.
+func BeforeFragment(query string) string {
+	query, _, _ = strings.Cut(query, "#")
+	return query
 }
 
 // IsType reports whether s is written like the name of a resource type.

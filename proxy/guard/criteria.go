@@ -22,6 +22,10 @@ func (g *Guard) criteria(q *Request, resourceType string) criteria {
 		c.outside = c.outside || split.outside
 		c.escapes = true
 	}
+	if strings.Contains(q.Query, "#") { // behind which some servers see nothing
+		c.outside = c.outside || g.read(q, fhir.BeforeFragment(q.Query), resourceType).outside
+		c.escapes = true
+	}
 	return c
 }
 
@@ -93,8 +97,8 @@ func escapes(name, value string) bool {
 
 // add reads one parameter that names patients.
 func (c *criteria) add(q *Request, p fhir.Parameter, modifier, name string, owner bool) {
-	if p.ValueUnclear || strings.Contains(p.Value, `\`) || modifier != "" && modifier != "Patient" {
-		c.escapes = true // :not, :missing, :identifier and their like
+	if p.ValueUnclear || strings.Contains(p.Value, `\`) || modifier != "" && (modifier != "Patient" || name == "") {
+		c.escapes = true // :not, :missing, :identifier and their like; and _id takes no type
 		return
 	}
 	inside := owner
