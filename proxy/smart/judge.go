@@ -126,7 +126,7 @@ func (r *Rules) deny(q *Request, t *Token, missing []need, withPatient bool) Dec
 	var b strings.Builder
 	for i := range missing {
 		n := &missing[i]
-		if r.grants(q, t.Scopes, n, withPatient) {
+		if r.grants(q, t.Scopes, n, withPatient) || r.lacks(q, t.Scopes, missing[:i], n, withPatient) {
 			continue
 		}
 		if b.Len() > 0 {
@@ -140,6 +140,18 @@ func (r *Rules) deny(q *Request, t *Token, missing []need, withPatient bool) Dec
 	}
 	d.Scopes = b.String()
 	return d
+}
+
+// lacks reports whether the scope for n is named for an earlier need: the same type may
+// be needed for what is selected and for what comes with that.
+func (r *Rules) lacks(q *Request, scopes string, earlier []need, n *need, withPatient bool) bool {
+	for i := range earlier {
+		e := &earlier[i]
+		if e.resourceType == n.resourceType && e.permission == n.permission && !r.grants(q, scopes, e, withPatient) {
+			return true
+		}
+	}
+	return false
 }
 
 func (r *Rules) grantsAll(q *Request, scopes string, all []need) bool {

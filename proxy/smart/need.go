@@ -52,12 +52,18 @@ func (n needs) from(i int) []need {
 
 // add asks for permission on one more type.
 func (n needs) add(resourceType string, permission Permission) needs {
+	return n.ask(resourceType, permission, true)
+}
+
+// ask is add; selected says that a need of which the query selects what is returned
+// does for this one too.
+func (n needs) ask(resourceType string, permission Permission, selected bool) needs {
 	if n.len() >= maxNeeds || resourceType != EveryType && !fhir.IsType(resourceType) {
 		resourceType = EveryType
 	}
 	for i := range n.len() {
 		have := n.at(i)
-		if (have.resourceType == resourceType || have.resourceType == EveryType) && permission&^have.permission == 0 {
+		if (selected || !have.searched) && (have.resourceType == resourceType || have.resourceType == EveryType) && permission&^have.permission == 0 {
 			return n
 		}
 	}
@@ -65,13 +71,14 @@ func (n needs) add(resourceType string, permission Permission) needs {
 }
 
 // search asks for search on types that the query names beside the one that is
-// searched. No types: it could be any.
+// searched, be it the same: what is included or looked into meets none of the query's
+// criteria. No types: it could be any.
 func (n needs) search(types ...string) needs {
 	if len(types) == 0 {
-		return n.add(EveryType, Search)
+		return n.ask(EveryType, Search, false)
 	}
 	for _, resourceType := range types {
-		n = n.add(resourceType, Search)
+		n = n.ask(resourceType, Search, false)
 	}
 	return n
 }

@@ -80,10 +80,16 @@ func (r *Rules) includes(n needs, p fhir.Parameter, reverse bool) needs {
 	for item := range strings.SplitSeq(p.Value, ",") {
 		source, rest, _ := strings.Cut(strings.TrimSpace(item), ":")
 		parameter, target, typed := strings.Cut(rest, ":")
-		n = n.add(source, Search) // * and what is no type: every type
+		if reverse {
+			n = n.search(source) // * and what is no type: every type
+		} else {
+			n = n.add(source, Search)
+		}
 		switch {
-		case typed:
+		case typed && reverse:
 			n = n.add(target, Search)
+		case typed:
+			n = n.search(target)
 		case !reverse:
 			n = n.search(r.references[source+"."+parameter]...)
 		}
@@ -97,7 +103,7 @@ func (r *Rules) has(n needs, rest string) needs {
 	for {
 		resourceType, tail, _ := strings.Cut(rest, ":")
 		_, name, ok := strings.Cut(tail, ":")
-		n = n.add(resourceType, Search)
+		n = n.search(resourceType)
 		if !ok {
 			return n.search()
 		}

@@ -97,7 +97,7 @@ func (r *Rules) systemSearch(q *Request) needs {
 // limitedTo returns the types that _type limits a query to. Whatever a server might
 // read in another way limits nothing.
 func limitedTo(query string) (types []string, ok bool) {
-	if strings.Contains(query, ";") {
+	if fhir.IsSplitElsewhere(query) {
 		return nil, false
 	}
 	for rest := query; rest != ""; {
@@ -107,6 +107,9 @@ func limitedTo(query string) (types []string, ok bool) {
 			return nil, false
 		}
 		if p.Name != "_type" {
+			if isNearly(p.Name, "_type") { // where names have no case it may be the one that counts
+				return nil, false
+			}
 			continue
 		}
 		for name := range strings.SplitSeq(p.Value, ",") {
@@ -117,6 +120,12 @@ func limitedTo(query string) (types []string, ok bool) {
 		}
 	}
 	return types, len(types) > 0
+}
+
+// isNearly reports whether some server may read a parameter's name as another one.
+func isNearly(name, other string) bool {
+	name, _, _ = strings.Cut(strings.TrimSpace(name), ":")
+	return strings.EqualFold(strings.TrimSpace(name), other)
 }
 
 func (r *Rules) operation(q *Request, resourceType string) (n needs, why Reason) {

@@ -92,7 +92,7 @@ func admits(name, value, v string) bool {
 // in it, however often it is repeated. A backslash escapes commas (FHIR R4 search,
 // 3.1.1.5.5), which is not worth reading here.
 func carries(query, name string, allowed func(string) bool) bool {
-	if strings.Contains(query, ";") {
+	if fhir.IsSplitElsewhere(query) {
 		return false
 	}
 	found := false
