@@ -245,6 +245,7 @@ func TestJudge(t *testing.T) {
 		{"GET ?_type=Task&+_type=Patient", smart.Token{Scopes: "user/Task.s"}, smart.Decision{"interaction", "user/*.s"}},
 		{"GET ?_type=Task&_type:x=Patient", smart.Token{Scopes: "user/Task.s"}, smart.Decision{"interaction", "user/*.s"}},
 		{"GET ?_x=1#&_type=Task", smart.Token{Scopes: "user/Task.s"}, smart.Decision{"interaction", "user/*.s"}},
+		{"GET $export?_type=Task&includeAssociatedData=LatestProvenanceResources", smart.Token{Scopes: "user/Task.rs"}, smart.Decision{"interaction", "user/*.rs"}},
 		{"GET $export?_Type=Patient&_type=Task", smart.Token{Scopes: "user/Task.rs"}, smart.Decision{"interaction", "user/*.rs"}},
 		{"GET Task?_revinclude=Task:part-of", smart.Token{}, smart.Decision{"interaction", "user/Task.s"}},
 		{"GET ?_getpages=x", smart.Token{Scopes: "user/Task.s"}, smart.Decision{}},

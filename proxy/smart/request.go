@@ -103,7 +103,9 @@ func limitedTo(query string) (types []string, ok bool) {
 	for rest := query; rest != ""; {
 		var p fhir.Parameter
 		p, rest = fhir.CutParameter(rest)
-		if p.NameUnclear || p.Name == "_getpages" {
+		// The last one brings other types into an export, such as Provenance (Bulk Data
+		// Access 2.0).
+		if p.NameUnclear || p.Name == "_getpages" || isNearly(p.Name, "includeAssociatedData") {
 			return nil, false
 		}
 		if p.Name != "_type" {
