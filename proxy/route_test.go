@@ -62,6 +62,29 @@ func TestProtocolFault(t *testing.T) {
 			t.Errorf("HTTP/%d, %q: got %v, want %v", tt.major, tt.uri, got, tt.want)
 		}
 	}
+	for _, tt := range []struct {
+		lengths []string
+		length  int64
+		want    *decision
+	}{
+		{nil, -1, nil},
+		{[]string{"3"}, 3, nil},
+		{[]string{"3", "3"}, 3, refuseBody},
+		{[]string{"3", "5"}, 3, refuseBody},
+		{[]string{"+3"}, 3, refuseBody},
+		{[]string{"3"}, 0, refuseBody},
+	} {
+		r := &http.Request{
+			Method: http.MethodPost, ProtoMajor: 2, RequestURI: "/fhir/Patient", Host: "fhir.test",
+			Header: http.Header{}, ContentLength: tt.length,
+		}
+		if tt.lengths != nil {
+			r.Header["Content-Length"] = tt.lengths
+		}
+		if got := protocolFault(r); got != tt.want {
+			t.Errorf("lengths %q, body of %d: got %v, want %v", tt.lengths, tt.length, got, tt.want)
+		}
+	}
 }
 
 // TestCORSOrigins: a page gets leave as it is listed; one without an origin gets none.
