@@ -21,13 +21,16 @@ type flight struct {
 
 	waiting   int           // guarded by flights.mu
 	begun     bool          // the token may be on its way; guarded by flights.mu
+	queued    chan struct{} // closed when the call waits for its turn
 	abandoned chan struct{} // closed when nobody waits and it hasn't begun
 }
 
 // wait adds the flight's result to a lookup's, or returns the error of a ctx that
-// ends first, or context.Canceled when leaving is closed while the call hasn't begun.
-// Who started it also learns where the source found it.
+// ends first, or context.Canceled when leaving is closed and the call waits for its
+// turn: one that doesn't costs nobody anything, and who has only said that it won't send
+// more gets its response. Who started it also learns where the source found it.
 func (fs *flights) wait(ctx context.Context, f *flight, v introspection.Verdict, leaving <-chan struct{}) (introspection.Verdict, error) {
+	var queued <-chan struct{} // matters to who leaves
 	for {
 		select {
 		case <-f.done:
@@ -37,10 +40,12 @@ func (fs *flights) wait(ctx context.Context, f *flight, v introspection.Verdict,
 			v.Response, v.Age = f.response, f.age
 			return v, f.err
 		case <-leaving:
+			leaving, queued = nil, f.queued
+		case <-queued:
 			if fs.leaveUnbegun(f) {
 				return v, context.Canceled
 			}
-			leaving = nil
+			queued = nil
 		case <-ctx.Done():
 			fs.leave(f)
 			return v, ctx.Err()
@@ -134,7 +139,7 @@ func (c *Cache) join(k key, first introspection.Verdict, r introspection.Request
 	if v := c.lookup(k); v.Lookup == Hit || v.Lookup == InactiveHit {
 		return nil, v
 	}
-	f := &flight{key: k, done: make(chan struct{}), waiting: 1, abandoned: make(chan struct{})}
+	f := &flight{key: k, done: make(chan struct{}), waiting: 1, queued: make(chan struct{}), abandoned: make(chan struct{})}
 	if c.flights.closed {
 		f.err = unavailable("shutting down")
 		close(f.done)
@@ -144,6 +149,7 @@ func (c *Cache) join(k key, first introspection.Verdict, r introspection.Request
 	c.flights.wg.Add(1)
 	// The call must not end with the request that started it: the others still
 	// wait for it, and the token may be gone once it was introspected.
+	r.Queued = sync.OnceFunc(func() { close(f.queued) })
 	r.Abandoned, r.Begin = f.abandoned, func() bool { return c.flights.begin(f) }
 	go c.fly(c.flights.ctx, f, k, r, c.flights.epoch)
 	return f, first

@@ -172,6 +172,7 @@ type queued struct {
 }
 
 func (q *queued) Introspect(_ context.Context, r introspection.Request) (introspection.Verdict, error) {
+	r.Queued()
 	select {
 	case <-q.turn:
 		if r.Begin() {
@@ -254,6 +255,22 @@ func TestLeavingEndsTheWaitForAPlace(t *testing.T) {
 		close(g.open)
 		if err := <-left; err != nil {
 			t.Errorf("after the call has begun: got %v, want the verdict", err)
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		g := &gate{open: make(chan struct{}), response: expiring(t, time.Hour)}
+		f := newFixture(t, g.introspect, nil)
+		defer f.Close()
+		leaving, left := make(chan struct{}), make(chan error, 1)
+		close(leaving) // with its request
+		go func() {
+			_, err := f.Introspect(t.Context(), introspection.Request{Token: "token", Leaving: leaving})
+			left <- err
+		}()
+		synctest.Wait()
+		close(g.open)
+		if err := <-left; err != nil {
+			t.Errorf("of a call that waits for no turn: got %v, want the verdict", err)
 		}
 	})
 }

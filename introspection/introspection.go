@@ -32,9 +32,12 @@ type Request struct {
 	TraceID string
 	// Span is that of the request that caused this one. Nil: none.
 	Span trace.Span
-	// Leaving is closed when the client says that it won't send more: a call that hasn't
-	// begun is not waited for any longer, as the client may have gone. Nil: never.
+	// Leaving is closed when the client says that it won't send more: a call that waits
+	// for its turn is not waited for any longer, as the client may have gone. Nil: never.
 	Leaving <-chan struct{}
+	// Queued is called when the call has to wait for its turn, which others may be kept
+	// from. Nil: nobody is told.
+	Queued func()
 	// Abandoned is closed when nobody waits for the verdict any more. Nil: never.
 	Abandoned <-chan struct{}
 	// Begin is called once, when the call is about to be made. False says that it

@@ -134,7 +134,7 @@ func (c *Client) Run(ctx context.Context) error {
 // probe asks about a token that nobody has.
 func (c *Client) probe(ctx context.Context) {
 	r := introspection.Request{Token: "probe." + introspection.NewRequestID()}
-	if c.queue.acquire(ctx, nil) != nil {
+	if c.queue.acquire(ctx, nil, nil) != nil {
 		return
 	}
 	defer c.queue.release()
@@ -208,7 +208,7 @@ func (c *Client) Decode(answer introspection.Answer) (*introspection.Response, e
 
 // ask waits for a place and asks. The answer is set beside ErrInactive too.
 func (c *Client) ask(ctx context.Context, r introspection.Request) (introspection.Answer, *introspection.Response, error) {
-	if err := c.queue.acquire(ctx, r.Abandoned); err != nil {
+	if err := c.queue.acquire(ctx, r.Queued, r.Abandoned); err != nil {
 		return introspection.Answer{}, nil, err
 	}
 	defer c.queue.release()

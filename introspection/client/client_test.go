@@ -672,9 +672,12 @@ func TestAbandonedCallsLeaveTheQueue(t *testing.T) {
 		return answer(http.StatusOK, `{"active":false}`), nil
 	}, func(c *Config) { c.MaxConcurrent, c.Timeout = 1, time.Minute })
 	var calls sync.WaitGroup
+	var queued atomic.Int64
 	ask := func(token string, abandoned chan struct{}, waited bool) {
 		calls.Go(func() {
-			_, err := client.Introspect(t.Context(), introspection.Request{Token: token, Abandoned: abandoned, Begin: func() bool { return waited }})
+			_, err := client.Introspect(t.Context(), introspection.Request{
+				Token: token, Queued: func() { queued.Add(1) }, Abandoned: abandoned, Begin: func() bool { return waited },
+			})
 			if want := introspection.ErrInactive; waited != errors.Is(err, want) {
 				t.Errorf("%s: got error %v, waited for %t, want %v if so", token, err, waited, want)
 			}
@@ -683,6 +686,9 @@ func TestAbandonedCallsLeaveTheQueue(t *testing.T) {
 	ask("first", nil, true)
 	for sent.Load() == 0 {
 		runtime.Gosched()
+	}
+	if n := queued.Load(); n != 0 {
+		t.Errorf("%d calls told that they wait for their turn while there was a place, want 0", n)
 	}
 	abandoned := make(chan struct{})
 	for i := range maxWaiting {
@@ -700,6 +706,9 @@ func TestAbandonedCallsLeaveTheQueue(t *testing.T) {
 	calls.Wait()
 	if got := sent.Load(); got != 2 {
 		t.Errorf("%d tokens sent, want 2: nobody waited for the others", got)
+	}
+	if got := queued.Load(); got < 2 || got > maxWaiting+2 {
+		t.Errorf("%d calls told that they wait for their turn, want those that did", got)
 	}
 }
 

@@ -27,9 +27,9 @@ func errAbandoned() error {
 	return introspection.Failf(introspection.ErrUnavailable, "nobody waits for the verdict")
 }
 
-// acquire waits for one of the places, at most the timeout. Those who wait get them
-// in the order in which they came.
-func (q *queue) acquire(ctx context.Context, abandoned <-chan struct{}) error {
+// acquire waits for one of the places, at most the timeout, and calls queued, unless
+// that is nil, when it has to. Those who wait get them in the order in which they came.
+func (q *queue) acquire(ctx context.Context, queued func(), abandoned <-chan struct{}) error {
 	select {
 	case q.slots <- struct{}{}:
 		return nil
@@ -40,6 +40,9 @@ func (q *queue) acquire(ctx context.Context, abandoned <-chan struct{}) error {
 		return introspection.Failf(introspection.ErrBusy, "queue is full")
 	}
 	defer q.waiting.Add(-1)
+	if queued != nil {
+		queued()
+	}
 	timer := time.NewTimer(q.timeout)
 	defer timer.Stop()
 	select {
