@@ -42,7 +42,7 @@ ok "two builds in two places have one digest"
 
 # --- what is in it ------------------------------------------------------------
 size=$(stat -c %s "$work/first.tar")
-((size < 20000000)) || fail "$size bytes, want less than 20 MB"
+((size < 30000000)) || fail "$size bytes, want less than 30 MB"
 ok "$size bytes"
 skopeo copy -q "docker-archive:$work/first.tar" "dir:$work/image"
 mkdir "$work/root"
