@@ -126,9 +126,18 @@ func newPublicPaths(paths []string) (publicPaths, error) {
 	return p, nil
 }
 
+// mayClimb holds for a path that may lead out of a prefix where it is decoded twice, or
+// where blanks behind dots don't count. It goes with a token.
+func mayClimb(path string) bool {
+	return strings.Contains(path, "%25") || strings.Contains(path, "/..")
+}
+
 func (p publicPaths) has(path string) bool {
 	if p.exact[path] {
 		return true
+	}
+	if mayClimb(path) {
+		return false
 	}
 	for _, prefix := range p.prefixes {
 		if len(path) > len(prefix) && strings.HasPrefix(path, prefix) {

@@ -16,6 +16,7 @@ func TestPublicPaths(t *testing.T) {
 		"metadata": true, "images/a": true, "images/a/b": true, ".well-known/smart-configuration": true,
 		"": false, "Metadata": false, "metadata/": false, "metadata/a": false, "images": false, "images/": false, "imagesX": false,
 		"images*": false, "Images/a": false, "Patient/images/a": false, ".well-known": false, "xwell-known/a": false,
+		"images/%252e%252e/Patient": false, "images/a/%252fPatient": false, "images/..%20/Patient": false, "images/a%20b": true, "images/a..b": true,
 	} {
 		if got := p.has(path); got != want {
 			t.Errorf("has(%q): got %t, want %t", path, got, want)
