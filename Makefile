@@ -15,6 +15,8 @@ GOLANGCI_LINT ?= $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lin
 
 FUZZTIME  ?= 10s
 TESTFLAGS ?=
+# Tests that run the program mostly wait for it.
+PARALLEL  ?= 4
 ARGS      ?=
 
 .DEFAULT_GOAL := help
@@ -132,11 +134,11 @@ soak-short: soak
 
 # Run the tests that take less than two seconds each, without the race detector.
 quick: guards-check
-	$(GO) test -short $(TESTFLAGS) ./...
+	$(GO) test -short -parallel $(PARALLEL) $(TESTFLAGS) ./...
 
 # Run all tests with the race detector; TESTFLAGS adds flags.
 test:
-	CGO_ENABLED=1 $(GO) test -race $(TESTFLAGS) ./...
+	CGO_ENABLED=1 $(GO) test -race -parallel $(PARALLEL) $(TESTFLAGS) ./...
 
 # Hold what must be true of every request against forty times as many made-up ones.
 properties:

@@ -377,6 +377,9 @@ func TestBlackboxRequired(t *testing.T) {
 
 // G33: beyond the limit requests wait, then get 503; hits don't wait.
 func TestBlackboxConcurrencyLimit(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits for a timeout")
+	}
 	t.Parallel()
 	w := start(t, env{"MAX_INTROSPECTIONS": "2", "INTROSPECTION_TIMEOUT": "1s"})
 	w.ask(t, "GET /fhir/Patient", good).is(t, 200)

@@ -148,6 +148,9 @@ func TestBlackboxCacheStampede(t *testing.T) {
 // F21: the call outlives the client that started it. Koppeltaal's server
 // answers about a token once.
 func TestBlackboxCacheLeaderLeaves(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits for a client to be missed")
+	}
 	t.Parallel()
 	w := startWith(t, introspectiontest.NewServerWith(t, introspectiontest.Config{OneShot: true}), env{"INTROSPECTION_TIMEOUT": "10s"})
 	release := make(chan struct{})

@@ -102,6 +102,9 @@ func TestBlackboxBearerFileBroken(t *testing.T) {
 
 // H04, H14: our own credential is refused: 503, readiness red, and recovery.
 func TestBlackboxCredentialRefused(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits for probes")
+	}
 	t.Parallel()
 	w := start(t, nil)
 	w.ask(t, "GET /fhir/Patient", good).is(t, 200)
@@ -143,6 +146,9 @@ func TestBlackboxCredentialRefused(t *testing.T) {
 // tokens it doesn't know refuses the sidecar's probes as well; that takes nobody out
 // of service.
 func TestBlackboxStrangersDecideNothing(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits for probes")
+	}
 	t.Parallel()
 	w := start(t, nil)
 	w.as.SetAnswer(func(rw http.ResponseWriter, _ *http.Request, correct map[string]any) {

@@ -67,6 +67,9 @@ func TestBlackboxDiscovery(t *testing.T) {
 // TestBlackboxDiscoveryHostile: what a document names gets no connection unless
 // its host is allowed, and no later document hides it (M01).
 func TestBlackboxDiscoveryHostile(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits for another round")
+	}
 	t.Parallel()
 	for name, page := range map[string]map[string]string{
 		"SMART configuration": {smartPath: `{"introspection_endpoint":"EVIL/i","token_endpoint":"EVIL/t","jwks_uri":"EVIL/j"}`},
@@ -122,6 +125,9 @@ func TestBlackboxDiscoveryHostile(t *testing.T) {
 // TestBlackboxDiscoveryLater: nothing that is down at start has to stay so. Until
 // then requests are told to come back.
 func TestBlackboxDiscoveryLater(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits for another round")
+	}
 	t.Parallel()
 	as, served := newDocuments(t), newDocuments(t)
 	served.put(map[string]string{"/fhir/Patient": "{}"})

@@ -105,6 +105,9 @@ func TestBlackboxHandshakes(t *testing.T) {
 // J12: it runs as nobody in particular, without privileges, on a root that is
 // read-only and has neither /tmp nor /etc, and writes nothing.
 func TestBlackboxBareRoot(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds the program")
+	}
 	t.Parallel()
 	if os.Getuid() != 0 {
 		t.Skip("making such a root needs root")

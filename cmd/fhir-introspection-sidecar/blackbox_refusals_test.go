@@ -12,6 +12,9 @@ import (
 // Every row of the table of refusals: status, challenge, issue, label, format,
 // ids, CORS, and nothing of the request in the body.
 func TestBlackboxRefusals(t *testing.T) {
+	if testing.Short() {
+		t.Skip("asks thousands of times")
+	}
 	t.Parallel()
 	w := start(t, env{"REQUIRED_SCOPES": "launch", "UPSTREAM_HEADER_TIMEOUT": "200ms"})
 	w.as.AddToken("narrow", map[string]any{"scope": "x"})

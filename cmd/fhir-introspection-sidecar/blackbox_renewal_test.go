@@ -84,6 +84,9 @@ func (m *credentialMode) start(t *testing.T, more env) (w *world, file string) {
 // token is asked about once more; then the client gets 503. What is known already
 // is served on, readiness is red, and all is well when the credential is.
 func TestBlackboxRenewal(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits for probes")
+	}
 	t.Parallel()
 	refuse := introspectiontest.Respond(http.StatusUnauthorized, http.Header{"Content-Type": {"text/html"}}, "Access Denied")
 	for _, mode := range credentialModes() {
@@ -212,6 +215,9 @@ func TestBlackboxRenewalInFlight(t *testing.T) {
 // H08: whatever the token endpoint does wrong, it isn't stormed, nowhere followed,
 // and not quoted; when it is right again, so is everything.
 func TestBlackboxRenewalEndpoint(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits for timeouts")
+	}
 	t.Parallel()
 	trap := newRawAuthority(t, jsonAnswer(`{"access_token":"trapped","token_type":"Bearer","expires_in":300}`))
 	respond := func(status int, media, body string) introspectiontest.Answer {

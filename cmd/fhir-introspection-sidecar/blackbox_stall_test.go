@@ -13,6 +13,9 @@ import (
 // TestBlackboxStalledBody: a request body that makes no progress ends with 408, one
 // that trickles doesn't, and neither holds up the end of the process.
 func TestBlackboxStalledBody(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits for a limit")
+	}
 	t.Parallel()
 	w := start(t, env{"STALL_TIMEOUT": "1s", "SHUTDOWN_TIMEOUT": "10s"})
 	post := func(length int) *conn {
@@ -53,6 +56,9 @@ func TestBlackboxStalledBody(t *testing.T) {
 // TestBlackboxStalledReader: a client that reads nothing of its response is broken
 // off, and holds up nobody's end.
 func TestBlackboxStalledReader(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits for a limit")
+	}
 	t.Parallel()
 	w := start(t, env{"STALL_TIMEOUT": "1s"})
 	w.up.bytesOn("/fhir/Patient", "HTTP/1.1 200 OK\r\nContent-Length: 67108864\r\n\r\n"+strings.Repeat("x", 64<<20), false)

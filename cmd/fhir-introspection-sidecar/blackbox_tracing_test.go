@@ -150,6 +150,9 @@ func TestBlackboxTracingOff(t *testing.T) {
 // TestBlackboxTracingCollectorFails: a collector that is gone, refuses or hangs
 // holds up neither requests nor the end, and its credentials stay secret.
 func TestBlackboxTracingCollectorFails(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits for a collector")
+	}
 	t.Parallel()
 	released := make(chan struct{})
 	hanging := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-released }))

@@ -304,7 +304,7 @@ func TestBlackboxClientLeaves(t *testing.T) {
 // allows, unless it is safe.
 func TestBlackboxUpstreamBreaks(t *testing.T) {
 	t.Parallel()
-	w := start(t, env{"UPSTREAM_HEADER_TIMEOUT": "300ms"})
+	w := start(t, env{"UPSTREAM_HEADER_TIMEOUT": "1s"})
 	w.up.on("/fhir/reset", func(c *upstreamConn, r *arrival) bool {
 		c.readBody(r)
 		if tcp, ok := c.Conn.(*net.TCPConn); ok {

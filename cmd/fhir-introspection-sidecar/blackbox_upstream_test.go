@@ -77,6 +77,9 @@ func TestBlackboxUpstreamSlow(t *testing.T) {
 
 // I05, I12: what moves, if slowly, is not cut off by any timeout.
 func TestBlackboxUpstreamSteady(t *testing.T) {
+	if testing.Short() {
+		t.Skip("streams for seconds")
+	}
 	t.Parallel()
 	const timeout, pieces = time.Second, 6 // a piece every third of the timeout
 	w := start(t, env{"UPSTREAM_HEADER_TIMEOUT": timeout.String(), "INTROSPECTION_TIMEOUT": timeout.String()})
