@@ -694,21 +694,27 @@ func TestAbandonedCallsLeaveTheQueue(t *testing.T) {
 	for i := range maxWaiting {
 		ask(fmt.Sprint("junk", i), abandoned, false)
 	}
-	close(abandoned)
-	for end := time.Now().Add(10 * time.Second); client.queue.waiting.Load() > 0; runtime.Gosched() {
-		if time.Now().After(end) {
-			t.Fatalf("%d calls wait for a place, want 0 when nobody waits for them", client.queue.waiting.Load())
+	wait := func(want int64) {
+		t.Helper()
+		for end := time.Now().Add(10 * time.Second); client.queue.waiting.Load() != want; runtime.Gosched() {
+			if time.Now().After(end) {
+				t.Fatalf("got %d calls that wait for a place, want %d", client.queue.waiting.Load(), want)
+			}
 		}
 	}
+	wait(maxWaiting)
+	close(abandoned)
+	wait(0) // nobody waits for them
 	ask("late", nil, false)
 	ask("good", nil, true)
+	wait(2)
 	close(release)
 	calls.Wait()
 	if got := sent.Load(); got != 2 {
 		t.Errorf("%d tokens sent, want 2: nobody waited for the others", got)
 	}
-	if got := queued.Load(); got < 2 || got > maxWaiting+2 {
-		t.Errorf("%d calls told that they wait for their turn, want those that did", got)
+	if got := queued.Load(); got != maxWaiting+2 {
+		t.Errorf("got %d calls that told that they wait for their turn, want %d", got, maxWaiting+2)
 	}
 }
 
