@@ -354,6 +354,8 @@ func TestBlackboxHTTP2Answers(t *testing.T) {
 	} {
 		w.up.bytesOn("/fhir/Patient", c.answer, false)
 		for _, method := range []string{"GET", "POST"} { // directTransport's, and http.Transport's
+			// A POST that meets a connection as it closes is 502: it must not be sent again.
+			eventually(t, "the FHIR server has closed its connections", func() bool { return w.up.open() == 0 })
 			conn := w.dialHTTP2(t, "")
 			_, _ = io.WriteString(conn, frame(frameHeaders, flagEndHeaders|flagEndStream, 1, block(http2Request(method, "/fhir/Patient")...)))
 			status, end := conn.answer()

@@ -123,6 +123,13 @@ func (u *upstream) all() []*arrival {
 	return slices.Clone(u.requests)
 }
 
+// open is the number of connections that aren't closed.
+func (u *upstream) open() int {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return len(u.conns)
+}
+
 func (u *upstream) count() int { return len(u.all()) }
 
 // last returns the latest request.
