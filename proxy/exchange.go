@@ -12,7 +12,6 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
-	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/guard"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/policy"
 )
 
@@ -35,7 +34,7 @@ type exchange struct {
 	reason       policy.Reason // why the token was refused
 	neededScopes string        // that would help and that the token lacks
 	reported     policy.Reason // why the request would have been refused
-	guarded      guard.Verdict // where it leads; "": nobody asked
+	guarded      policy.Reach  // where it leads; "": nobody asked
 	location     string        // of what the FHIR server has created
 	failure      error         // why there was no verdict or no response, for the log
 

@@ -5,7 +5,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/guard"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/policy"
 )
 
@@ -24,7 +23,7 @@ type metrics struct {
 	refusals   map[policy.Reason]prometheus.Counter
 	spoofed    prometheus.Counter
 	reports    map[policy.Reason]prometheus.Counter // empty: nothing is reported
-	guarded    map[guard.Verdict]prometheus.Counter // empty: nobody is guarded
+	guarded    map[policy.Reach]prometheus.Counter  // empty: nobody is guarded
 }
 
 func newMetrics(registerer prometheus.Registerer, access *policy.Access) *metrics {
@@ -68,7 +67,7 @@ func newMetrics(registerer prometheus.Registerer, access *policy.Access) *metric
 
 // addAccess adds what is counted only where it is checked.
 func (m *metrics) addAccess(registerer prometheus.Registerer, access *policy.Access) {
-	m.reports, m.guarded = map[policy.Reason]prometheus.Counter{}, map[guard.Verdict]prometheus.Counter{}
+	m.reports, m.guarded = map[policy.Reason]prometheus.Counter{}, map[policy.Reach]prometheus.Counter{}
 	var collectors []prometheus.Collector
 	if access.Scopes == policy.Report || access.Patient == policy.Report {
 		reports := prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -85,7 +84,7 @@ func (m *metrics) addAccess(registerer prometheus.Registerer, access *policy.Acc
 			Name: "introspection_sidecar_patient_guard_total",
 			Help: "Requests of tokens that are limited to one patient, by where they lead and what the guard does about it.",
 		}, []string{"verdict", "mode"})
-		for _, verdict := range guard.Verdicts() {
+		for _, verdict := range policy.Reaches() {
 			m.guarded[verdict] = guarded.WithLabelValues(string(verdict), access.Patient.String())
 		}
 		collectors = append(collectors, guarded)

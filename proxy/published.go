@@ -5,7 +5,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/wellknown"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/smart"
 )
 
 // published are the documents that are served here, not by the FHIR server. Nothing
@@ -23,7 +23,7 @@ func newPublished(config *Config) (*published, error) {
 	if p.resource == nil {
 		return p, nil
 	}
-	_, rest, _ := strings.Cut(wellknown.ResourceURL(p.publicBase), "://")
+	_, rest, _ := strings.Cut(smart.ResourceMetadataURL(p.publicBase), "://")
 	var err error
 	p.outside, err = newBase(rest[strings.IndexByte(rest, '/'):])
 	return p, err
@@ -42,9 +42,9 @@ func (p *published) isOutside(path string) (tenant string, ok bool) {
 // has reports whether a path below the FHIR base is served here.
 func (p *published) has(path string) bool {
 	switch path {
-	case wellknown.ResourcePath:
+	case smart.ResourceMetadataPath:
 		return p.resource != nil
-	case wellknown.SMARTPath:
+	case smart.WellKnownPath:
 		if p.smart == nil {
 			return false
 		}
@@ -64,7 +64,7 @@ func (p *published) metadataURL(tenant string) string {
 	if p.resource == nil {
 		return ""
 	}
-	return wellknown.ResourceURL(p.base(tenant))
+	return smart.ResourceMetadataURL(p.base(tenant))
 }
 
 // serve writes the document, or returns what to refuse the request with while it
@@ -82,7 +82,7 @@ func (p *published) serve(x *exchange) (failed *decision) {
 		return nil
 	}
 	var document []byte
-	if x.path == wellknown.SMARTPath && !x.outside {
+	if x.path == smart.WellKnownPath && !x.outside {
 		document, _ = p.smart()
 	} else {
 		document = p.resource(p.base(x.tenant))

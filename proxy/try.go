@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
-	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/guard"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/policy"
 )
 
@@ -18,7 +17,7 @@ type Trial struct {
 	// Reported is why it would be, were the checks enforced that only report.
 	Reported policy.Reason
 	// Guarded is where the patient guard says that it leads, "" when it isn't asked.
-	Guarded guard.Verdict
+	Guarded policy.Reach
 }
 
 // Try decides about a request of an active token, for an operator: method and target as

@@ -4,7 +4,6 @@ import (
 	"strings"
 
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
-	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/guard"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/smart"
 )
 
@@ -36,8 +35,8 @@ type Access struct {
 	Scopes Mode
 	// Guard judges where a request of a token leads that is limited to one patient.
 	// Required unless Patient is Off.
-	Guard *guard.Guard
-	// Patient is what its verdicts lead to.
+	Guard *PatientGuard
+	// Patient is what its findings lead to.
 	Patient Mode
 	// Tenant returns the claim that must equal the tenant of the path. Nil: none must.
 	Tenant func(*introspection.Response) string
@@ -66,7 +65,7 @@ type Outcome struct {
 	// Reported is why it would be denied, were the checks enforced.
 	Reported Reason
 	// Guarded is where the request leads, "" when it wasn't asked.
-	Guarded guard.Verdict
+	Guarded Reach
 }
 
 // deny takes a reason for a denial or a report, whichever the mode wants.
@@ -117,10 +116,10 @@ func (a *Access) guard(o *Outcome, q *Request, request *smart.Request, token sma
 	if beyond.Reason == "" {
 		return
 	}
-	o.Guarded = a.Guard.Judge(&guard.Request{
+	o.Guarded = a.Guard.Judge(&GuardedRequest{
 		Method: q.Method, Path: q.Path, Query: q.Query, Base: a.base(a.PublicBase, q), Patient: patient,
 	})
-	if o.Guarded == guard.Outside || o.Guarded == guard.Unknown && a.Patient == Strict {
+	if o.Guarded == ReachOutside || o.Guarded == ReachUnknown && a.Patient == Strict {
 		o.deny(OtherPatient, beyond.Scopes, a.Patient)
 	}
 }

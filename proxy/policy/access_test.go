@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
-	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/guard"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/smart"
 )
 
@@ -16,9 +15,9 @@ func TestAccess(t *testing.T) {
 	if err != nil {
 		t.Fatalf("smart.New: got error %v, want none", err)
 	}
-	patients, err := guard.New(nil)
+	patients, err := NewPatientGuard(nil)
 	if err != nil {
-		t.Fatalf("guard.New: got error %v, want none", err)
+		t.Fatalf("NewPatientGuard: got error %v, want none", err)
 	}
 	const (
 		wide  = `"scope":"patient/*.rs user/Practitioner.rs","patient":"p1","tenant":"t1"`
@@ -33,7 +32,7 @@ func TestAccess(t *testing.T) {
 		request          Request
 		claims           string
 		denied, reported Reason
-		guarded          guard.Verdict
+		guarded          Reach
 	}{
 		{"nothing asked", Access{}, Request{Method: "DELETE", Path: "Patient/p2"}, named, "", "", ""},
 
@@ -47,12 +46,12 @@ func TestAccess(t *testing.T) {
 		{"no scope", scopes(Enforce), Request{Method: "GET", Path: "Task/1"}, named, Reason(smart.Interaction), "", ""},
 		{"no scope, reported", scopes(Report), Request{Method: "GET", Path: "Task/1"}, named, "", Reason(smart.Interaction), ""},
 
-		{"own patient", patient(Enforce), Request{Method: "GET", Path: "Patient/p1"}, wide, "", "", guard.Inside},
-		{"other patient", patient(Enforce), Request{Method: "GET", Path: "Patient/p2"}, wide, OtherPatient, "", guard.Outside},
-		{"other patient, encoded", patient(Enforce), Request{Method: "GET", Path: "Patient/p%32"}, wide, OtherPatient, "", guard.Outside},
-		{"other patient, reported", patient(Report), Request{Method: "GET", Path: "Patient/p2"}, wide, "", OtherPatient, guard.Outside},
-		{"who knows", patient(Enforce), Request{Method: "GET", Path: "Observation/1"}, wide, "", "", guard.Unknown},
-		{"who knows, strict", patient(Strict), Request{Method: "GET", Path: "Observation/1"}, wide, OtherPatient, "", guard.Unknown},
+		{"own patient", patient(Enforce), Request{Method: "GET", Path: "Patient/p1"}, wide, "", "", ReachInside},
+		{"other patient", patient(Enforce), Request{Method: "GET", Path: "Patient/p2"}, wide, OtherPatient, "", ReachOutside},
+		{"other patient, encoded", patient(Enforce), Request{Method: "GET", Path: "Patient/p%32"}, wide, OtherPatient, "", ReachOutside},
+		{"other patient, reported", patient(Report), Request{Method: "GET", Path: "Patient/p2"}, wide, "", OtherPatient, ReachOutside},
+		{"who knows", patient(Enforce), Request{Method: "GET", Path: "Observation/1"}, wide, "", "", ReachUnknown},
+		{"who knows, strict", patient(Strict), Request{Method: "GET", Path: "Observation/1"}, wide, OtherPatient, "", ReachUnknown},
 		{"permitted otherwise", patient(Strict), Request{Method: "GET", Path: "Practitioner/1"}, wide, "", "", ""},
 		{"not limited", patient(Strict), Request{Method: "GET", Path: "Patient/p2"}, named, "", "", ""},
 	} {

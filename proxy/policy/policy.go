@@ -1,5 +1,6 @@
 // Package policy decides whether an active token is good enough for this FHIR
-// server: what kind of token it is, for whom and from whom, and for how long.
+// server: what kind of token it is, for whom and from whom, and for how long; and
+// whether it permits a request, by its scopes, its tenant and its patient.
 package policy
 
 import (

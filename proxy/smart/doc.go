@@ -13,5 +13,11 @@
 // nothing here. So does one that is nearly a resource scope, such as
 // patient/Observation.sr: guessing would widen it.
 //
-// Source: SMART App Launch 2.2, "Scopes and Launch Context".
+// It also makes the two documents by which clients find out how to get a token:
+// .well-known/smart-configuration, and RFC 9728's protected resource metadata. What
+// they say comes from the configuration and from the authorization server's own
+// metadata, never from a request.
+//
+// Source: SMART App Launch 2.2, "Scopes and Launch Context", and "FHIR Authorization
+// Endpoint and Capabilities Discovery".
 package smart

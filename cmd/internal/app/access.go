@@ -4,7 +4,6 @@ import (
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cmd/internal/config"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy"
-	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/guard"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/policy"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/smart"
 )
@@ -43,7 +42,7 @@ func access(s *config.Config) (a policy.Access, err error) {
 	if err != nil {
 		return a, err
 	}
-	a.Guard, err = guard.New(s.PatientGuardTypes)
+	a.Guard, err = policy.NewPatientGuard(s.PatientGuardTypes)
 	a.Scopes, a.Patient = modeOf(s.ScopeEnforcement), modeOf(s.PatientGuard)
 	return a, err
 }

@@ -10,7 +10,6 @@ import (
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cmd/internal/sink"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/fhir"
-	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/fhir/auditevent"
 )
 
 // auditTo returns what takes the records of requests.
@@ -26,16 +25,16 @@ func auditTo(log *sink.AuditLog, s *config.Config) func(proxy.AuditRecord) {
 // auditEncoder returns what writes records as FHIR AuditEvents, or nil for the log's
 // own form.
 func auditEncoder(s *config.Config) func(sequence uint64, record any) ([]byte, error) {
-	shape := auditevent.BALP
+	shape := fhir.BALP
 	switch s.AuditFormat {
 	case "fhir-balp":
 	case "fhir-kt2":
-		shape = auditevent.KT2
+		shape = fhir.KT2
 	default:
 		return nil
 	}
 	host, _ := os.Hostname() // in a pod: its name
-	encoder := &auditevent.Encoder{
+	encoder := &fhir.AuditEncoder{
 		Shape: shape, Host: host, Start: time.Now(), Site: s.PublicHost(), Base: s.PublicBase(), Observer: s.AuditObserver,
 	}
 	if encoder.Site == "" {
@@ -50,8 +49,8 @@ func auditEncoder(s *config.Config) func(sequence uint64, record any) ([]byte, e
 }
 
 // auditEvent says the same in the words of FHIR.
-func auditEvent(sequence uint64, r *proxy.AuditRecord) *auditevent.Event {
-	e := &auditevent.Event{
+func auditEvent(sequence uint64, r *proxy.AuditRecord) *fhir.AuditEvent {
+	e := &fhir.AuditEvent{
 		Sequence: sequence, Recorded: r.Time, Outcome: outcomeOf(r),
 		Interaction: fhir.Interaction(r.Interaction), Type: r.Type, Resource: r.Resource, Query: r.Query,
 		Purge:    r.Decision == "cache_purge",

@@ -7,7 +7,7 @@ import (
 
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cmd/internal/config"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/discovery"
-	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/wellknown"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/smart"
 )
 
 // publisher makes the documents that clients look for.
@@ -32,7 +32,7 @@ func newPublisher(s *config.Config, d *discovery.Discovery, logger *slog.Logger)
 	var err error
 	if p.file, err = file.Read(true); err == nil {
 		p.file = bytes.TrimSpace(p.file)
-		err = wellknown.CheckSMART(p.file)
+		err = smart.CheckWellKnown(p.file)
 	}
 	if err != nil {
 		return nil, config.AtFault(file.Name, err)
@@ -62,7 +62,7 @@ func (p *publisher) smart() (document []byte, own bool) {
 }
 
 func (p *publisher) make(metadata []byte) []byte {
-	s := wellknown.SMART{Metadata: metadata, Capabilities: p.settings.SMARTCapabilities, Scopes: p.settings.SMARTScopes}
+	s := smart.WellKnown{Metadata: metadata, Capabilities: p.settings.SMARTCapabilities, Scopes: p.settings.SMARTScopes}
 	document, err := s.Document()
 	if err != nil && err.Error() != p.told {
 		p.told = err.Error()
@@ -78,7 +78,7 @@ func (p *publisher) resource(base string) []byte {
 	if s.IssuerURL != "" {
 		servers = []string{s.IssuerURL}
 	}
-	document, err := wellknown.Resource{
+	document, err := smart.ResourceMetadata{
 		Resource: base, AuthorizationServers: servers, Scopes: s.SMARTScopes,
 		Name: s.ResourceName, Documentation: s.ResourceDocumentation,
 	}.Document()

@@ -9,7 +9,7 @@ import (
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/transport"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy"
-	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/guard"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/policy"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/smart"
 )
 
@@ -35,7 +35,7 @@ func (c *Config) checkScopeEnforcement() {
 		c.idle("SIDECAR_OPERATIONS", len(c.Operations) > 0 && !c.Guards(), "SIDECAR_SCOPE_ENFORCEMENT")
 		c.idle("SIDECAR_PATH_SCOPES", len(c.PathScopes) > 0 && !c.Guards(), "SIDECAR_SCOPE_ENFORCEMENT")
 	}
-	_, err := guard.New(c.PatientGuardTypes)
+	_, err := policy.NewPatientGuard(c.PatientGuardTypes)
 	c.checkList("SIDECAR_PATIENT_GUARD_TYPES", err)
 	c.idle("SIDECAR_PATIENT_GUARD_TYPES", len(c.PatientGuardTypes) > 0 && !c.Guards(), "SIDECAR_PATIENT_GUARD")
 	c.checkTenantClaim()

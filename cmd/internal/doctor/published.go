@@ -7,7 +7,7 @@ import (
 	"io"
 	"net/http"
 
-	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/wellknown"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/smart"
 )
 
 // published looks for what clients are to find.
@@ -30,10 +30,10 @@ func (d published) checkPublicURL(ctx context.Context) {
 	}
 	location, want := s.PublicBase()+"/metadata", ""
 	if s.ResourceMetadata == "on" {
-		location, want = wellknown.ResourceURL(s.PublicBase()), s.PublicBase()
+		location, want = smart.ResourceMetadataURL(s.PublicBase()), s.PublicBase()
 	}
 	status, body, err := d.read(ctx, location)
-	var document wellknown.Resource
+	var document smart.ResourceMetadata
 	switch {
 	case err != nil:
 		d.warn(check, "no answer from "+location, diagnosis{"from here that name leads nowhere, which is no fault if it does for clients", setting})
@@ -72,7 +72,7 @@ func (d published) checkSMART(context.Context) {
 		d.ok(check, "the FHIR server has its own, which is forwarded")
 	case document == nil:
 		d.fail(check, "can't be made: clients get 503", diagnosis{"the issuer's metadata wasn't read, or names no token endpoint; see discovery", "SIDECAR_ISSUER_URL"})
-	case wellknown.LacksS256(document):
+	case smart.LacksS256(document):
 		d.warn(check, "is made, and doesn't name S256 among the code challenge methods, which SMART requires",
 			diagnosis{"the issuer's metadata doesn't: if apps can be launched with S256, name a launch capability", "SIDECAR_SMART_CAPABILITIES"})
 	default:

@@ -7,7 +7,6 @@ import (
 
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy"
-	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/guard"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/policy"
 )
 
@@ -75,13 +74,13 @@ func outcomeText(trial proxy.Trial) string {
 }
 
 // guardText says where a request leads.
-func guardText(verdict guard.Verdict) string {
+func guardText(verdict policy.Reach) string {
 	switch verdict {
-	case guard.Inside:
+	case policy.ReachInside:
 		return "stays with the patient"
-	case guard.Outside:
+	case policy.ReachOutside:
 		return "leads to another patient"
-	case guard.Neutral:
+	case policy.ReachNeutral:
 		return "concerns no patient"
 	}
 	return "the URL doesn't tell which patient it leads to"

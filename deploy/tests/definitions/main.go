@@ -47,7 +47,7 @@ func main() {
 	flag.Parse()
 	parameters, patient := readParameters(*from), readCompartment(*from)
 	put(filepath.Join(*to, "proxy", "smart", "references.txt"), references(parameters), *check)
-	put(filepath.Join(*to, "proxy", "guard", "compartment.txt"), members(patient, parameters), *check)
+	put(filepath.Join(*to, "proxy", "policy", "compartment.txt"), members(patient, parameters), *check)
 }
 
 func readParameters(dir string) []parameter {

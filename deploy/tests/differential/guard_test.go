@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/guard"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/policy"
 )
 
 // urls is how many URLs are made, unless URLS says otherwise.
@@ -102,7 +102,7 @@ func (m *maker) url() string {
 // inside for the first patient, and looks whose records come back.
 func TestNothingOfOthersIsInside(t *testing.T) {
 	w := newWorld(t)
-	g, err := guard.New(nil)
+	g, err := policy.NewPatientGuard(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,13 +115,13 @@ func TestNothingOfOthersIsInside(t *testing.T) {
 		seed = set
 	}
 	m := &maker{w, rand.New(rand.NewPCG(seed, 1))}
-	verdicts, answered, returned := map[guard.Verdict]int{}, 0, 0
+	verdicts, answered, returned := map[policy.Reach]int{}, 0, 0
 	for range n {
 		target := m.url()
 		path, query, _ := strings.Cut(target, "?")
-		verdict := g.Judge(&guard.Request{Method: "GET", Path: path, Query: query, Base: w.base, Patient: w.p})
+		verdict := g.Judge(&policy.GuardedRequest{Method: "GET", Path: path, Query: query, Base: w.base, Patient: w.p})
 		verdicts[verdict]++
-		if verdict != guard.Inside {
+		if verdict != policy.ReachInside {
 			continue
 		}
 		resources, status := w.ask(t, target)
@@ -136,7 +136,7 @@ func TestNothingOfOthersIsInside(t *testing.T) {
 		}
 	}
 	t.Logf("seed %d: %d URLs, %v; the server answered %d of those inside, with %d resources", seed, n, verdicts, answered, returned)
-	if verdicts[guard.Inside] < n/50 || answered < verdicts[guard.Inside]/4 || returned == 0 {
+	if verdicts[policy.ReachInside] < n/50 || answered < verdicts[policy.ReachInside]/4 || returned == 0 {
 		t.Errorf("too few URLs are inside, or answered, to prove anything")
 	}
 }

@@ -1,15 +1,13 @@
-package auditevent
+package fhir
 
 import (
 	"encoding/base64"
-
-	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/fhir"
 )
 
 // koppeltaal fills in KT2_AuditEvent: two agents that are Devices, the trace ids as
 // extensions, and entities by their resource type. It has no place for a user, a
 // token or details.
-func (e *Encoder) koppeltaal(r *resource, event *Event) {
+func (e *AuditEncoder) koppeltaal(r *auditResource, event *AuditEvent) {
 	r.Meta = &meta{Profile: []string{profileKT2}}
 	for _, id := range []struct{ name, value string }{
 		{"request-id", event.RequestID}, {"correlation-id", event.CorrelationID}, {"trace-id", event.TraceID},
@@ -42,14 +40,14 @@ func device(clientID string, purge bool) *reference {
 	return &reference{Type: "Device", Identifier: &identifier{Value: clientID}}
 }
 
-func koppeltaalEntities(event *Event) (entities []entity) {
+func koppeltaalEntities(event *AuditEvent) (entities []entity) {
 	switch {
 	case event.Purge:
 	case event.Resource != "":
 		entities = append(entities, entity{Type: resourceType(event.Type), What: what(event, event.Resource)})
 	case event.Type != "":
 		one := entity{Type: resourceType(event.Type)}
-		if event.Interaction == fhir.SearchType {
+		if event.Interaction == SearchType {
 			one.Query = base64.StdEncoding.EncodeToString([]byte(event.Query))
 		}
 		entities = append(entities, one)

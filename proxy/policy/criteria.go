@@ -1,4 +1,4 @@
-package guard
+package policy
 
 import (
 	"slices"
@@ -15,7 +15,7 @@ type criteria struct {
 }
 
 // criteria reads a query for a type, or for "" when it can be any.
-func (g *Guard) criteria(q *Request, resourceType string) criteria {
+func (g *PatientGuard) criteria(q *GuardedRequest, resourceType string) criteria {
 	c := g.read(q, q.Query, resourceType)
 	if strings.Contains(q.Query, ";") { // which old servers read as an ampersand
 		split := g.read(q, strings.ReplaceAll(q.Query, ";", "&"), resourceType)
@@ -29,7 +29,7 @@ func (g *Guard) criteria(q *Request, resourceType string) criteria {
 	return c
 }
 
-func (g *Guard) read(q *Request, query, resourceType string) (c criteria) {
+func (g *PatientGuard) read(q *GuardedRequest, query, resourceType string) (c criteria) {
 	for rest := query; rest != ""; {
 		var p fhir.Parameter
 		p, rest = fhir.CutParameter(rest)
@@ -48,7 +48,7 @@ func (g *Guard) read(q *Request, query, resourceType string) (c criteria) {
 }
 
 // belongs reports whether resources of a type belong to a patient by a parameter.
-func (g *Guard) belongs(resourceType, name string) bool {
+func (g *PatientGuard) belongs(resourceType, name string) bool {
 	if resourceType == "" {
 		return name == "patient"
 	}
@@ -56,7 +56,7 @@ func (g *Guard) belongs(resourceType, name string) bool {
 }
 
 // nearly holds for a name that some server may read as one of the compartment's.
-func (g *Guard) nearly(resourceType, name string) bool {
+func (g *PatientGuard) nearly(resourceType, name string) bool {
 	if g.isNeutral(resourceType) {
 		return false
 	}
@@ -96,7 +96,7 @@ func escapes(name, value string) bool {
 }
 
 // add reads one parameter that names patients.
-func (c *criteria) add(q *Request, p fhir.Parameter, modifier, name string, owner bool) {
+func (c *criteria) add(q *GuardedRequest, p fhir.Parameter, modifier, name string, owner bool) {
 	if p.ValueUnclear || strings.Contains(p.Value, `\`) || modifier != "" && (modifier != "Patient" || name == "") {
 		c.escapes = true // :not, :missing, :identifier and their like; and _id takes no type
 		return
@@ -104,9 +104,9 @@ func (c *criteria) add(q *Request, p fhir.Parameter, modifier, name string, owne
 	inside := owner
 	for value := range strings.SplitSeq(p.Value, ",") {
 		switch compare(q, value, modifier != "" || name == "" || name == "patient") {
-		case Outside:
+		case ReachOutside:
 			c.outside = true
-		case Unknown:
+		case ReachUnknown:
 			inside = false
 			// An empty value makes a server ignore the parameter, or not.
 			c.escapes = c.escapes || value == "" || name == "" || name == "patient"
@@ -117,26 +117,26 @@ func (c *criteria) add(q *Request, p fhir.Parameter, modifier, name string, owne
 
 // compare compares one reference with the patient. A bare id is one of a patient only
 // where nothing else can stand.
-func compare(q *Request, value string, bare bool) Verdict {
+func compare(q *GuardedRequest, value string, bare bool) Reach {
 	if q.Patient == "" {
-		return Unknown
+		return ReachUnknown
 	}
 	if strings.Contains(value, "://") {
 		rest, ok := strings.CutPrefix(value, q.Base+"/")
 		if !ok || q.Base == "" {
-			return Unknown
+			return ReachUnknown
 		}
 		value, bare = rest, false
 	}
 	id, typed := strings.CutPrefix(value, "Patient/")
 	if !typed && !bare {
-		return Unknown
+		return ReachUnknown
 	}
 	switch interaction, _ := fhir.ParseInteraction("GET", "Patient/"+id); {
 	case interaction != fhir.Read || strings.HasSuffix(id, "/"):
-		return Unknown
+		return ReachUnknown
 	case id == q.Patient:
-		return Inside
+		return ReachInside
 	}
-	return Outside
+	return ReachOutside
 }

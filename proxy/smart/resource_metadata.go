@@ -1,17 +1,17 @@
-package wellknown
+package smart
 
 import (
 	"encoding/json"
 	"strings"
 )
 
-// ResourcePath is where protected resource metadata stands: between the host and
+// ResourceMetadataPath is where protected resource metadata stands: between the host and
 // the path of a resource (RFC 9728 §3.1).
-const ResourcePath = ".well-known/oauth-protected-resource"
+const ResourceMetadataPath = ".well-known/oauth-protected-resource"
 
-// Resource is the metadata of a protected resource (RFC 9728 §2). Empty members are
+// ResourceMetadata is the metadata of a protected resource (RFC 9728 §2). Empty members are
 // left out.
-type Resource struct {
+type ResourceMetadata struct {
 	// Resource is the FHIR base as clients write it.
 	Resource string `json:"resource"`
 	// AuthorizationServers are issuers that give tokens for it.
@@ -26,18 +26,18 @@ type Resource struct {
 }
 
 // Document returns the metadata as JSON.
-func (r Resource) Document() ([]byte, error) {
+func (r ResourceMetadata) Document() ([]byte, error) {
 	r.BearerMethods = []string{"header"} // RFC 6750 §2.1, and no other
 	return json.Marshal(r)
 }
 
-// ResourceURL returns where the metadata of a resource stands. resource is a URL
+// ResourceMetadataURL returns where the metadata of a resource stands. resource is a URL
 // without query.
-func ResourceURL(resource string) string {
+func ResourceMetadataURL(resource string) string {
 	scheme, rest, _ := strings.Cut(resource, "://")
 	host, path, found := strings.Cut(rest, "/")
 	if found && path != "" {
 		path = "/" + path
 	}
-	return scheme + "://" + host + "/" + ResourcePath + path
+	return scheme + "://" + host + "/" + ResourceMetadataPath + path
 }

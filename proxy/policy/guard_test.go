@@ -1,4 +1,4 @@
-package guard_test
+package policy_test
 
 import (
 	"fmt"
@@ -6,31 +6,31 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/guard"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/policy"
 )
 
 const base = "https://fhir.example.org/fhir"
 
-func newGuard(t testing.TB, types ...string) *guard.Guard {
+func newGuard(t testing.TB, types ...string) *policy.PatientGuard {
 	t.Helper()
-	g, err := guard.New(types)
+	g, err := policy.NewPatientGuard(types)
 	if err != nil {
-		t.Fatalf("guard.New: got error %v, want none", err)
+		t.Fatalf("policy.NewPatientGuard: got error %v, want none", err)
 	}
 	return g
 }
 
-func request(text string) *guard.Request {
+func request(text string) *policy.GuardedRequest {
 	method, target, _ := strings.Cut(text, " ")
-	q := &guard.Request{Method: method, Base: base, Patient: "P"}
+	q := &policy.GuardedRequest{Method: method, Base: base, Patient: "P"}
 	q.Path, q.Query, _ = strings.Cut(target, "?")
 	return q
 }
 
-func Example() {
-	g, _ := guard.New(nil)
+func ExamplePatientGuard() {
+	g, _ := policy.NewPatientGuard(nil)
 	for _, query := range []string{"patient=P", "patient=Q", "code=x"} {
-		fmt.Println(g.Judge(&guard.Request{Method: "GET", Path: "Observation", Query: query, Patient: "P"}))
+		fmt.Println(g.Judge(&policy.GuardedRequest{Method: "GET", Path: "Observation", Query: query, Patient: "P"}))
 	}
 	// Output:
 	// inside
@@ -40,8 +40,8 @@ func Example() {
 
 func TestJudge(t *testing.T) {
 	g := newGuard(t)
-	for want, requests := range map[guard.Verdict][]string{
-		guard.Inside: {
+	for want, requests := range map[policy.Reach][]string{
+		policy.ReachInside: {
 			"GET Patient/P", "HEAD Patient/P", "GET Patient/P/", "GET Patient/%50", "GET Patient/P/_history", "GET Patient/P/_history/2",
 			"GET Patient/P/Observation",
 			"GET Patient/P/Observation?code=x", "GET Patient/P/*", "PUT Patient/P", "PATCH Patient/P", "DELETE Patient/P",
@@ -55,7 +55,7 @@ func TestJudge(t *testing.T) {
 			"GET Coverage?beneficiary=Patient/P", "GET Appointment?actor=Patient/P", "GET Appointment?patient=P",
 			"DELETE Observation?patient=P", "GET Observation?patient=P&performer=Patient/P", "GET Observation?patient=P&subject=P",
 		},
-		guard.Outside: {
+		policy.ReachOutside: {
 			"GET Patient/Q", "HEAD Patient/Q", "GET Patient/Q/", "GET Patient/%51", "GET Patient/p", "GET Patient/Q/_history", "GET Patient/Q/_history/1",
 			"GET Patient/Q/$everything", "POST Patient/Q/$anything", "GET Patient/Q/Observation", "POST Patient/Q/Observation/_search", "GET Patient/Q/*",
 			"PUT Patient/Q", "PATCH Patient/Q", "DELETE Patient/Q", "GET Patient/Q/a/b/c/d", "GET Patient/Q?_include=x", "GET Patient/P.",
@@ -68,7 +68,7 @@ func TestJudge(t *testing.T) {
 			"POST Observation/_search?patient=Q", "PUT Observation?patient=Q", "DELETE Observation?patient=Q", "GET Observation/$lastn?patient=Q",
 			"GET Group/1/$export", "GET Group/1/%24export", "POST Group/1/$export",
 		},
-		guard.Unknown: {
+		policy.ReachUnknown: {
 			"GET Observation/5", "PUT Observation/5", "DELETE Observation/5", "GET Observation/5/_history/1", "GET Observation/_history", "GET Observation/_history?patient=P",
 			"GET Observation", "GET Observation?code=x", "GET Observation?subject=P", "GET Observation?subject=Q", "GET Observation?subject=Group/P", "GET Observation?subject:Group=P",
 			"GET Observation?performer=Patient/P", "GET Observation?focus=Patient/P", "GET Observation?patient=P&_include=Observation:focus", "GET Observation?patient=P&_include:iterate=Observation:focus",
@@ -93,7 +93,7 @@ func TestJudge(t *testing.T) {
 			"GET Practitioner?_revinclude=Observation:performer", "GET Practitioner?_has:Observation:performer:patient=Q", "GET Practitioner/7?_revinclude=Observation:performer", "GET Task?_include=Task:patient", "GET Practitioner?a=b;c",
 			"GET Group/1", "GET List/1", "POST Practitioner/$x", "GET Practitioner/$x",
 		},
-		guard.Neutral: {
+		policy.ReachNeutral: {
 			"GET metadata", "GET Practitioner/7", "GET Practitioner?name=x", "GET ValueSet?url=x", "GET Practitioner/7/_history/1", "GET Practitioner/7/_history", "GET Practitioner/_history",
 			"GET Task?patient=Q", "GET Task/1", "PUT Practitioner/7", "POST Organization", "POST Practitioner/_search", "DELETE Location/1",
 			"GET ?_getpages=1b4e28ba-2fa1-11d2-883f-0016d3cca427&_getpagesoffset=10&_count=10&_bundletype=searchset",
@@ -110,16 +110,16 @@ func TestJudge(t *testing.T) {
 
 func TestExtraTypes(t *testing.T) {
 	g := newGuard(t, "Task:patient", "Device:patient", "Task:focus")
-	for text, want := range map[string]guard.Verdict{
-		"GET Task?patient=Q": guard.Outside, "GET Task?patient=P": guard.Inside, "GET Task/1": guard.Unknown, "GET Task": guard.Unknown,
-		"GET Device?patient=Patient/Q": guard.Outside, "GET Task?focus=Patient/Q": guard.Outside, "GET Practitioner/1": guard.Neutral,
+	for text, want := range map[string]policy.Reach{
+		"GET Task?patient=Q": policy.ReachOutside, "GET Task?patient=P": policy.ReachInside, "GET Task/1": policy.ReachUnknown, "GET Task": policy.ReachUnknown,
+		"GET Device?patient=Patient/Q": policy.ReachOutside, "GET Task?focus=Patient/Q": policy.ReachOutside, "GET Practitioner/1": policy.ReachNeutral,
 	} {
 		if got := g.Judge(request(text)); got != want {
 			t.Errorf("%s: got %s, want %s", text, got, want)
 		}
 	}
 	for _, entry := range []string{"", "Task", "Task:", ":patient", "task:patient", "Task:patient:x", "Task:subject.name", "Patient:link", "Task:_id"} {
-		if _, err := guard.New([]string{entry}); err == nil {
+		if _, err := policy.NewPatientGuard([]string{entry}); err == nil {
 			t.Errorf("%q is taken, want a fault", entry)
 		}
 	}
@@ -128,8 +128,8 @@ func TestExtraTypes(t *testing.T) {
 // TestWithoutPatient: nothing is inside or outside of nobody.
 func TestWithoutPatient(t *testing.T) {
 	g := newGuard(t)
-	for text, want := range map[string]guard.Verdict{
-		"GET Patient/P": guard.Unknown, "GET Observation?patient=P": guard.Unknown, "GET Patient?_id=": guard.Unknown, "GET Practitioner/1": guard.Neutral,
+	for text, want := range map[string]policy.Reach{
+		"GET Patient/P": policy.ReachUnknown, "GET Observation?patient=P": policy.ReachUnknown, "GET Patient?_id=": policy.ReachUnknown, "GET Practitioner/1": policy.ReachNeutral,
 	} {
 		q := request(text)
 		q.Patient = ""
@@ -159,8 +159,8 @@ func FuzzJudge(f *testing.F) {
 	f.Add("GET", "Patient/%50", "")
 	g := newGuard(f)
 	f.Fuzz(func(t *testing.T, method, path, query string) {
-		q := &guard.Request{Method: method, Path: path, Query: query, Base: base, Patient: "P"}
-		if g.Judge(q) != guard.Inside {
+		q := &policy.GuardedRequest{Method: method, Path: path, Query: query, Base: base, Patient: "P"}
+		if g.Judge(q) != policy.ReachInside {
 			return
 		}
 		decoded, err := url.PathUnescape(path)

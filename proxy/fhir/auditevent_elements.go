@@ -1,4 +1,4 @@
-package auditevent
+package fhir
 
 // The code systems and profiles that stand in events.
 const (
@@ -19,8 +19,8 @@ const (
 	networkAddress = "2" // an IP address
 )
 
-// resource is the part of the R4 AuditEvent that is used here.
-type resource struct {
+// auditResource is the part of the R4 AuditEvent that is used here.
+type auditResource struct {
 	ResourceType string      `json:"resourceType"`
 	ID           string      `json:"id"`
 	Meta         *meta       `json:"meta,omitempty"`

@@ -1,4 +1,4 @@
-package auditevent
+package fhir
 
 import (
 	"encoding/json"
@@ -6,22 +6,27 @@ import (
 	"net/url"
 	"strings"
 	"time"
-
-	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/fhir"
 )
 
-// Shape is how an event is written.
-type Shape uint8
+// AuditShape is how an AuditEvent is written. The shapes exclude each other.
+//
+// What failed, and what was deleted, is named by identifier in each of them: a
+// reference to what isn't there would be refused by the server that gets the event.
+type AuditShape uint8
 
+// The shapes.
 const (
-	// BALP is IHE Basic Audit Log Patterns.
-	BALP Shape = iota
-	// KT2 is Koppeltaal's KT2_AuditEvent.
+	// BALP is IHE Basic Audit Log Patterns, whose profiles are claimed only where
+	// everything they ask for is known.
+	BALP AuditShape = iota
+	// KT2 is Koppeltaal's KT2_AuditEvent, in which an agent is a Device and nothing
+	// else.
 	KT2
 )
 
-// Event is what happened. What isn't known is empty and is left out.
-type Event struct {
+// AuditEvent is what an R4 AuditEvent says about one request. What isn't known is
+// empty and is left out.
+type AuditEvent struct {
 	// Sequence counts the events of the process from 1.
 	Sequence uint64
 	// Recorded is when the response ended.
@@ -32,7 +37,7 @@ type Event struct {
 	Description string
 
 	// Interaction and Type are what was asked for.
-	Interaction fhir.Interaction
+	Interaction Interaction
 	Type        string
 	// Resource is Type/id, or Type/id/_history/version.
 	Resource string
@@ -57,10 +62,10 @@ type Event struct {
 	RequestID, CorrelationID, TraceID string
 }
 
-// Encoder writes events. Its zero value writes BALP events of nobody.
-type Encoder struct {
+// AuditEncoder writes AuditEvents, each as one line of JSON. Its zero value writes BALP events of nobody.
+type AuditEncoder struct {
 	// Shape is how events are written.
-	Shape Shape
+	Shape AuditShape
 	// Host and Start, when the process began, make the ids of events unique.
 	Host  string
 	Start time.Time
@@ -74,8 +79,8 @@ type Encoder struct {
 }
 
 // Encode returns the event as one line of JSON, without a newline.
-func (e *Encoder) Encode(event *Event) ([]byte, error) {
-	r := resource{
+func (e *AuditEncoder) Encode(event *AuditEvent) ([]byte, error) {
+	r := auditResource{
 		ResourceType: "AuditEvent",
 		ID:           e.id(event.Sequence),
 		Action:       actionOf(event),
@@ -86,7 +91,7 @@ func (e *Encoder) Encode(event *Event) ([]byte, error) {
 		Source:       source{Site: e.Site, Observer: e.observer()},
 	}
 	switch event.Interaction {
-	case "", fhir.Unknown:
+	case "", Unknown:
 	default:
 		r.Subtype = []coding{{systemInteraction, string(event.Interaction), ""}}
 	}
@@ -105,12 +110,9 @@ func (e *Encoder) Encode(event *Event) ([]byte, error) {
 	return line, nil
 }
 
-// maxID is the longest id (FHIR R4 datatypes, "id").
-const maxID = 64
-
 // id is the same for the same event however often it is sent, and has the sequence
 // number at its end, so that a gap shows.
-func (e *Encoder) id(sequence uint64) string {
+func (e *AuditEncoder) id(sequence uint64) string {
 	end := fmt.Sprintf("-%d-%d", e.Start.UnixMilli(), sequence)
 	host := strings.Map(func(c rune) rune {
 		if c == '.' || c == '-' || c >= '0' && c <= '9' || c|0x20 >= 'a' && c|0x20 <= 'z' {
@@ -122,22 +124,22 @@ func (e *Encoder) id(sequence uint64) string {
 }
 
 // actionOf returns a code of audit-event-action.
-func actionOf(event *Event) string {
+func actionOf(event *AuditEvent) string {
 	switch event.Interaction {
-	case fhir.Create:
+	case Create:
 		return "C"
-	case fhir.Read, fhir.Vread, fhir.HistoryInstance, fhir.HistoryType, fhir.HistorySystem, fhir.Capabilities:
+	case Read, Vread, HistoryInstance, HistoryType, HistorySystem, Capabilities:
 		return "R"
-	case fhir.Update, fhir.Patch:
+	case Update, Patch:
 		return "U"
-	case fhir.Delete:
+	case Delete:
 		return "D"
 	}
 	return "E"
 }
 
 // observer is a reference when it is written as one, else a name.
-func (e *Encoder) observer() reference {
+func (e *AuditEncoder) observer() reference {
 	name := e.Observer
 	if name == "" {
 		name = e.Site
@@ -168,18 +170,16 @@ func lastTwo(s string) []string {
 func typeOf(s string) string { return lastTwo(s)[0] }
 
 func isRelative(s string) bool {
-	interaction, _ := fhir.ParseInteraction("GET", s)
-	return interaction == fhir.Read && !strings.HasSuffix(s, "/")
+	interaction, _ := ParseInteraction("GET", s)
+	return interaction == Read && !strings.HasSuffix(s, "/")
 }
 
-func isID(s string) bool { return isRelative("Device/" + s) }
-
 // succeeded: what the event names is there.
-func succeeded(event *Event) bool { return event.Outcome == "0" }
+func succeeded(event *AuditEvent) bool { return event.Outcome == "0" }
 
 // what names a resource: by reference when it is known to be there.
-func what(event *Event, name string) *reference {
-	if !succeeded(event) || event.Interaction == fhir.Delete {
+func what(event *AuditEvent, name string) *reference {
+	if !succeeded(event) || event.Interaction == Delete {
 		resourceType, _, _ := strings.Cut(name, "/")
 		return &reference{Type: resourceType, Identifier: &identifier{Value: name}}
 	}
@@ -187,7 +187,7 @@ func what(event *Event, name string) *reference {
 }
 
 // patients are those of the token and of the path, when they are two.
-func patients(event *Event) (ids []string) {
+func patients(event *AuditEvent) (ids []string) {
 	if event.Purge {
 		return nil
 	}

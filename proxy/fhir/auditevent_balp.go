@@ -1,16 +1,14 @@
-package auditevent
+package fhir
 
 import (
 	"encoding/base64"
 	"net/url"
 	"strings"
-
-	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/fhir"
 )
 
 // balp fills in what IHE's profiles ask for: a client, a server, the user when there
 // is one, the request by its id, what was read or searched, and the patient.
-func (e *Encoder) balp(r *resource, event *Event) {
+func (e *AuditEncoder) balp(r *auditResource, event *AuditEvent) {
 	e.balpAgents(r, event)
 	transaction := entity{
 		Type: coding{systemBALPEntity, "XrequestId", ""}.orNil(),
@@ -42,20 +40,20 @@ func (e *Encoder) balp(r *resource, event *Event) {
 }
 
 // profileOf names the profile of a success; failures have none.
-func profileOf(event *Event) string {
+func profileOf(event *AuditEvent) string {
 	if !succeeded(event) {
 		return ""
 	}
 	switch event.Interaction {
-	case fhir.Read, fhir.Vread:
+	case Read, Vread:
 		return "Read"
-	case fhir.Create:
+	case Create:
 		return "Create"
-	case fhir.Update:
+	case Update:
 		return "Update"
-	case fhir.Delete:
+	case Delete:
 		return "Delete"
-	case fhir.SearchType, fhir.SearchSystem:
+	case SearchType, SearchSystem:
 		return "Query"
 	}
 	return ""
@@ -63,7 +61,7 @@ func profileOf(event *Event) string {
 
 // balpAgents writes who took part. DICOM says that a reader is the destination and
 // that who writes or asks is the source.
-func (e *Encoder) balpAgents(r *resource, event *Event) {
+func (e *AuditEncoder) balpAgents(r *auditResource, event *AuditEvent) {
 	client, server := coding{systemDCM, "110153", "Source Role ID"}, coding{systemDCM, "110152", "Destination Role ID"}
 	if r.Action == "R" {
 		client, server = server, client
@@ -89,7 +87,7 @@ func (e *Encoder) balpAgents(r *resource, event *Event) {
 	}}
 }
 
-func (e *Encoder) server(role coding) agent {
+func (e *AuditEncoder) server(role coding) agent {
 	return agent{
 		Type: concept(role), Who: &reference{Identifier: &identifier{Value: e.Site}},
 		Network: &network{Address: e.Site, Type: networkName},
@@ -98,7 +96,7 @@ func (e *Encoder) server(role coding) agent {
 
 // user is who the token speaks for: by reference when it is a resource of this
 // server, else as the authorization server knows him.
-func (e *Encoder) user(event *Event) *reference {
+func (e *AuditEncoder) user(event *AuditEvent) *reference {
 	own := event.User
 	if rest, ok := strings.CutPrefix(own, e.Base+"/"); ok && e.Base != "" {
 		own = rest
@@ -127,7 +125,7 @@ func uri(s string) string {
 }
 
 // policy names the token, never by a part of it.
-func policy(event *Event) []string {
+func policy(event *AuditEvent) []string {
 	switch {
 	case event.TokenID != "":
 		return []string{"urn:ietf:params:oauth:jti:" + url.PathEscape(event.TokenID)}
@@ -139,9 +137,9 @@ func policy(event *Event) []string {
 
 // balpData writes what was asked for, and reports whether that is all a profile
 // wants to know.
-func (e *Encoder) balpData(r *resource, event *Event) (complete bool) {
+func (e *AuditEncoder) balpData(r *auditResource, event *AuditEvent) (complete bool) {
 	switch event.Interaction {
-	case fhir.SearchType, fhir.SearchSystem:
+	case SearchType, SearchSystem:
 		query := entity{
 			Type: coding{systemEntityType, "2", "System Object"}.orNil(), Role: coding{systemObjectRole, "24", "Query"}.orNil(),
 			Query: base64.StdEncoding.EncodeToString([]byte(event.Query)),
@@ -151,7 +149,7 @@ func (e *Encoder) balpData(r *resource, event *Event) (complete bool) {
 		}
 		r.Entity = append(r.Entity, query)
 		return query.Query != ""
-	case fhir.Unknown, "":
+	case Unknown, "":
 		return false
 	}
 	data := entity{Type: coding{systemEntityType, "2", "System Object"}.orNil(), Role: coding{systemObjectRole, "4", "Domain Resource"}.orNil()}
@@ -171,7 +169,7 @@ func (e *Encoder) balpData(r *resource, event *Event) (complete bool) {
 func resourceType(name string) *coding { return coding{systemResourceTypes, name, ""}.orNil() }
 
 // purged lists what was to be forgotten; nothing means everything.
-func purged(event *Event) entity {
+func purged(event *AuditEvent) entity {
 	all := entity{Type: coding{systemEntityType, "2", "System Object"}.orNil(), Name: "cached verdicts"}
 	for _, d := range []detail{
 		{"client_id", event.ClientID}, {"sub", event.Subject}, {"patient", event.Patient}, {"token_ref", event.TokenRef},

@@ -1,4 +1,4 @@
-package guard
+package policy
 
 import (
 	_ "embed" // compartment.txt
@@ -11,26 +11,36 @@ import (
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/fhir"
 )
 
-// Verdict is where a request leads.
-type Verdict string
+// Reach is where a request leads.
+type Reach string
 
-// The verdicts. They are labels of a metric.
+// Where a request can lead. They are labels of a metric.
 const (
-	// Inside: to resources of the patient only.
-	Inside Verdict = "inside"
-	// Outside: to another patient.
-	Outside Verdict = "outside"
-	// Unknown: the URL doesn't tell.
-	Unknown Verdict = "unknown"
-	// Neutral: to what belongs to no patient, such as Practitioner or ValueSet.
-	Neutral Verdict = "neutral"
+	// ReachInside: to resources of the patient only.
+	ReachInside Reach = "inside"
+	// ReachOutside: to another patient.
+	ReachOutside Reach = "outside"
+	// ReachUnknown: the URL doesn't tell.
+	ReachUnknown Reach = "unknown"
+	// ReachNeutral: to what belongs to no patient, such as Practitioner or ValueSet.
+	ReachNeutral Reach = "neutral"
 )
 
-// Verdicts lists all of them.
-func Verdicts() []Verdict { return []Verdict{Inside, Outside, Unknown, Neutral} }
+// Reaches lists all of them.
+func Reaches() []Reach { return []Reach{ReachInside, ReachOutside, ReachUnknown, ReachNeutral} }
 
-// Guard judges requests. It is read-only once made.
-type Guard struct {
+// PatientGuard tells from a request's method, path and query alone whether it stays
+// with one patient. It reads no bodies and rewrites nothing, and is read-only once made.
+//
+// What belongs to a patient is what the patient compartment of FHIR R4 says: which
+// types, and by which search parameters. Its table, compartment.txt, is made from the
+// CompartmentDefinition by deploy/tests/definitions.
+//
+// A request is outside when its URL names another patient where the compartment looks
+// for one, and inside only when every resource that can come back belongs to the
+// patient. Everything that isn't sure is unknown: a read by id, a search without a
+// patient, one that reaches beyond its criteria.
+type PatientGuard struct {
 	// members holds every type of R4, and the parameters by which its resources
 	// belong to a patient.
 	members map[string][]string
@@ -39,10 +49,10 @@ type Guard struct {
 //go:embed compartment.txt
 var compartment string
 
-// New returns a Guard. types adds to the compartment: "Task:patient". The error says
+// NewPatientGuard returns a PatientGuard. types adds to the compartment: "Task:patient". The error says
 // what an entry must be, without repeating it.
-func New(types []string) (*Guard, error) {
-	g := &Guard{members: make(map[string][]string)}
+func NewPatientGuard(types []string) (*PatientGuard, error) {
+	g := &PatientGuard{members: make(map[string][]string)}
 	for line := range strings.Lines(compartment) {
 		fields := strings.Fields(line)
 		g.members[fields[0]] = fields[1:]
@@ -60,8 +70,8 @@ func New(types []string) (*Guard, error) {
 	return g, nil
 }
 
-// Request is what of a request counts.
-type Request struct {
+// GuardedRequest is what of a request counts to a PatientGuard.
+type GuardedRequest struct {
 	Method string
 	// Path is below the FHIR base, as received, without leading slash.
 	Path string
@@ -75,13 +85,13 @@ type Request struct {
 }
 
 // Judge tells where a request leads.
-func (g *Guard) Judge(q *Request) Verdict {
+func (g *PatientGuard) Judge(q *GuardedRequest) Reach {
 	path := strings.TrimSuffix(q.Path, "/")
 	if strings.Contains(path, "%") {
 		// Servers decode once, and so must whoever looks for a patient's id.
 		decoded, err := url.PathUnescape(path)
 		if err != nil {
-			return Unknown
+			return ReachUnknown
 		}
 		path = decoded
 	}
@@ -95,25 +105,25 @@ func (g *Guard) Judge(q *Request) Verdict {
 	c := g.criteria(q, resourceType)
 	switch {
 	case c.outside:
-		return Outside
+		return ReachOutside
 	case c.escapes || !addresses(interaction, path):
-		return Unknown
+		return ReachUnknown
 	case g.isNeutral(resourceType):
-		return Neutral
+		return ReachNeutral
 	case c.inside && answersSearch(q.Method, interaction, path):
-		return Inside
+		return ReachInside
 	}
-	return Unknown
+	return ReachUnknown
 }
 
 // special judges what depends on no criteria, and returns "" for all else.
-func special(q *Request, path string, interaction fhir.Interaction, resourceType string) Verdict {
+func special(q *GuardedRequest, path string, interaction fhir.Interaction, resourceType string) Reach {
 	switch interaction {
 	case fhir.Capabilities:
-		return Neutral
+		return ReachNeutral
 	case fhir.SearchSystem:
 		if q.Method != http.MethodPost && fhir.IsPage(q.Query) {
-			return Neutral // the id is a secret of whoever made the first search
+			return ReachNeutral // the id is a secret of whoever made the first search
 		}
 	case fhir.Operation:
 		return operation(path, resourceType)
@@ -144,7 +154,7 @@ func answersSearch(method string, interaction fhir.Interaction, path string) boo
 
 // isNeutral holds for types of R4 that belong to no patient. One that R4 doesn't
 // know may.
-func (g *Guard) isNeutral(resourceType string) bool {
+func (g *PatientGuard) isNeutral(resourceType string) bool {
 	parameters, known := g.members[resourceType]
 	return known && len(parameters) == 0 && resourceType != "Patient"
 }
@@ -163,43 +173,43 @@ func patientOf(path string) string {
 }
 
 // instance judges Patient/[id] and what is below it.
-func (g *Guard) instance(q *Request, id string, interaction fhir.Interaction, resourceType string) Verdict {
+func (g *PatientGuard) instance(q *GuardedRequest, id string, interaction fhir.Interaction, resourceType string) Reach {
 	if q.Patient == "" {
-		return Unknown
+		return ReachUnknown
 	}
 	if id != q.Patient {
-		return Outside
+		return ReachOutside
 	}
 	c := g.criteria(q, resourceType)
 	switch {
 	case c.outside:
-		return Outside
+		return ReachOutside
 	case c.escapes:
-		return Unknown
+		return ReachUnknown
 	}
 	switch interaction {
 	case fhir.Read, fhir.Vread, fhir.HistoryInstance, fhir.Update, fhir.Patch, fhir.Delete:
-		return Inside
+		return ReachInside
 	case fhir.SearchType: // the compartment
 		if q.Method != http.MethodPost && (resourceType == "" || len(g.members[resourceType]) > 0) {
-			return Inside
+			return ReachInside
 		}
 	}
 	// $everything is the patient's record and what that refers to: HAPI FHIR brings
 	// linked patients with it.
-	return Unknown
+	return ReachUnknown
 }
 
 // operation judges the operations of which something is known, and returns "" for
 // all others.
-func operation(path, resourceType string) Verdict {
+func operation(path, resourceType string) Reach {
 	name, _ := fhir.OperationName(path)
 	switch {
 	case name == "export" && resourceType == "Group":
-		return Outside // it is about the patients of a group
+		return ReachOutside // it is about the patients of a group
 	case slices.Contains([]string{"expand", "lookup", "validate-code", "translate", "subsumes"}, name) &&
 		slices.Contains([]string{"ValueSet", "CodeSystem", "ConceptMap"}, resourceType):
-		return Neutral
+		return ReachNeutral
 	}
 	return ""
 }

@@ -1,4 +1,4 @@
-package wellknown_test
+package smart_test
 
 import (
 	"encoding/json"
@@ -7,18 +7,18 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/wellknown"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/smart"
 )
 
-func ExampleResourceURL() {
-	fmt.Println(wellknown.ResourceURL("https://fhir.example.org/fhir/R4"))
-	fmt.Println(wellknown.ResourceURL("https://fhir.example.org"))
+func ExampleResourceMetadataURL() {
+	fmt.Println(smart.ResourceMetadataURL("https://fhir.example.org/fhir/R4"))
+	fmt.Println(smart.ResourceMetadataURL("https://fhir.example.org"))
 	// Output:
 	// https://fhir.example.org/.well-known/oauth-protected-resource/fhir/R4
 	// https://fhir.example.org/.well-known/oauth-protected-resource
 }
 
-func document(t *testing.T, s wellknown.SMART) map[string]any {
+func document(t *testing.T, s smart.WellKnown) map[string]any {
 	t.Helper()
 	raw, err := s.Document()
 	if err != nil {
@@ -38,7 +38,7 @@ const keycloak = `{"issuer":"https://as/realms/a","authorization_endpoint":"http
 	"token_endpoint_auth_methods_supported":["private_key_jwt","client_secret_basic"],"unknown":1}`
 
 func TestSMART(t *testing.T) {
-	got := document(t, wellknown.SMART{Metadata: []byte(keycloak), Capabilities: []string{"launch-ehr", "permission-v2"}, Scopes: []string{"openid", "user/*.rs"}})
+	got := document(t, smart.WellKnown{Metadata: []byte(keycloak), Capabilities: []string{"launch-ehr", "permission-v2"}, Scopes: []string{"openid", "user/*.rs"}})
 	want := map[string]any{
 		"issuer": "https://as/realms/a", "jwks_uri": "https://as/jwks", "authorization_endpoint": "https://as/auth", "token_endpoint": "https://as/token",
 		"revocation_endpoint": "https://as/revoke", "grant_types_supported": []any{"authorization_code", "client_credentials"},
@@ -49,7 +49,7 @@ func TestSMART(t *testing.T) {
 	if fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("got  %v\nwant %v", got, want)
 	}
-	got = document(t, wellknown.SMART{Metadata: []byte(keycloak)})
+	got = document(t, smart.WellKnown{Metadata: []byte(keycloak)})
 	if want := []any{"client-confidential-symmetric", "client-confidential-asymmetric", "sso-openid-connect"}; fmt.Sprint(got["capabilities"]) != fmt.Sprint(want) {
 		t.Errorf("got capabilities %v, want those that the metadata proves, %v", got["capabilities"], want)
 	}
@@ -60,26 +60,26 @@ func TestSMART(t *testing.T) {
 
 func TestSMARTOfSilentIssuer(t *testing.T) {
 	const silent = `{"issuer":"https://as","token_endpoint":"https://as/token"}`
-	got := document(t, wellknown.SMART{Metadata: []byte(silent)})
+	got := document(t, smart.WellKnown{Metadata: []byte(silent)})
 	for _, name := range []string{"grant_types_supported", "token_endpoint", "capabilities", "code_challenge_methods_supported"} {
 		if got[name] == nil {
 			t.Errorf("no %s, which SMART requires: %v", name, got)
 		}
 	}
-	raw, _ := (&wellknown.SMART{Metadata: []byte(silent)}).Document()
-	if !wellknown.LacksS256(raw) {
+	raw, _ := (&smart.WellKnown{Metadata: []byte(silent)}).Document()
+	if !smart.LacksS256(raw) {
 		t.Errorf("S256 is claimed for an issuer that doesn't say so: %s", raw)
 	}
-	raw, _ = (&wellknown.SMART{Metadata: []byte(silent), Capabilities: []string{"launch-standalone"}}).Document()
-	if wellknown.LacksS256(raw) {
+	raw, _ = (&smart.WellKnown{Metadata: []byte(silent), Capabilities: []string{"launch-standalone"}}).Document()
+	if smart.LacksS256(raw) {
 		t.Errorf("got %s, want S256: apps can be launched", raw)
 	}
-	plain := wellknown.SMART{Metadata: []byte(`{"token_endpoint":"https://as/token","code_challenge_methods_supported":["plain"]}`), Capabilities: []string{"launch-ehr"}}
-	if raw, _ := plain.Document(); !wellknown.LacksS256(raw) || strings.Contains(string(raw), "plain") {
+	plain := smart.WellKnown{Metadata: []byte(`{"token_endpoint":"https://as/token","code_challenge_methods_supported":["plain"]}`), Capabilities: []string{"launch-ehr"}}
+	if raw, _ := plain.Document(); !smart.LacksS256(raw) || strings.Contains(string(raw), "plain") {
 		t.Errorf("got %s, want neither S256 nor plain", raw)
 	}
 	for _, bad := range []string{``, `[]`, `{}`, `{"token_endpoint":1}`} {
-		if raw, err := (&wellknown.SMART{Metadata: []byte(bad)}).Document(); err == nil {
+		if raw, err := (&smart.WellKnown{Metadata: []byte(bad)}).Document(); err == nil {
 			t.Errorf("made %s of %q, want an error", raw, bad)
 		}
 	}
@@ -87,7 +87,7 @@ func TestSMARTOfSilentIssuer(t *testing.T) {
 
 func TestCheckSMART(t *testing.T) {
 	const good = `{"grant_types_supported":["authorization_code"],"token_endpoint":"https://as/token","capabilities":[],"code_challenge_methods_supported":["S256"],"own":true}`
-	if err := wellknown.CheckSMART([]byte(good)); err != nil {
+	if err := smart.CheckWellKnown([]byte(good)); err != nil {
 		t.Errorf("a good document: %v", err)
 	}
 	for _, change := range [][2]string{
@@ -101,14 +101,14 @@ func TestCheckSMART(t *testing.T) {
 		{`"grant_types_supported"`, `"x"`},
 		{`}`, `,"jwks_uri":"ftp://x"}`},
 	} {
-		if err := wellknown.CheckSMART([]byte(strings.Replace(good, change[0], change[1], 1))); err == nil {
+		if err := smart.CheckWellKnown([]byte(strings.Replace(good, change[0], change[1], 1))); err == nil {
 			t.Errorf("%q for %q is taken, want a fault", change[1], change[0])
 		}
 	}
 }
 
 func TestResource(t *testing.T) {
-	raw, err := wellknown.Resource{Resource: "https://fhir.example.org/fhir", AuthorizationServers: []string{"https://as"}, Name: "FHIR"}.Document()
+	raw, err := smart.ResourceMetadata{Resource: "https://fhir.example.org/fhir", AuthorizationServers: []string{"https://as"}, Name: "FHIR"}.Document()
 	const want = `{"resource":"https://fhir.example.org/fhir","authorization_servers":["https://as"],"bearer_methods_supported":["header"],"resource_name":"FHIR"}`
 	if err != nil || !slices.Equal(raw, []byte(want)) {
 		t.Errorf("got %s, %v, want %s", raw, err, want)

@@ -1,4 +1,4 @@
-package wellknown
+package smart
 
 import (
 	"encoding/json"
@@ -10,12 +10,12 @@ import (
 	"strings"
 )
 
-// SMARTPath is where clients look for the SMART configuration, below the FHIR base
+// WellKnownPath is where clients look for the SMART configuration, below the FHIR base
 // (SMART App Launch 2.2, "FHIR Authorization Endpoint and Capabilities Discovery").
-const SMARTPath = ".well-known/smart-configuration"
+const WellKnownPath = ".well-known/smart-configuration"
 
-// SMART is what a SMART configuration is made from.
-type SMART struct {
+// WellKnown is what a SMART configuration is made from.
+type WellKnown struct {
 	// Metadata is the issuer's own, OpenID Connect Discovery or RFC 8414, as JSON.
 	Metadata []byte
 	// Capabilities are SMART's. Empty: those that the metadata proves.
@@ -49,7 +49,7 @@ const s256 = "S256"
 
 // Document returns the SMART configuration. It is an error when the metadata lacks
 // what SMART requires.
-func (s *SMART) Document() ([]byte, error) {
+func (s *WellKnown) Document() ([]byte, error) {
 	var m issuerMetadata
 	if err := json.Unmarshal(s.Metadata, &m); err != nil {
 		return nil, errors.New("the issuer's metadata can't be read")
@@ -108,8 +108,8 @@ func LacksS256(document []byte) bool {
 	return json.Unmarshal(document, &m) != nil || !slices.Contains(m.CodeChallengeMethods, s256)
 }
 
-// CheckSMART reports what is wrong with a SMART configuration that somebody wrote.
-func CheckSMART(document []byte) error {
+// CheckWellKnown reports what is wrong with a SMART configuration that somebody wrote.
+func CheckWellKnown(document []byte) error {
 	var members map[string]json.RawMessage
 	if err := json.Unmarshal(document, &members); err != nil {
 		return errors.New("is no JSON object")

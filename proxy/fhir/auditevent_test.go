@@ -1,9 +1,8 @@
-package auditevent_test
+package fhir_test
 
 import (
 	"bytes"
 	"encoding/json"
-	"flag"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -13,21 +12,18 @@ import (
 	"time"
 
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/fhir"
-	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/fhir/auditevent"
 )
 
-var update = flag.Bool("update", false, "write the golden files")
-
-func encoder(shape auditevent.Shape) *auditevent.Encoder {
-	return &auditevent.Encoder{
+func encoder(shape fhir.AuditShape) *fhir.AuditEncoder {
+	return &fhir.AuditEncoder{
 		Shape: shape, Host: "fhir-0", Start: time.UnixMilli(1764526000000), Site: "fhir.example.org",
 		Base: "https://fhir.example.org/fhir", Observer: "Device/sidecar",
 	}
 }
 
 // event is the read of a resource by a user with a patient in context.
-func event(change func(*auditevent.Event)) *auditevent.Event {
-	e := &auditevent.Event{
+func event(change func(*fhir.AuditEvent)) *fhir.AuditEvent {
+	e := &fhir.AuditEvent{
 		Sequence: 7, Recorded: time.UnixMilli(1764526800123), Outcome: "0",
 		Interaction: fhir.Read, Type: "Observation", Resource: "Observation/7",
 		ClientID: "app", Issuer: "https://as.example.org", Subject: "u-1", User: "Practitioner/5", Patient: "p1",
@@ -40,13 +36,13 @@ func event(change func(*auditevent.Event)) *auditevent.Event {
 	return e
 }
 
-func denied(outcome, description string) func(*auditevent.Event) {
-	return func(e *auditevent.Event) {
+func denied(outcome, description string) func(*fhir.AuditEvent) {
+	return func(e *fhir.AuditEvent) {
 		e.Outcome, e.Description = outcome, description
 	}
 }
 
-func nobody(e *auditevent.Event) {
+func nobody(e *fhir.AuditEvent) {
 	e.ClientID, e.Issuer, e.Subject, e.User, e.Patient, e.TokenID, e.TokenRef, e.Verdict = "", "", "", "", "", "", "", ""
 	e.Outcome, e.Description = "4", "no_token"
 }
@@ -54,50 +50,50 @@ func nobody(e *auditevent.Event) {
 // example is an event to write down.
 type example struct {
 	name   string
-	change func(*auditevent.Event)
+	change func(*fhir.AuditEvent)
 }
 
 var events = []example{
 	{"read", nil},
-	{"read_patient", func(e *auditevent.Event) { e.Type, e.Resource = "Patient", "Patient/p1" }},
-	{"read_other_patient", func(e *auditevent.Event) { e.Type, e.Resource = "Patient", "Patient/p2" }},
-	{"read_without_jti", func(e *auditevent.Event) { e.TokenID = "" }},
-	{"read_by_client", func(e *auditevent.Event) { e.Subject, e.User, e.Patient = "", "", "" }},
-	{"read_user_elsewhere", func(e *auditevent.Event) { e.User = "https://other.example.org/fhir/Practitioner/5" }},
-	{"read_user_absolute", func(e *auditevent.Event) { e.User = "https://fhir.example.org/fhir/Practitioner/5" }},
-	{"read_without_correlation", func(e *auditevent.Event) { e.CorrelationID = "" }},
-	{"read_strange_claims", func(e *auditevent.Event) {
+	{"read_patient", func(e *fhir.AuditEvent) { e.Type, e.Resource = "Patient", "Patient/p1" }},
+	{"read_other_patient", func(e *fhir.AuditEvent) { e.Type, e.Resource = "Patient", "Patient/p2" }},
+	{"read_without_jti", func(e *fhir.AuditEvent) { e.TokenID = "" }},
+	{"read_by_client", func(e *fhir.AuditEvent) { e.Subject, e.User, e.Patient = "", "", "" }},
+	{"read_user_elsewhere", func(e *fhir.AuditEvent) { e.User = "https://other.example.org/fhir/Practitioner/5" }},
+	{"read_user_absolute", func(e *fhir.AuditEvent) { e.User = "https://fhir.example.org/fhir/Practitioner/5" }},
+	{"read_without_correlation", func(e *fhir.AuditEvent) { e.CorrelationID = "" }},
+	{"read_strange_claims", func(e *fhir.AuditEvent) {
 		e.ClientID, e.Subject, e.Issuer = `a "b" <c> \ 😀`, "ü\u2028", "no uri"
 	}},
-	{"search", func(e *auditevent.Event) { e.Interaction, e.Resource = fhir.SearchType, "" }},
-	{"search_with_query", func(e *auditevent.Event) {
+	{"search", func(e *fhir.AuditEvent) { e.Interaction, e.Resource = fhir.SearchType, "" }},
+	{"search_with_query", func(e *fhir.AuditEvent) {
 		e.Interaction, e.Resource, e.Query = fhir.SearchType, "", "code=x&patient=p1"
 	}},
-	{"create", func(e *auditevent.Event) { e.Interaction, e.Resource = fhir.Create, "Observation/7/_history/1" }},
-	{"create_without_location", func(e *auditevent.Event) { e.Interaction, e.Resource = fhir.Create, "" }},
-	{"update", func(e *auditevent.Event) { e.Interaction = fhir.Update }},
-	{"delete", func(e *auditevent.Event) { e.Interaction = fhir.Delete }},
-	{"transaction", func(e *auditevent.Event) { e.Interaction, e.Resource, e.Type = fhir.Transaction, "", "" }},
-	{"operation", func(e *auditevent.Event) { e.Interaction, e.Type, e.Resource = fhir.Operation, "Patient", "Patient/p1" }},
-	{"capabilities", func(e *auditevent.Event) {
+	{"create", func(e *fhir.AuditEvent) { e.Interaction, e.Resource = fhir.Create, "Observation/7/_history/1" }},
+	{"create_without_location", func(e *fhir.AuditEvent) { e.Interaction, e.Resource = fhir.Create, "" }},
+	{"update", func(e *fhir.AuditEvent) { e.Interaction = fhir.Update }},
+	{"delete", func(e *fhir.AuditEvent) { e.Interaction = fhir.Delete }},
+	{"transaction", func(e *fhir.AuditEvent) { e.Interaction, e.Resource, e.Type = fhir.Transaction, "", "" }},
+	{"operation", func(e *fhir.AuditEvent) { e.Interaction, e.Type, e.Resource = fhir.Operation, "Patient", "Patient/p1" }},
+	{"capabilities", func(e *fhir.AuditEvent) {
 		nobody(e)
 		e.Outcome, e.Description, e.Interaction, e.Type, e.Resource = "0", "", fhir.Capabilities, "", ""
 	}},
 	{"no_token", nobody},
 	{"denied", denied("4", "insufficient_scope: interaction")},
 	{"unavailable", denied("8", "introspection_unavailable")},
-	{"bad_path", func(e *auditevent.Event) {
+	{"bad_path", func(e *fhir.AuditEvent) {
 		nobody(e)
 		e.Interaction, e.Type, e.Resource = fhir.Unknown, "", ""
 	}},
-	{"purge", func(e *auditevent.Event) {
-		*e = auditevent.Event{Sequence: 8, Recorded: e.Recorded, Outcome: "0", Purge: true, Patient: "p1", Address: "192.0.2.7", RequestID: "r-2"}
+	{"purge", func(e *fhir.AuditEvent) {
+		*e = fhir.AuditEvent{Sequence: 8, Recorded: e.Recorded, Outcome: "0", Purge: true, Patient: "p1", Address: "192.0.2.7", RequestID: "r-2"}
 	}},
 }
 
 // TestGolden writes every event down in both shapes.
 func TestGolden(t *testing.T) {
-	for name, shape := range map[string]auditevent.Shape{"balp": auditevent.BALP, "kt2": auditevent.KT2} {
+	for name, shape := range map[string]fhir.AuditShape{"balp": fhir.BALP, "kt2": fhir.KT2} {
 		for _, tt := range events {
 			t.Run(name+"/"+tt.name, func(t *testing.T) {
 				line, err := encoder(shape).Encode(event(tt.change))
@@ -149,7 +145,7 @@ type decoded struct {
 	Source struct{ Observer struct{ Reference string } }
 }
 
-func decode(t *testing.T, shape auditevent.Shape, e *auditevent.Event) (d decoded, line string) {
+func decode(t *testing.T, shape fhir.AuditShape, e *fhir.AuditEvent) (d decoded, line string) {
 	t.Helper()
 	raw, err := encoder(shape).Encode(e)
 	if err == nil {
@@ -170,7 +166,7 @@ func TestProfilesAreEarned(t *testing.T) {
 		"capabilities": "", "purge": "",
 	} {
 		i := slices.IndexFunc(events, func(e example) bool { return e.name == name })
-		d, _ := decode(t, auditevent.BALP, event(events[i].change))
+		d, _ := decode(t, fhir.BALP, event(events[i].change))
 		if got := strings.TrimPrefix(strings.Join(d.Meta.Profile, " "), base); got != want {
 			t.Errorf("%s: got profile %q, want %q", name, got, want)
 		}
@@ -179,10 +175,10 @@ func TestProfilesAreEarned(t *testing.T) {
 
 // TestNothingDangling: what isn't there is never referred to.
 func TestNothingDangling(t *testing.T) {
-	for _, shape := range []auditevent.Shape{auditevent.BALP, auditevent.KT2} {
-		for _, change := range []func(*auditevent.Event){
+	for _, shape := range []fhir.AuditShape{fhir.BALP, fhir.KT2} {
+		for _, change := range []func(*fhir.AuditEvent){
 			denied("4", "insufficient_scope"), denied("8", "upstream_error"),
-			func(e *auditevent.Event) { e.Interaction = fhir.Delete; e.Patient = "" },
+			func(e *fhir.AuditEvent) { e.Interaction = fhir.Delete; e.Patient = "" },
 		} {
 			d, line := decode(t, shape, event(change))
 			for _, entity := range d.Entity {
@@ -198,14 +194,14 @@ func TestIDs(t *testing.T) {
 	valid := regexp.MustCompile(`^[A-Za-z0-9.-]{1,64}$`)
 	for _, host := range []string{"", "fhir-0", "host_with_underscore", strings.Repeat("a", 80), "ümlaut"} {
 		for _, sequence := range []uint64{1, 1<<64 - 1} {
-			e := encoder(auditevent.BALP)
+			e := encoder(fhir.BALP)
 			e.Host = host
-			raw, err := e.Encode(event(func(e *auditevent.Event) { e.Sequence = sequence }))
+			raw, err := e.Encode(event(func(e *fhir.AuditEvent) { e.Sequence = sequence }))
 			var d decoded
 			if err != nil || json.Unmarshal(raw, &d) != nil || !valid.MatchString(d.ID) {
 				t.Errorf("host %q, sequence %d: got id %q, want one of FHIR's grammar", host, sequence, d.ID)
 			}
-			again, _ := e.Encode(event(func(e *auditevent.Event) { e.Sequence = sequence }))
+			again, _ := e.Encode(event(func(e *fhir.AuditEvent) { e.Sequence = sequence }))
 			if !bytes.Equal(raw, again) {
 				t.Errorf("got %s, want %s, as the first time", again, raw)
 			}
@@ -216,7 +212,7 @@ func TestIDs(t *testing.T) {
 // TestKoppeltaalShape holds the events against what the profile forbids.
 func TestKoppeltaalShape(t *testing.T) {
 	for _, tt := range events {
-		d, line := decode(t, auditevent.KT2, event(tt.change))
+		d, line := decode(t, fhir.KT2, event(tt.change))
 		if strings.Contains(line, `"policy"`) || strings.Contains(line, `"detail"`) || strings.Contains(line, `"name"`) || strings.Contains(line, `"altId"`) {
 			t.Errorf("%s: got %s, want nothing that the profile forbids", tt.name, line)
 		}
@@ -224,7 +220,7 @@ func TestKoppeltaalShape(t *testing.T) {
 			t.Errorf("%s: got %d agents and %d entities, want 2 and some, and no user: %s", tt.name, len(d.Agent), len(d.Entity), line)
 		}
 	}
-	d, _ := decode(t, auditevent.KT2, event(nil))
+	d, _ := decode(t, fhir.KT2, event(nil))
 	if got := d.Agent[0].Who.Reference; got != "Device/app" || !d.Agent[0].Requestor {
 		t.Errorf("got agent %q, want Device/app as requestor", got)
 	}
@@ -234,8 +230,8 @@ func TestKoppeltaalShape(t *testing.T) {
 func FuzzEncode(f *testing.F) {
 	f.Add("app", "u", "https://as", "Practitioner/5", "1", "x=y")
 	f.Fuzz(func(t *testing.T, client, subject, issuer, user, patient, query string) {
-		for _, shape := range []auditevent.Shape{auditevent.BALP, auditevent.KT2} {
-			line, err := encoder(shape).Encode(event(func(e *auditevent.Event) {
+		for _, shape := range []fhir.AuditShape{fhir.BALP, fhir.KT2} {
+			line, err := encoder(shape).Encode(event(func(e *fhir.AuditEvent) {
 				e.ClientID, e.Subject, e.Issuer, e.User, e.Patient, e.Query = client, subject, issuer, user, patient, query
 			}))
 			if err != nil || !json.Valid(line) || bytes.ContainsAny(line, "\n\r") {
