@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -21,6 +22,35 @@ import (
 // tokenSeparators are the characters of a field name (RFC 9110 §5.6.2) that
 // aren't alphanumeric.
 const tokenSeparators = "!#$%&'*+-.^_`|~"
+
+// TestContextHeadersFor: each once, in the order in which they get room.
+func TestContextHeadersFor(t *testing.T) {
+	headers, err := ContextHeadersFor([]string{"azp", "scope", "fhirUser", "scope"})
+	var got []string
+	for _, header := range headers {
+		got = append(got, header.Suffix)
+	}
+	if want := []string{"User", "Client-Id", "Scope"}; err != nil || !slices.Equal(got, want) {
+		t.Errorf("got %v and error %v, want %v and none", got, err, want)
+	}
+	for _, claims := range [][]string{{"Patient"}, {"patient", "token_type"}, {""}} {
+		if headers, err := ContextHeadersFor(claims); err == nil || headers != nil {
+			t.Errorf("%v: got %v and error %v, want none and an error", claims, headers, err)
+		}
+	}
+}
+
+// TestEveryClaimHasItsNames: what settings call a header's claim is what they call the
+// claim elsewhere.
+func TestEveryClaimHasItsNames(t *testing.T) {
+	for _, header := range ContextHeaders() {
+		for _, name := range header.Names {
+			if claim, known := introspection.ClaimNamed(name); !known || claim != header.Claim {
+				t.Errorf("%s: got claim %v of the name %q, want %v", header.Suffix, claim, name, header.Claim)
+			}
+		}
+	}
+}
 
 // B23: no prefix takes in a header with a meaning of its own.
 func TestCheckHeaderPrefix(t *testing.T) {

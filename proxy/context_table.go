@@ -39,6 +39,9 @@ type ContextHeader struct {
 // single dashes.
 var extraPattern = regexp.MustCompile(`^[A-Za-z0-9]+(-[A-Za-z0-9]+)*$`)
 
+// ErrHeaderTaken says that a context header of that name exists.
+var ErrHeaderTaken = errors.New("is the name of another context header")
+
 // ExtraHeader returns the header that carries the member at index extra of
 // introspection.Decoder.Extra. The error says why suffix can't be its name.
 func ExtraHeader(suffix string, extra int) (ContextHeader, error) {
@@ -46,7 +49,7 @@ func ExtraHeader(suffix string, extra int) (ContextHeader, error) {
 	case !extraPattern.MatchString(suffix):
 		return ContextHeader{}, errors.New("must be Name=claim, the name of letters, digits and single dashes, such as Organization=organization")
 	case slices.ContainsFunc(contextTable[:], func(known ContextHeader) bool { return strings.EqualFold(known.Suffix, suffix) }):
-		return ContextHeader{}, errors.New("has the name of a header of SIDECAR_HEADERS")
+		return ContextHeader{}, ErrHeaderTaken
 	}
 	return ContextHeader{Suffix: suffix, form: formExtra, extra: extra}, nil
 }
@@ -70,6 +73,25 @@ var contextTable = [...]ContextHeader{
 	{Suffix: "Audience", Names: []string{"aud"}, Claim: introspection.Audience, form: formArray},
 	{Suffix: "Fhir-Context", Names: []string{"fhirContext"}, Claim: introspection.FHIRContext, Default: true, form: formJSON},
 	{Suffix: "Scope", Names: []string{"scope"}, Claim: introspection.Scope, Default: true},
+}
+
+// ContextHeadersFor returns the headers of the claims with these names, in their own
+// order, each once. The error lists the names that there are.
+func ContextHeadersFor(claims []string) (headers []ContextHeader, err error) {
+	claims = slices.Clone(claims)
+	var known []string
+	for _, header := range contextTable {
+		known = append(known, header.Names[0])
+		isName := func(claim string) bool { return slices.Contains(header.Names, claim) }
+		if slices.ContainsFunc(claims, isName) {
+			headers = append(headers, header)
+			claims = slices.DeleteFunc(claims, isName)
+		}
+	}
+	if len(claims) > 0 {
+		return nil, errors.New("has a claim that is not one of " + strings.Join(known, " "))
+	}
+	return headers, nil
 }
 
 // ContextHeaders returns all headers that can be configured.

@@ -134,6 +134,24 @@ func TestBuildFaults(t *testing.T) {
 				"SIDECAR_CLIENT_KEY_FILE: is neither a PEM nor a JWK private key",
 			},
 		},
+		{
+			"extra header with the name of another",
+			[]string{"SIDECAR_EXTRA_HEADERS", "Token-Id=" + canary},
+			[]string{"SIDECAR_EXTRA_HEADERS: has the name of a header of SIDECAR_HEADERS"},
+		},
+		{
+			"extra header with no name",
+			[]string{"SIDECAR_EXTRA_HEADERS", "Org_1=" + canary},
+			[]string{"SIDECAR_EXTRA_HEADERS: must be Name=claim, the name of letters, digits and single dashes, such as Organization=organization"},
+		},
+		{
+			"unknown header",
+			[]string{"SIDECAR_HEADERS", "patient," + canary},
+			[]string{"SIDECAR_HEADERS: has a claim that is not one of patient encounter user sub iss client_id exp intent tenant username jti resource definition aud fhirContext scope"},
+		},
+		{"no FHIR base", []string{"SIDECAR_UPSTREAM_URL", "http://127.0.0.1:8080/a//b"}, []string{"SIDECAR_UPSTREAM_URL: path must not have dot segments, empty segments, parameters or encoded separators"}},
+		{"no prefix", []string{"SIDECAR_HEADER_PREFIX", "X-"}, []string{"SIDECAR_HEADER_PREFIX: would take in the header X-Content-Type-Options"}},
+		{"no public path", []string{"SIDECAR_PUBLIC_PATHS", "a/../b"}, []string{"SIDECAR_PUBLIC_PATHS: must not have dot segments, empty segments, parameters or encoded separators"}},
 		{"unknown auth", []string{"SIDECAR_INTROSPECTION_AUTH", canary}, []string{"SIDECAR_INTROSPECTION_AUTH: must be bearer, client_assertion, client_secret_basic, client_secret_post, tls_client_auth or none"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -8,7 +8,6 @@ import (
 	"io"
 	"log/slog"
 
-	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cmd/internal/config"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cmd/internal/doctor"
 )
 
@@ -51,7 +50,7 @@ func (p Program) check(ctx context.Context, args []string) int {
 		return exitConfig
 	}
 	wire := doctor.NewWire()
-	built, faults := build(config.Load(), options{
+	built, faults := build(loadSettings(), options{
 		logger: slog.New(slog.DiscardHandler), stdout: io.Discard, build: p.Build, wrap: wire.Wrap,
 	})
 	if len(faults) > 0 {

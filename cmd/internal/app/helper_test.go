@@ -110,7 +110,7 @@ func setenv(t *testing.T, settings map[string]string) {
 func configure(t *testing.T, environ map[string]string) *config.Config {
 	t.Helper()
 	setenv(t, environ)
-	return config.Load()
+	return loadSettings()
 }
 
 // leastSettings is the least that serves. Each test changes it.

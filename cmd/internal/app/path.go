@@ -12,13 +12,10 @@ import (
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/policy"
 )
 
-// claims are kept of every response: what headers, checks, audit records and purging
-// need. All others are never looked at, whatever their type.
-func (sc *sidecar) claims() introspection.ClaimSet {
-	var claims []introspection.Claim
-	for _, header := range sc.settings.ContextHeaders {
-		claims = append(claims, header.Claim)
-	}
+// claims are kept of every response: what headers carry, and what checks, audit records
+// and purging need. All others are never looked at, whatever their type.
+func (sc *sidecar) claims(carried []introspection.Claim) introspection.ClaimSet {
+	claims := slices.Clone(carried)
 	if sc.audit != nil {
 		claims = append(claims, introspection.Patient, introspection.User, introspection.TokenID,
 			introspection.ClientID, introspection.Subject, introspection.Issuer)
@@ -45,13 +42,17 @@ func (sc *sidecar) claims() introspection.ClaimSet {
 
 // buildPath wires the way of a request: proxy, cache, client.
 func (sc *sidecar) buildPath() error {
-	if err := sc.buildClient(); err != nil {
+	headers, claims, err := contextHeaders(sc.settings)
+	if err != nil {
+		return err
+	}
+	if err := sc.buildClient(claims); err != nil {
 		return err
 	}
 	if err := sc.buildCache(); err != nil {
 		return err
 	}
-	return sc.buildProxy()
+	return sc.buildProxy(headers)
 }
 
 func (sc *sidecar) buildCache() error {
@@ -82,7 +83,7 @@ func (sc *sidecar) buildCache() error {
 	return err
 }
 
-func (sc *sidecar) buildProxy() (err error) {
+func (sc *sidecar) buildProxy(headers []proxy.ContextHeader) (err error) {
 	s := sc.settings
 	cfg := proxy.Config{
 		Upstream:              s.Upstream,
@@ -104,7 +105,7 @@ func (sc *sidecar) buildProxy() (err error) {
 		},
 		MaxTokenBytes:      s.MaxTokenBytes,
 		PublicPaths:        s.PublicPaths,
-		Headers:            slices.Concat(s.ContextHeaders, s.ExtraContext),
+		Headers:            headers,
 		HeaderPrefix:       s.HeaderPrefix,
 		StripAuthorization: s.UpstreamAuthorization == "strip",
 		TrustedProxies:     s.TrustedPrefixes,
@@ -122,8 +123,9 @@ func (sc *sidecar) buildProxy() (err error) {
 	return err
 }
 
-// buildClient makes what asks the introspection endpoint.
-func (sc *sidecar) buildClient() (err error) {
+// buildClient makes what asks the introspection endpoint. carried are the claims that
+// headers carry.
+func (sc *sidecar) buildClient(carried []introspection.Claim) (err error) {
 	s := sc.settings
 	cfg := client.Config{
 		Endpoint:      func() string { return sc.endpoints().Introspection },
@@ -131,7 +133,7 @@ func (sc *sidecar) buildClient() (err error) {
 		HTTPClient:    sc.httpClient,
 		Timeout:       s.IntrospectionTimeout,
 		MaxConcurrent: s.MaxIntrospections,
-		Decoder:       introspection.Decoder{Claims: sc.claims(), Extra: s.Decoder.Extra, Aliases: s.Decoder.Aliases},
+		Decoder:       introspection.Decoder{Claims: sc.claims(carried), Extra: s.Decoder.Extra, Aliases: s.Decoder.Aliases},
 		TokenEndpoint: func() string { return sc.endpoints().Token },
 		Logger:        sc.logger,
 		Registerer:    sc.registry,

@@ -117,7 +117,7 @@ func (p Program) serve(ctx context.Context) int {
 	// die of it, and with it the way to the FHIR server.
 	signal.Ignore(syscall.SIGPIPE)
 	hideMemory()
-	s := config.Load()
+	s := loadSettings()
 	format := func(w io.Writer) slog.Handler {
 		options := &slog.HandlerOptions{Level: s.Level}
 		if s.LogFormat == "text" {

@@ -8,7 +8,6 @@ import (
 	"slices"
 
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
-	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy"
 )
 
 // Config is the configuration in the types that the packages take.
@@ -16,8 +15,7 @@ type Config struct {
 	*Settings
 
 	Upstream        *url.URL              // SIDECAR_UPSTREAM_URL; nil when that is at fault
-	ContextHeaders  []proxy.ContextHeader // SIDECAR_HEADERS
-	ExtraContext    []proxy.ContextHeader // SIDECAR_EXTRA_HEADERS
+	ExtraNames      []string              // SIDECAR_EXTRA_HEADERS: names without the prefix, in the order of Decoder.Extra
 	Decoder         introspection.Decoder // SIDECAR_EXTRA_HEADERS and SIDECAR_CLAIM_ALIASES, without claims
 	TrustedPrefixes []netip.Prefix        // SIDECAR_TRUSTED_PROXIES
 	Level           slog.Level            // SIDECAR_LOG_LEVEL
@@ -30,7 +28,20 @@ type Config struct {
 	// Faults are what is wrong. Nothing may be served while there are any.
 	Faults []Fault
 
+	rules  Rules
 	idling []Fault // settings that do nothing beside the others
+}
+
+// Rules say of values that are used as they stand whether their user takes them. Each
+// returns what is wrong, without the value.
+type Rules struct {
+	// Base is for the path of SIDECAR_UPSTREAM_URL, PublicPath for each of
+	// SIDECAR_PUBLIC_PATHS, and HeaderPrefix for SIDECAR_HEADER_PREFIX.
+	Base, PublicPath, HeaderPrefix func(string) error
+	// ContextHeaders is for the claims of SIDECAR_HEADERS, and ExtraHeader for each
+	// name of SIDECAR_EXTRA_HEADERS.
+	ContextHeaders func(claims []string) error
+	ExtraHeader    func(name string) error
 }
 
 // fault adds one, once.
@@ -41,7 +52,8 @@ func (c *Config) fault(variable, format string, args ...any) {
 	}
 }
 
-func (c *Config) checkList(variable string, err error) {
+// check adds what is wrong with a value, if anything is.
+func (c *Config) check(variable string, err error) {
 	if err != nil {
 		c.fault(variable, "%v", err)
 	}

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy"
 )
 
 // setenv makes the settings the only ones of this process.
@@ -28,11 +30,24 @@ func setenv(t *testing.T, settings map[string]string) {
 	}
 }
 
+// rules are the proxy's, in the program as here.
+var rules = Rules{
+	Base: proxy.CheckBase, PublicPath: proxy.CheckPublicPath, HeaderPrefix: proxy.CheckHeaderPrefix,
+	ContextHeaders: func(claims []string) error {
+		_, err := proxy.ContextHeadersFor(claims)
+		return err
+	},
+	ExtraHeader: func(name string) error {
+		_, err := proxy.ExtraHeader(name, 0)
+		return err
+	},
+}
+
 // configure reads and checks the environment as serve does, files aside.
 func configure(t *testing.T, environ map[string]string) *Config {
 	t.Helper()
 	setenv(t, environ)
-	return Load()
+	return Load(rules)
 }
 
 // leastSettings is the least that serves. Each test changes it.

@@ -10,20 +10,19 @@ import (
 	"strings"
 
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/transport"
-	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy"
 )
 
 // Load reads the environment and checks everything that can be checked without
 // opening a file or a connection. All faults are in the result.
-func Load() *Config {
+func Load(rules Rules) *Config {
 	s, unread := read()
-	return s.validate(unread)
+	return s.validate(rules, unread)
 }
 
 // validate checks the settings and sets no default. The faults of reading come
 // first.
-func (s *Settings) validate(unread []Fault) *Config {
-	c := &Config{Settings: s, Faults: slices.Clone(unread)}
+func (s *Settings) validate(rules Rules, unread []Fault) *Config {
+	c := &Config{Settings: s, Faults: slices.Clone(unread), rules: rules}
 	c.checkAddresses()
 	c.checkUpstream()
 	c.checkAuthorizationServer()
@@ -68,7 +67,7 @@ func (c *Config) checkUpstream() {
 	}
 	u, err := parseURL(c.UpstreamURL)
 	if err == nil {
-		err = proxy.CheckBase(u.EscapedPath())
+		err = c.rules.Base(u.EscapedPath())
 	}
 	if err == nil && hasQuery(u) {
 		err = errors.New("must not have a query")
@@ -132,28 +131,10 @@ func (c *Config) checkScopes() {
 }
 
 func (c *Config) checkHeaders() {
-	if err := proxy.CheckHeaderPrefix(c.HeaderPrefix); err != nil {
-		c.fault("SIDECAR_HEADER_PREFIX", "%v", err)
-	}
-	wanted := slices.Clone(c.Headers)
-	for _, header := range proxy.ContextHeaders() {
-		isName := func(name string) bool { return slices.Contains(header.Names, name) }
-		if slices.ContainsFunc(wanted, isName) {
-			c.ContextHeaders = append(c.ContextHeaders, header)
-			wanted = slices.DeleteFunc(wanted, isName)
-		}
-	}
-	if len(wanted) > 0 {
-		var known []string
-		for _, header := range proxy.ContextHeaders() {
-			known = append(known, header.Names[0])
-		}
-		c.fault("SIDECAR_HEADERS", "has a claim that is not one of %s", strings.Join(known, " "))
-	}
+	c.check("SIDECAR_HEADER_PREFIX", c.rules.HeaderPrefix(c.HeaderPrefix))
+	c.check("SIDECAR_HEADERS", c.rules.ContextHeaders(c.Headers))
 	for _, path := range c.PublicPaths {
-		if err := proxy.CheckPublicPath(path); err != nil {
-			c.fault("SIDECAR_PUBLIC_PATHS", "%v", err)
-		}
+		c.check("SIDECAR_PUBLIC_PATHS", c.rules.PublicPath(path))
 	}
 }
 

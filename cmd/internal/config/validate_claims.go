@@ -4,7 +4,6 @@ import (
 	"strings"
 
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
-	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy"
 )
 
 // isMember reports whether a name can be meant as that of a member: text without
@@ -19,7 +18,7 @@ func (c *Config) checkExtraHeaders() {
 	seen := map[string]bool{}
 	for _, item := range c.ExtraHeaders {
 		name, member, _ := strings.Cut(item, "=")
-		header, err := proxy.ExtraHeader(name, len(c.Decoder.Extra))
+		err := c.rules.ExtraHeader(name)
 		switch {
 		case err != nil:
 			c.fault(variable, "%v", err)
@@ -28,7 +27,7 @@ func (c *Config) checkExtraHeaders() {
 		case seen[strings.ToLower(name)]:
 			c.fault(variable, "has a name twice")
 		default:
-			c.ExtraContext = append(c.ExtraContext, header)
+			c.ExtraNames = append(c.ExtraNames, name)
 			c.Decoder.Extra = append(c.Decoder.Extra, member)
 		}
 		seen[strings.ToLower(name)] = true

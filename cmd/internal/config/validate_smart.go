@@ -8,7 +8,6 @@ import (
 
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/transport"
-	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/policy"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/smart"
 )
@@ -29,20 +28,20 @@ func (c *Config) MakesSMARTConfiguration() bool {
 }
 
 func (c *Config) checkScopeEnforcement() {
-	c.checkList("SIDECAR_OPERATIONS", smart.CheckOperations(c.Operations))
-	c.checkList("SIDECAR_PATH_SCOPES", smart.CheckPaths(c.PathScopes))
+	c.check("SIDECAR_OPERATIONS", smart.CheckOperations(c.Operations))
+	c.check("SIDECAR_PATH_SCOPES", smart.CheckPaths(c.PathScopes))
 	if !c.EnforcesScopes() {
 		c.idle("SIDECAR_OPERATIONS", len(c.Operations) > 0 && !c.Guards(), "SIDECAR_SCOPE_ENFORCEMENT")
 		c.idle("SIDECAR_PATH_SCOPES", len(c.PathScopes) > 0 && !c.Guards(), "SIDECAR_SCOPE_ENFORCEMENT")
 	}
 	_, err := policy.NewPatientGuard(c.PatientGuardTypes)
-	c.checkList("SIDECAR_PATIENT_GUARD_TYPES", err)
+	c.check("SIDECAR_PATIENT_GUARD_TYPES", err)
 	c.idle("SIDECAR_PATIENT_GUARD_TYPES", len(c.PatientGuardTypes) > 0 && !c.Guards(), "SIDECAR_PATIENT_GUARD")
 	c.checkTenantClaim()
 }
 
-// checkTenantClaim looks for the claim among those that can become headers. Any other
-// is a member that is kept besides.
+// checkTenantClaim looks for the claim among those that are kept anyway. Any other is a
+// member that is kept besides.
 func (c *Config) checkTenantClaim() {
 	const variable = "SIDECAR_TENANT_CLAIM"
 	if c.TenantClaim == "" {
@@ -55,12 +54,10 @@ func (c *Config) checkTenantClaim() {
 	if !strings.Contains(c.UpstreamURL, tenantPlaceholder) {
 		c.fault(variable, "needs {tenant} in SIDECAR_UPSTREAM_URL")
 	}
-	for _, header := range proxy.ContextHeaders() {
-		if slices.Contains(header.Names, c.TenantClaim) {
-			c.TenantClaims = []introspection.Claim{header.Claim}
-			c.TenantOf = func(r *introspection.Response) string { return r.Text(header.Claim) }
-			return
-		}
+	if claim, known := introspection.ClaimNamed(c.TenantClaim); known {
+		c.TenantClaims = []introspection.Claim{claim}
+		c.TenantOf = func(r *introspection.Response) string { return r.Text(claim) }
+		return
 	}
 	i := slices.Index(c.Decoder.Extra, c.TenantClaim)
 	if i < 0 {

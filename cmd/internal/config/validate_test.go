@@ -272,8 +272,8 @@ var settingTests = slices.Concat(sharedTests, accessTests, []settingTest{
 	{"SIDECAR_EXTRA_HEADERS", "=organization", nil, wantExtra},
 	{"SIDECAR_EXTRA_HEADERS", "Org_1=organization", nil, wantExtra},
 	{"SIDECAR_EXTRA_HEADERS", "-Org=organization", nil, wantExtra},
-	{"SIDECAR_EXTRA_HEADERS", "patient=organization", nil, "has the name of a header of SIDECAR_HEADERS"},
-	{"SIDECAR_EXTRA_HEADERS", "Token-Id=organization", nil, "has the name of a header of SIDECAR_HEADERS"},
+	{"SIDECAR_EXTRA_HEADERS", "patient=organization", nil, "is the name of another context header"},
+	{"SIDECAR_EXTRA_HEADERS", "Token-Id=organization", nil, "is the name of another context header"},
 	{"SIDECAR_EXTRA_HEADERS", "A=x,a=y", nil, "has a name twice"},
 	{"SIDECAR_CLAIM_ALIASES", "patient=launch_response_patient,user=practitioner", nil, ""},
 	{"SIDECAR_CLAIM_ALIASES", "patient", nil, wantAlias},
@@ -410,7 +410,6 @@ func TestSettingsValues(t *testing.T) {
 	s := configure(t, with(leastSettings(),
 		"SIDECAR_UPSTREAM_URL", "http://127.0.0.1:8080/fhir/{tenant}/",
 		"SIDECAR_TRUSTED_PROXIES", "10.1.2.3/8,fd00::1/8",
-		"SIDECAR_HEADERS", "azp,scope,fhirUser,scope",
 		"SIDECAR_LOG_LEVEL", "warn"))
 	if len(s.Faults) > 0 {
 		t.Fatalf("got faults %v, want none", s.Faults)
@@ -418,18 +417,12 @@ func TestSettingsValues(t *testing.T) {
 	if s.Upstream.Host != "127.0.0.1:8080" || s.Upstream.Path != "/fhir/{tenant}/" {
 		t.Errorf("got upstream %v, want the one that was set", s.Upstream)
 	}
-	var trusted, headers []string
+	var trusted []string
 	for _, prefix := range s.TrustedPrefixes {
 		trusted = append(trusted, prefix.String())
 	}
 	if !slices.Equal(trusted, []string{"10.0.0.0/8", "fd00::/8"}) {
 		t.Errorf("got trusted %v, want 10.0.0.0/8 and fd00::/8", trusted)
-	}
-	for _, header := range s.ContextHeaders {
-		headers = append(headers, header.Suffix)
-	}
-	if !slices.Equal(headers, []string{"User", "Client-Id", "Scope"}) {
-		t.Errorf("got headers %v, want User, Client-Id and Scope", headers)
 	}
 	if s.Level.String() != "WARN" {
 		t.Errorf("got level %v, want WARN", s.Level)
@@ -459,7 +452,7 @@ func FuzzConfig(f *testing.F) {
 				ClientAssertionAudience: raw, RequiredScopes: list, ScopeEnforcement: raw, HeaderPrefix: raw, Headers: list,
 				UpstreamAuthorization: raw, TrustedProxies: list, PublicPaths: list, AuditLog: raw, LogLevel: raw,
 			}
-			return c.validate(nil)
+			return c.validate(rules, nil)
 		}
 		s := validate()
 		if !slices.Equal(s.Faults, validate().Faults) {
