@@ -6,8 +6,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/strictjson"
 )
 
 // alwaysRead are the members that every response is judged by.
@@ -40,7 +38,7 @@ type Decoder struct {
 // passed, and a Failure of kind ErrMalformed for anything that is not
 // unmistakably one active response. Error texts hold member names, no values.
 func (d Decoder) Decode(answer Answer, now time.Time) (*Response, error) {
-	top, doubtful, err := strictjson.Members(answer.Body, d.members(true))
+	top, doubtful, err := JSONMembers(answer.Body, d.members(true))
 	if err != nil {
 		return nil, Failf(ErrMalformed, "%v", err)
 	}
@@ -117,7 +115,7 @@ func (r *reading) response() (*Response, error) {
 	r.readExt()
 	resp := &Response{kind: r.kind()}
 	resp.expires, resp.hasExp = r.date("exp")
-	if alias := r.decoder.Aliases[Expires]; alias != "" && strictjson.IsNull(r.top["exp"]) {
+	if alias := r.decoder.Aliases[Expires]; alias != "" && IsJSONNull(r.top["exp"]) {
 		resp.expires, resp.hasExp = r.date(alias)
 	}
 	resp.notBefore, _ = r.date("nbf")
@@ -162,7 +160,7 @@ func (r *reading) readExt() {
 	if raw.Kind() != jsontext.KindBeginObject {
 		return
 	}
-	ext, doubtful, err := strictjson.Members(raw, r.decoder.members(false))
+	ext, doubtful, err := JSONMembers(raw, r.decoder.members(false))
 	r.fail("ext", err)
 	for _, err := range doubtful {
 		r.fail("ext", err)
@@ -180,7 +178,7 @@ func (r *reading) value(names []string, below bool) (string, jsontext.Value) {
 			switch {
 			case string(from[name]) == `""`:
 				empty = name
-			case !strictjson.IsNull(from[name]):
+			case !IsJSONNull(from[name]):
 				return name, from[name]
 			}
 		}
@@ -200,11 +198,11 @@ func (r *reading) value(names []string, below bool) (string, jsontext.Value) {
 func (r *reading) kind() Kind {
 	kind := KindAccess
 	names := []string{"token_type", "token_use", "typ"}
-	if alias := r.decoder.Aliases[TokenType]; alias != "" && strictjson.IsNull(r.top["token_type"]) {
+	if alias := r.decoder.Aliases[TokenType]; alias != "" && IsJSONNull(r.top["token_type"]) {
 		names[0] = alias
 	}
 	for _, name := range names {
-		s, err := strictjson.Text(r.top[name])
+		s, err := JSONText(r.top[name])
 		r.fail(name, err)
 		switch kindOf(s) {
 		case KindOther:
@@ -213,7 +211,7 @@ func (r *reading) kind() Kind {
 			kind = KindBound
 		}
 	}
-	if !strictjson.IsNull(r.top["cnf"]) {
+	if !IsJSONNull(r.top["cnf"]) {
 		kind = KindBound
 	}
 	return kind
@@ -222,7 +220,7 @@ func (r *reading) kind() Kind {
 // date reads a NumericDate (RFC 7519 §2) in whole seconds.
 func (r *reading) date(name string) (int64, bool) {
 	raw := r.top[name]
-	if strictjson.IsNull(raw) {
+	if IsJSONNull(raw) {
 		return 0, false
 	}
 	seconds, err := ParseDate(raw)

@@ -9,6 +9,7 @@
 //	decode.go         the response's members and their tolerated shapes
 //	date.go           NumericDate
 //	fhircontext.go    fhirContext in the one form that is passed on
+//	strictjson.go     JSON that can't be read in two ways
 //	quote.go          JSON strings of printable ASCII
 //	requestid.go      ids of requests
 //

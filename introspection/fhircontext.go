@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"encoding/json/jsontext"
 	"strings"
-
-	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/strictjson"
 )
 
 // maxContextDepth bounds fhirContext items; FHIR References nest three deep.
@@ -16,23 +14,23 @@ const maxContextDepth = 16
 // becomes {"reference": …} (SMART App Launch before 2.1). It is not whole when
 // something else stood there and was left out.
 func contextJSON(raw jsontext.Value) (out string, whole bool, err error) {
-	if strictjson.IsNull(raw) {
+	if IsJSONNull(raw) {
 		return "", true, nil
 	}
 	if raw.Kind() == jsontext.KindString {
-		inner, err := strictjson.AnyText(raw)
+		inner, err := jsonAnyText(raw)
 		if err != nil {
 			return "", true, err
 		}
 		if trimmed := strings.TrimSpace(inner); trimmed != "" && strings.ContainsRune("[{", rune(trimmed[0])) {
 			value := jsontext.Value(trimmed)
 			if !value.IsValid(jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true)) {
-				return "", true, strictjson.ErrType
+				return "", true, errType
 			}
 			return contextJSON(value)
 		}
 	}
-	items, err := strictjson.List(raw)
+	items, err := jsonList(raw)
 	if err != nil {
 		return "", true, err
 	}
@@ -60,7 +58,7 @@ func contextItem(b *strings.Builder, item jsontext.Value) (bool, error) {
 	}
 	switch item.Kind() {
 	case jsontext.KindString:
-		reference, err := strictjson.AnyText(item)
+		reference, err := jsonAnyText(item)
 		if err != nil || reference == "" {
 			return false, err
 		}
@@ -87,20 +85,20 @@ func copyJSON(b *strings.Builder, raw jsontext.Value) error {
 // copyValue copies the decoder's next value.
 func copyValue(b *strings.Builder, dec *jsontext.Decoder, depth int) error {
 	if depth > maxContextDepth {
-		return strictjson.ErrDepth
+		return errDepth
 	}
 	if next := dec.PeekKind(); next == jsontext.KindBeginObject || next == jsontext.KindBeginArray {
 		return copyComposite(b, dec, depth)
 	}
 	value, err := dec.ReadValue()
 	if err != nil {
-		return strictjson.ErrType
+		return errType
 	}
 	if value.Kind() != jsontext.KindString {
 		b.Write(value) // as it stands: a number isn't rounded
 		return nil
 	}
-	s, err := strictjson.AnyText(value)
+	s, err := jsonAnyText(value)
 	quoteASCII(b, s)
 	return err
 }
@@ -108,7 +106,7 @@ func copyValue(b *strings.Builder, dec *jsontext.Decoder, depth int) error {
 func copyComposite(b *strings.Builder, dec *jsontext.Decoder, depth int) error {
 	open, err := dec.ReadToken()
 	if err != nil {
-		return strictjson.ErrType
+		return errType
 	}
 	isObject, seen := open.Kind() == jsontext.KindBeginObject, make(map[string]bool)
 	b.WriteByte(byte(open.Kind()))
@@ -135,14 +133,14 @@ func copyComposite(b *strings.Builder, dec *jsontext.Decoder, depth int) error {
 func copyName(b *strings.Builder, dec *jsontext.Decoder, seen map[string]bool) error {
 	raw, err := dec.ReadValue()
 	if err != nil {
-		return strictjson.ErrType
+		return errType
 	}
-	name, err := strictjson.AnyText(raw)
+	name, err := jsonAnyText(raw)
 	switch {
 	case err != nil:
 		return err
 	case seen[name]:
-		return strictjson.ErrTwice
+		return errTwice
 	}
 	seen[name] = true
 	quoteASCII(b, name)

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"strings"
 	"testing"
-
-	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/strictjson"
 )
 
 func TestContextJSON(t *testing.T) {
@@ -24,25 +22,25 @@ func TestContextJSON(t *testing.T) {
 		{"escapes", `[{"a":"\/\"\\\u0041 <&>"}]`, `[{"a":"/\"\\A <&>"}]`, false, nil},
 		{"names beyond ASCII", `[{"ü":1}]`, `[{"\u00fc":1}]`, false, nil},
 		{"nested deep", nested(17), nested(17), false, nil},
-		{"nested too deep", nested(18), "", false, strictjson.ErrDepth},
-		{"objects nested too deep", "[" + strings.Repeat(`{"a":`, 20) + "1" + strings.Repeat("}", 20) + "]", "", false, strictjson.ErrDepth},
-		{"name twice", `[{"a":1,"a":2}]`, "", false, strictjson.ErrTwice},
-		{"name twice, once escaped", `[{"a":1,"\u0061":2}]`, "", false, strictjson.ErrTwice},
-		{"name twice inside", `[{"a":[{"b":1,"b":2}]}]`, "", false, strictjson.ErrTwice},
+		{"nested too deep", nested(18), "", false, errDepth},
+		{"objects nested too deep", "[" + strings.Repeat(`{"a":`, 20) + "1" + strings.Repeat("}", 20) + "]", "", false, errDepth},
+		{"name twice", `[{"a":1,"a":2}]`, "", false, errTwice},
+		{"name twice, once escaped", `[{"a":1,"\u0061":2}]`, "", false, errTwice},
+		{"name twice inside", `[{"a":[{"b":1,"b":2}]}]`, "", false, errTwice},
 		{"name in two objects", `[{"a":1},{"a":{"a":2}}]`, `[{"a":1},{"a":{"a":2}}]`, false, nil},
 		{"control in a name", `[{"a\u0000":1}]`, `[{"a\u0000":1}]`, false, nil},
 		{"control in a value", `[{"a":["\u0085"]}]`, `[{"a":["\u0085"]}]`, false, nil},
 		{"line break in a value", `[{"note":"a\nb"}]`, `[{"note":"a\nb"}]`, false, nil},
 		{"line break in a reference", `"a\nb"`, `[{"reference":"a\nb"}]`, false, nil},
-		{"half a pair in a name", `[{"\ud800":1}]`, "", false, strictjson.ErrUnicode},
-		{"half a pair in a value", `[{"a":"\ud800"}]`, "", false, strictjson.ErrUnicode},
-		{"half a pair in a reference", `["\udfff"]`, "", false, strictjson.ErrUnicode},
+		{"half a pair in a name", `[{"\ud800":1}]`, "", false, errUnicode},
+		{"half a pair in a value", `[{"a":"\ud800"}]`, "", false, errUnicode},
+		{"half a pair in a reference", `["\udfff"]`, "", false, errUnicode},
 		{"reference with quotes", `["a\"b\\c"]`, `[{"reference":"a\"b\\c"}]`, false, nil},
 		{"empty reference", `""`, "", true, nil},
 		{"string of blanks", `" "`, `[{"reference":" "}]`, false, nil},
 		{"JSON in a string, once only", `["[{}]"]`, `[{"reference":"[{}]"}]`, false, nil},
 		{"object in a string", `"{\"reference\":\"Task/1\"} "`, `[{"reference":"Task/1"}]`, false, nil},
-		{"two objects in a string", `"{}{}"`, "", false, strictjson.ErrType},
+		{"two objects in a string", `"{}{}"`, "", false, errType},
 		{"list of odd things in a string", `"[1]"`, "", true, nil},
 		{"false", `false`, "", true, nil},
 	} {

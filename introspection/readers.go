@@ -4,25 +4,23 @@ import (
 	"encoding/json/jsontext"
 	"strconv"
 	"strings"
-
-	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/strictjson"
 )
 
 func readText(raw jsontext.Value) (string, bool, error) {
-	s, err := strictjson.Text(raw)
+	s, err := JSONText(raw)
 	return s, true, err
 }
 
 // readScope puts one space between scopes (RFC 6749 §3.3), and takes no other
 // character for a space.
 func readScope(raw jsontext.Value) (string, bool, error) {
-	values, err := strictjson.Texts(raw)
+	values, err := jsonTexts(raw)
 	isSpace := func(r rune) bool { return r == ' ' }
 	return strings.Join(strings.FieldsFunc(strings.Join(values, " "), isSpace), " "), true, err
 }
 
 func readAudience(raw jsontext.Value) (string, bool, error) {
-	values, err := strictjson.Texts(raw)
+	values, err := jsonTexts(raw)
 	return strings.Join(values, audienceSeparator), true, err
 }
 
@@ -33,10 +31,10 @@ func readEncounter(raw jsontext.Value) (string, bool, error) { return readID(raw
 // names no resource of that type is unusable, because the FHIR server would
 // take it for another one.
 func readID(raw jsontext.Value, prefix string) (string, bool, error) {
-	if !strictjson.IsNull(raw) && strings.Trim(string(raw), "0123456789") == "" {
+	if !IsJSONNull(raw) && strings.Trim(string(raw), "0123456789") == "" {
 		raw = jsontext.Value(`"` + string(raw) + `"`)
 	}
-	s, err := strictjson.Text(raw)
+	s, err := JSONText(raw)
 	id := strings.TrimPrefix(s, prefix)
 	if s == "" || isFHIRID(id) {
 		return id, true, err
@@ -59,7 +57,7 @@ func isFHIRID(s string) bool {
 }
 
 func readDate(raw jsontext.Value) (string, bool, error) {
-	if strictjson.IsNull(raw) {
+	if IsJSONNull(raw) {
 		return "", true, nil
 	}
 	seconds, err := ParseDate(raw)

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
-	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/strictjson"
 )
 
 var errNoKeys = errors.New("the issuer's keys can't be read")
@@ -82,12 +81,12 @@ func (p *Precheck) Refuses(ctx context.Context, token string) bool {
 // can be read.
 func (p *Precheck) inTime(expires, notBefore json.RawMessage) bool {
 	now := p.config.Now()
-	if !strictjson.IsNull(expires) {
+	if !introspection.IsJSONNull(expires) {
 		if exp, err := introspection.ParseDate(expires); err == nil && now.Unix() >= exp {
 			return false
 		}
 	}
-	if !strictjson.IsNull(notBefore) {
+	if !introspection.IsJSONNull(notBefore) {
 		if nbf, err := introspection.ParseDate(notBefore); err == nil && nbf > now.Add(p.config.ClockSkew).Unix() {
 			return false
 		}

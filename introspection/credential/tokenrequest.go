@@ -11,7 +11,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/strictjson"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/transport"
 )
 
@@ -137,7 +137,7 @@ func parseToken(body []byte) (token accessToken, fault *TokenError) {
 		return unusable("", "is larger than 64 KiB")
 	}
 	names := []string{"access_token", "token_type", "expires_in"}
-	members, doubtful, err := strictjson.Members(body, names)
+	members, doubtful, err := introspection.JSONMembers(body, names)
 	if err != nil {
 		return unusable("", "is not one JSON object")
 	}
@@ -147,14 +147,14 @@ func parseToken(body []byte) (token accessToken, fault *TokenError) {
 		}
 	}
 	for _, name := range names[:2] {
-		if strictjson.IsNull(members[name]) {
+		if introspection.IsJSONNull(members[name]) {
 			return unusable(name, "is missing")
 		}
 	}
-	if token.value, err = strictjson.Text(members["access_token"]); err != nil || token.value == "" || !visibleASCII(token.value) {
+	if token.value, err = introspection.JSONText(members["access_token"]); err != nil || token.value == "" || !visibleASCII(token.value) {
 		return unusable("access_token", "is not a string of visible ASCII characters")
 	}
-	if kind, err := strictjson.Text(members["token_type"]); err != nil || !strings.EqualFold(kind, "bearer") {
+	if kind, err := introspection.JSONText(members["token_type"]); err != nil || !strings.EqualFold(kind, "bearer") {
 		return unusable("token_type", "is not Bearer")
 	}
 	if token.life, err = tokenLife(members["expires_in"]); err != nil {
@@ -166,7 +166,7 @@ func parseToken(body []byte) (token accessToken, fault *TokenError) {
 // tokenLife reads expires_in (RFC 6749 §5.1): a number, or as some servers send
 // it, its digits in a string. Without one the token is used until refused.
 func tokenLife(raw json.RawMessage) (time.Duration, error) {
-	if strictjson.IsNull(raw) {
+	if introspection.IsJSONNull(raw) {
 		return 0, nil
 	}
 	seconds, err := strconv.ParseInt(strings.Trim(string(raw), `"`), 10, 64)

@@ -7,8 +7,6 @@ import (
 	"errors"
 	"io"
 	"strings"
-
-	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/strictjson"
 )
 
 // oauthURIs is the extension that names the endpoints (SMART App Launch 1.0).
@@ -16,6 +14,8 @@ const oauthURIs = "http://fhir-registry.smarthealthit.org/StructureDefinition/oa
 
 // maxNesting is deeper than any CapabilityStatement.
 const maxNesting = 64
+
+var errNesting = errors.New("is nested too deeply")
 
 // readCapabilityStatement finds rest[].security.extension[oauth-uris] and in it
 // introspect and token. Everything else is skipped without being kept.
@@ -166,7 +166,7 @@ func skipJSON(dec *json.Decoder) error {
 		switch t {
 		case json.Delim('{'), json.Delim('['):
 			if depth++; depth > maxNesting {
-				return strictjson.ErrDepth
+				return errNesting
 			}
 		case json.Delim('}'), json.Delim(']'):
 			depth--

@@ -14,7 +14,7 @@ import (
 
 	"github.com/coreos/go-oidc/v3/oidc"
 
-	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/strictjson"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/transport"
 )
 
@@ -68,7 +68,7 @@ func parseMetadata(content []byte) (m metadata, err error) {
 	wanted := map[string]*string{
 		"issuer": &m.issuer, "introspection_endpoint": &m.Introspection, "token_endpoint": &m.Token, "jwks_uri": &m.JWKS,
 	}
-	values, doubtful, err := strictjson.Members(content, slices.Collect(maps.Keys(wanted)))
+	values, doubtful, err := introspection.JSONMembers(content, slices.Collect(maps.Keys(wanted)))
 	if err != nil {
 		return m, errNotMetadata
 	}
@@ -76,7 +76,7 @@ func parseMetadata(content []byte) (m metadata, err error) {
 		if doubtful[name] != nil {
 			return metadata{}, doubtful[name]
 		}
-		if *into, err = strictjson.Text(values[name]); err != nil {
+		if *into, err = introspection.JSONText(values[name]); err != nil {
 			return metadata{}, errNotMetadata
 		}
 	}

@@ -1,4 +1,4 @@
-package strictjson
+package introspection
 
 import (
 	"bytes"
@@ -11,27 +11,31 @@ import (
 	"unicode/utf8"
 )
 
+// JSON that decides something is read here. Tokens are encoding/json/jsontext's; the
+// rules for the names of members are our own: encoding/json lets the last of two win and
+// takes a name in any case, and encoding/json/v2 refuses two of any name and overlooks
+// one in another case. Here a member that is wanted stands once and is spelled exactly,
+// and what nobody wants does no harm.
+
 var errNotObject = errors.New("not a JSON object")
 
 // What can be wrong with a value.
 var (
-	ErrControl = errors.New("has a control character")
-	ErrUnicode = errors.New("is not valid Unicode")
-	ErrType    = errors.New("has the wrong JSON type")
-	ErrDepth   = errors.New("is nested too deeply")
-	ErrTwice   = errors.New("has a name twice in an object")
+	errControl = errors.New("has a control character")
+	errUnicode = errors.New("is not valid Unicode")
+	errType    = errors.New("has the wrong JSON type")
+	errDepth   = errors.New("is nested too deeply")
+	errTwice   = errors.New("has a name twice in an object")
 )
 
-// Faults says which names were seen twice or in another case than the wanted one.
-type Faults map[string]error
-
-// Members splits one JSON object into the raw values of the wanted names.
-// It fails on anything that is not exactly one well-formed object; doubtful
-// names are reported aside, because whether they matter depends on the verdict.
-// What nobody wants may stand there in any number and form.
-func Members(raw []byte, wanted []string) (map[string]jsontext.Value, Faults, error) {
+// JSONMembers splits one JSON object into the raw values of the wanted names.
+// It fails on anything that is not exactly one well-formed object. Names that were seen
+// twice, or in another case than the wanted one, are in doubtful, because whether they
+// matter depends on the verdict. What nobody wants may stand there in any number and
+// form.
+func JSONMembers(raw []byte, wanted []string) (values map[string]jsontext.Value, doubtful map[string]error, err error) {
 	if !utf8.Valid(raw) {
-		return nil, nil, ErrUnicode
+		return nil, nil, errUnicode
 	}
 	// The library would refuse a name that stands twice, wanted or not, and half a
 	// surrogate pair anywhere.
@@ -39,7 +43,7 @@ func Members(raw []byte, wanted []string) (map[string]jsontext.Value, Faults, er
 	if t, err := dec.ReadToken(); err != nil || t.Kind() != jsontext.KindBeginObject {
 		return nil, nil, errNotObject
 	}
-	values, doubtful := make(map[string]jsontext.Value), Faults{}
+	values, doubtful = make(map[string]jsontext.Value), map[string]error{}
 	for dec.PeekKind() != jsontext.KindEndObject {
 		t, err := dec.ReadToken()
 		if err != nil {
@@ -80,50 +84,50 @@ func match(name string, wanted []string) string {
 	return ""
 }
 
-// IsNull reports whether a member is absent or null.
-func IsNull(raw jsontext.Value) bool { return raw == nil || raw.Kind() == jsontext.KindNull }
+// IsJSONNull reports whether a member is absent or null.
+func IsJSONNull(raw jsontext.Value) bool { return raw == nil || raw.Kind() == jsontext.KindNull }
 
-// Text decodes a JSON string that may end up in a header. Absent and null are "".
-func Text(raw jsontext.Value) (string, error) {
-	s, err := AnyText(raw)
+// JSONText decodes a JSON string that may end up in a header. Absent and null are "".
+func JSONText(raw jsontext.Value) (string, error) {
+	s, err := jsonAnyText(raw)
 	if err == nil && strings.ContainsFunc(s, unicode.IsControl) {
-		return "", ErrControl
+		return "", errControl
 	}
 	return s, err
 }
 
-// AnyText decodes a JSON string that is written as JSON again, where control
+// jsonAnyText decodes a JSON string that is written as JSON again, where control
 // characters do no harm.
-func AnyText(raw jsontext.Value) (string, error) {
-	if IsNull(raw) {
+func jsonAnyText(raw jsontext.Value) (string, error) {
+	if IsJSONNull(raw) {
 		return "", nil
 	}
 	if raw.Kind() != jsontext.KindString {
-		return "", ErrType
+		return "", errType
 	}
 	// Half a surrogate pair would become U+FFFD: a different text.
 	s, err := jsontext.AppendUnquote(nil, raw)
 	if err != nil {
-		return "", ErrUnicode
+		return "", errUnicode
 	}
 	return string(s), nil
 }
 
-// Texts decodes a JSON string or an array of strings. Empty ones are left out.
-func Texts(raw jsontext.Value) ([]string, error) {
-	if IsNull(raw) {
+// jsonTexts decodes a JSON string or an array of strings. Empty ones are left out.
+func jsonTexts(raw jsontext.Value) ([]string, error) {
+	if IsJSONNull(raw) {
 		return nil, nil
 	}
-	items, err := List(raw)
+	items, err := jsonList(raw)
 	if err != nil {
 		return nil, err
 	}
 	var texts []string
 	for _, item := range items {
-		if IsNull(item) {
-			return nil, ErrType
+		if IsJSONNull(item) {
+			return nil, errType
 		}
-		s, err := Text(item)
+		s, err := JSONText(item)
 		if err != nil {
 			return nil, err
 		}
@@ -134,21 +138,21 @@ func Texts(raw jsontext.Value) ([]string, error) {
 	return texts, nil
 }
 
-// List returns the items of a JSON array, or the one value that stands in its
+// jsonList returns the items of a JSON array, or the one value that stands in its
 // place.
-func List(raw jsontext.Value) ([]jsontext.Value, error) {
+func jsonList(raw jsontext.Value) ([]jsontext.Value, error) {
 	if raw.Kind() != jsontext.KindBeginArray {
 		return []jsontext.Value{raw}, nil
 	}
 	dec := jsontext.NewDecoder(bytes.NewBuffer(raw), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
 	if _, err := dec.ReadToken(); err != nil {
-		return nil, ErrType
+		return nil, errType
 	}
 	var items []jsontext.Value
 	for dec.PeekKind() != jsontext.KindEndArray {
 		item, err := dec.ReadValue()
 		if err != nil {
-			return nil, ErrType
+			return nil, errType
 		}
 		items = append(items, item.Clone())
 	}

@@ -1,4 +1,4 @@
-package strictjson
+package introspection
 
 import (
 	"encoding/json"
@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-func TestMembers(t *testing.T) {
-	values, doubtful, err := Members([]byte(` { "a" : [ 1 , 2 ] , "b":null,"c" :{"a":1,"a":2}, "d":"x" } `), []string{"a", "b", "c"})
+func TestJSONMembers(t *testing.T) {
+	values, doubtful, err := JSONMembers([]byte(` { "a" : [ 1 , 2 ] , "b":null,"c" :{"a":1,"a":2}, "d":"x" } `), []string{"a", "b", "c"})
 	if err != nil || len(doubtful) != 0 {
 		t.Fatalf("got error %v and doubts %v, want none", err, doubtful)
 	}
@@ -26,10 +26,10 @@ func TestMembers(t *testing.T) {
 	}
 }
 
-func TestTextsLeaveTheirInputAlone(t *testing.T) {
+func TestJSONTextsLeaveTheirInputAlone(t *testing.T) {
 	const list = `["one","two","three"]`
 	raw := json.RawMessage(list)
-	got, err := Texts(raw)
+	got, err := jsonTexts(raw)
 	if err != nil || !slices.Equal(got, []string{"one", "two", "three"}) {
 		t.Errorf("got texts %q (%v), want one, two and three", got, err)
 	}
