@@ -22,7 +22,7 @@ ARGS      ?=
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help build quick test properties check bench bench-go bench-nginx fuzz demo docs docs-check lint fmt vet cover clean
-.PHONY: image image-test release-test sbom protocols upstreams definitions differential manifests chart-test dashboards dashboards-pictures e2e-kubernetes guards guards-check suites list-suites
+.PHONY: image image-test release-test sbom protocols upstreams definitions differential clients manifests chart-test dashboards dashboards-pictures e2e-kubernetes guards guards-check suites list-suites
 .PHONY: faults shared-cache soak soak-short vulncheck
 
 # Show this list.
@@ -88,7 +88,7 @@ guards:
 guards-check:
 	deploy/tests/guards/run.sh -stale
 
-SUITES := image-test release-test chart-test dashboards protocols upstreams definitions differential faults shared-cache soak-short guards e2e-kubernetes
+SUITES := image-test release-test chart-test dashboards protocols upstreams definitions differential clients faults shared-cache soak-short guards e2e-kubernetes
 
 # Run the long suites, as CI does after check.
 suites: $(SUITES)
@@ -108,6 +108,10 @@ upstreams: build
 # Hold the patient guard against a FHIR server: 100,000 URLs; FHIR_SERVER names another one.
 differential:
 	deploy/tests/differential/run.sh
+
+# Have fhirclient, fhir-kit-client and pages in Chromium ask through the binary (a minute).
+clients: build
+	deploy/tests/clients/run.sh
 
 # Compare the tables made from the definitions of FHIR R4 with them; WRITE=1 writes them.
 definitions:
