@@ -17,6 +17,9 @@ type call struct {
 	authority string
 }
 
+// noTime is why nobody was asked.
+const noTime = "no time left to ask"
+
 // found returns a verdict that stood in the store.
 func (c *call) found(ctx context.Context, f *finding) (introspection.Verdict, error) {
 	result := resultHit
@@ -61,6 +64,10 @@ func (c *call) without(ctx context.Context, cause error) (introspection.Verdict,
 		c.later(c.lookup.release())
 		return introspection.Verdict{}, unavailable("shared cache is unavailable")
 	}
+	if c.late(ctx) {
+		c.later(c.lookup.release())
+		return introspection.Verdict{}, unavailable(noTime)
+	}
 	if !c.lookup.mayHold {
 		c.lookup.since = c.lookup.elapsed()
 	}
@@ -78,6 +85,13 @@ func (c *call) without(ctx context.Context, cause error) (introspection.Verdict,
 	return introspection.Verdict{Response: response}, err
 }
 
+// late reports whether so little time is left that the token might be used up, and
+// its answer lost.
+func (c *call) late(ctx context.Context) bool {
+	deadline, ok := ctx.Deadline()
+	return ok && time.Until(deadline) < c.cache.config.Source.Timeout
+}
+
 // later leaves a job to the queue.
 func (c *call) later(j *job) {
 	if j != nil {
@@ -87,11 +101,10 @@ func (c *call) later(j *job) {
 
 // holding asks on behalf of all replicas.
 func (c *call) holding(ctx context.Context) (introspection.Verdict, error) {
-	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) < c.cache.config.Source.Timeout {
-		// The token might be used up, and its answer lost.
+	if c.late(ctx) {
 		c.giveBack(ctx)
 		c.cache.count(resultWaited)
-		return introspection.Verdict{}, unavailable("no time left to ask")
+		return introspection.Verdict{}, unavailable(noTime)
 	}
 	c.cache.count(resultAcquired)
 	rec, response, err := c.ask(ctx)

@@ -63,9 +63,9 @@ func (s *fakeStore) enter(ctx context.Context, command, key string) error {
 	}
 	s.mu.Lock()
 	s.commands++
-	if s.takes > 0 {
+	if takes := s.takes; takes > 0 {
 		s.mu.Unlock()
-		time.Sleep(s.takes)
+		time.Sleep(takes)
 		s.mu.Lock()
 	}
 	if s.hung {

@@ -35,20 +35,22 @@ type feed struct {
 	secrets    func() Secrets
 	apply      func(cache.Filter)
 	elapsed    func() time.Duration
+	patience   time.Duration // from the start, in which a first try that failed isn't the last
 	logger     *slog.Logger
 	events     *events
 	foreign    sync.Once // logs that an entry doesn't open
 
 	lastRead atomic.Int64  // elapsed time
 	caughtUp atomic.Bool   // the feed was read to its end once
-	tried    chan struct{} // closed when that was tried once
+	tried    chan struct{} // closed when that was tried for long enough
 }
 
 // age is the time since the feed was read to its end, or since the start.
 func (f *feed) age() time.Duration { return f.elapsed() - time.Duration(f.lastRead.Load()) }
 
 // ready reports whether the feed was read to its end. A replica that has just
-// started waits for its first try: what others know is then not asked again.
+// started waits for the first try, or as long as an outage is waited out: what others
+// know is then not asked again.
 func (f *feed) ready(ctx context.Context) bool {
 	select {
 	case <-f.tried:
@@ -64,7 +66,7 @@ func (f *feed) run(ctx context.Context) {
 	defer first()
 	for ctx.Err() == nil {
 		err := f.round(ctx)
-		if err != nil || f.caughtUp.Load() {
+		if f.caughtUp.Load() || err != nil && f.elapsed() >= f.patience {
 			first()
 		}
 		if err == nil {

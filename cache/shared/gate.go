@@ -17,11 +17,13 @@ const (
 	// which many operations time out at once; any other failure closes it at once.
 	maxTimeouts = 3
 
-	// patientTimeouts is maxTimeouts where going without the store does harm.
-	patientTimeouts = 10
-
 	// closedFor is how long the gate lets nobody through; then one goes to see.
 	closedFor = time.Second
+
+	// Where going without the store does harm, it takes more timeouts, and who waits
+	// an outage out learns sooner that it is over.
+	patientTimeouts  = 10
+	patientClosedFor = 100 * time.Millisecond
 )
 
 // What an operation says about the store.
@@ -34,22 +36,31 @@ const (
 // gate keeps requests from waiting for a store that is away: it opens and closes
 // by what operations met, and lets one through from time to time.
 type gate struct {
-	elapsed func() time.Duration
-	changed func(open bool, reason string) // told on edges only
-	limit   int                            // timeouts one after the other that close it
+	elapsed  func() time.Duration
+	changed  func(open bool, reason string) // told on edges only
+	patience time.Duration                  // as long an outage is waited out
 
 	places chan struct{} // one is taken by each operation under way
 
 	mu       sync.Mutex
 	closed   bool
+	since    time.Duration // elapsed time of its closing
 	until    time.Duration // elapsed time of the next try
 	trying   bool          // one is seeing whether the store is back
 	timeouts int
 	timedOut time.Duration // elapsed time of the last of them
 }
 
-func newGate(elapsed func() time.Duration, limit int, changed func(open bool, reason string)) *gate {
-	return &gate{elapsed: elapsed, changed: changed, limit: limit, places: make(chan struct{}, maxOperations)}
+func newGate(elapsed func() time.Duration, patience time.Duration, changed func(open bool, reason string)) *gate {
+	return &gate{elapsed: elapsed, changed: changed, patience: patience, places: make(chan struct{}, maxOperations)}
+}
+
+// limit is how many timeouts one after the other close the gate.
+func (g *gate) limit() int {
+	if g.patience > 0 {
+		return patientTimeouts
+	}
+	return maxTimeouts
 }
 
 // pass is an operation's leave to use the store.
@@ -114,18 +125,33 @@ func (p *pass) leave(verdict int, reason string) {
 			g.timeouts++
 			g.timedOut = g.elapsed()
 		}
-		if reason != valkey.Timeout || g.timeouts >= g.limit || p.trial {
+		if reason != valkey.Timeout || g.timeouts >= g.limit() || p.trial {
 			g.close(reason)
 		}
 	}
 }
 
 func (g *gate) close(reason string) {
-	g.until = g.elapsed() + closedFor
+	now := g.elapsed()
 	if !g.closed {
-		g.closed = true
+		g.closed, g.since = true, now
 		g.changed(false, reason)
 	}
+	g.until = now + closedFor
+	if now-g.since < g.patience {
+		g.until = now + patientClosedFor
+	}
+}
+
+// away is how long the store is known to have been away. Zero: it isn't, or somebody is
+// just going to see.
+func (g *gate) away() time.Duration {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.closed || g.trying {
+		return 0
+	}
+	return g.elapsed() - g.since
 }
 
 // open reports whether the store answered last.

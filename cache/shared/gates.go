@@ -23,14 +23,14 @@ type gates struct {
 	closed int
 }
 
-func newGates(sharded bool, elapsed func() time.Duration, limit int, changed func(open bool, reason string)) *gates {
+func newGates(sharded bool, elapsed func() time.Duration, patience time.Duration, changed func(open bool, reason string)) *gates {
 	gs := &gates{changed: changed}
 	n := 1
 	if sharded {
 		n = shardsInAll
 	}
 	for range n {
-		gs.all = append(gs.all, newGate(elapsed, limit, gs.count))
+		gs.all = append(gs.all, newGate(elapsed, patience, gs.count))
 	}
 	return gs
 }

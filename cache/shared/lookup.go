@@ -15,8 +15,11 @@ var pauses = []time.Duration{
 	5 * time.Millisecond, 10 * time.Millisecond, 20 * time.Millisecond, 40 * time.Millisecond, 50 * time.Millisecond,
 }
 
-// maxPause is the longest pause after operations that timed out.
-const maxPause = time.Second
+// minPause and maxPause bound the pause after an operation that failed.
+const (
+	minPause = 20 * time.Millisecond
+	maxPause = time.Second
+)
 
 // lookup is one search for the verdict on one token.
 type lookup struct {
@@ -28,7 +31,7 @@ type lookup struct {
 	lease      []byte
 	leaseTTL   time.Duration
 	abandoned  <-chan struct{} // closed when nobody waits any more
-	patient    bool            // goes without the store only when that is away
+	patience   time.Duration   // goes without the store when that was away for so long
 
 	mayHold bool          // a lease of ours may stand in the store
 	since   time.Duration // elapsed time before that was asked for
@@ -48,11 +51,14 @@ func (l *lookup) claim(ctx context.Context) (*finding, error) {
 		switch {
 		case ctx.Err() != nil:
 			return nil, errOutOfTime
-		case err != nil && valkey.Reason(err) == valkey.Timeout && (l.patient || failures+1 < maxTimeouts):
-			failures++
-			if l.patient && !l.sleep(ctx, min(l.elapsed()-begun, maxPause)) {
-				return nil, errOutOfTime // trying again at once would keep a slow store slow
+		case err != nil && l.away() < l.patience:
+			// Trying again at once would keep a slow store slow.
+			if !l.sleep(ctx, min(max(l.elapsed()-begun, minPause), maxPause)) {
+				return nil, errOutOfTime
 			}
+			continue
+		case err != nil && valkey.Reason(err) == valkey.Timeout && failures+1 < maxTimeouts:
+			failures++
 			continue
 		case err != nil || !busy:
 			return found, err
@@ -64,6 +70,14 @@ func (l *lookup) claim(ctx context.Context) (*finding, error) {
 		}
 		pause = min(pause+1, len(pauses)-1)
 	}
+}
+
+// away is how long the store, or the part of it that has the places, has been away.
+func (l *lookup) away() (longest time.Duration) {
+	for _, p := range l.places {
+		longest = max(longest, l.operations.gates.of(p.key).away())
+	}
+	return longest
 }
 
 // sleep reports whether there is still somebody who waits.

@@ -107,7 +107,7 @@ func New(config Config) (*Cache, error) {
 	m := newMetrics(config.Registerer, c.Connected, func() time.Duration { return c.feed.age() })
 	c.operations = &operations{
 		store: config.Store, timeout: config.OperationTimeout, metrics: m,
-		gates: newGates(config.Sharded, config.Elapsed, config.maxTimeouts(), c.changed),
+		gates: newGates(config.Sharded, config.Elapsed, config.patience(), c.changed),
 	}
 	c.queue = newQueue(c.operations, config.Elapsed)
 	c.feed = &feed{
@@ -116,7 +116,7 @@ func New(config Config) (*Cache, error) {
 		// In a cluster both keys have to be on one node, to be lost together: what
 		// stands in braces is what the second is placed by.
 		stream: config.Prefix + ":feed", life: config.Prefix + ":{" + config.Prefix + ":feed}:incarnation",
-		elapsed: config.Elapsed, logger: config.Logger, tried: make(chan struct{}),
+		elapsed: config.Elapsed, patience: config.patience(), logger: config.Logger, tried: make(chan struct{}),
 	}
 	c.reader = &reader{
 		ages: ages{max: config.MaxAge, noExp: config.NoExpAge, inactive: config.InactiveAge, now: config.Now},
@@ -138,11 +138,14 @@ func (config *Config) fill() {
 	}
 }
 
-func (config *Config) maxTimeouts() int {
+// patience is how long an outage of the store is waited out, by those who would use
+// the token up for all others if they went without. A flight has as much time beside
+// what its own call may take.
+func (config *Config) patience() time.Duration {
 	if config.Once {
-		return patientTimeouts
+		return config.Source.Timeout
 	}
-	return maxTimeouts
+	return 0
 }
 
 // Run reads the purge feed and makes what writes are left over, until ctx ends.
@@ -223,8 +226,7 @@ func (c *Cache) lookup(r introspection.Request) (*lookup, error) {
 		places: places, digest: sha256.Sum256([]byte(r.Token)),
 		lease:    append([]byte{leaseMark}, hex.EncodeToString(id[:])...),
 		leaseTTL: 2*c.config.Source.Timeout + leaseSlack, abandoned: r.Abandoned,
-		// Whoever asks without the store may use the token up for all others.
-		patient: c.config.Once,
+		patience: c.config.patience(),
 	}, nil
 }
 

@@ -28,7 +28,6 @@ table() {
 		prometheus       github.com/prometheus/prometheus             v0.316.0  cmd/prometheus  remove_all_sd
 		promtool         github.com/prometheus/prometheus             v0.316.0  cmd/promtool    remove_all_sd
 		syft             github.com/anchore/syft                      v1.38.0   cmd/syft
-		toxiproxy        github.com/Shopify/toxiproxy/v2              v2.5.0    cmd/server
 		vegeta           github.com/tsenart/vegeta/v12                v12.13.0  .
 	TABLE
 }

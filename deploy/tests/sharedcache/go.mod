@@ -5,8 +5,26 @@ go 1.27.4
 replace github.com/fhir-introspection-sidecar/fhir-introspection-sidecar => ../../..
 
 require (
+	github.com/Shopify/toxiproxy/v2 v2.12.0
 	github.com/fhir-introspection-sidecar/fhir-introspection-sidecar v0.0.0-00010101000000-000000000000
 	github.com/redis/rueidis v1.0.79
+	github.com/rs/zerolog v1.33.0
+	go.yaml.in/yaml/v3 v3.0.5
 )
 
-require golang.org/x/sys v0.48.0 // indirect
+require (
+	github.com/beorn7/perks v1.0.1 // indirect
+	github.com/cespare/xxhash/v2 v2.3.0 // indirect
+	github.com/gorilla/mux v1.8.1 // indirect
+	github.com/mattn/go-colorable v0.1.13 // indirect
+	github.com/mattn/go-isatty v0.0.20 // indirect
+	github.com/munnerz/goautoneg v0.0.0-20191010083416-a7dc8b61c822 // indirect
+	github.com/prometheus/client_golang v1.25.0 // indirect
+	github.com/prometheus/client_model v0.6.3 // indirect
+	github.com/prometheus/common v0.72.0 // indirect
+	github.com/prometheus/procfs v0.22.0 // indirect
+	github.com/rs/xid v1.5.0 // indirect
+	golang.org/x/sys v0.48.0 // indirect
+	google.golang.org/protobuf v1.36.12 // indirect
+	gopkg.in/tomb.v1 v1.0.0-20141024135613-dd632973f1e7 // indirect
+)

@@ -1,60 +1,105 @@
 package sharedcache
 
 import (
-	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/base64"
-	"encoding/hex"
+	"io/fs"
+	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/redis/rueidis"
 )
 
-// TestDump: nothing that a token, a user or a patient can be known by stands in the
-// store, however it is written.
+// secretsOf are what each token and its user can be known by; the random part comes
+// first, so that no two begin alike.
+func secretsOf(n int) (tokens []string, claims []map[string]string) {
+	for range n {
+		tokens = append(tokens, rand.Text())
+		claims = append(claims, map[string]string{
+			"sub": rand.Text() + "|user", "client_id": rand.Text() + "/client", "patient": rand.Text(),
+			"scope": rand.Text() + "/*.rs patient/*.read",
+		})
+	}
+	return tokens, claims
+}
+
+// TestDump: nothing that any of 10,000 tokens, their users, patients, clients and
+// scopes can be known by stands in the store, in what it wrote to disk on the way, or
+// in the names of its keys, however it is written.
 func TestDump(t *testing.T) {
-	store := startStore(t, binaryOf(t, "REDIS_7"), "rdbcompression no")
+	store := startStore(t, binaryOf(t, "REDIS_7"), "rdbcompression no", "appendonly yes")
 	root := store.root(t)
 	w := newWorld(t, false, store.settings(t))
 	s := w.replicas(t, 1)[0]
-	tokens := w.tokens("dumped", 1000)
-	if got := everywhere([]*sidecar{s}, tokens); got[200] != len(tokens) {
-		t.Fatalf("got statuses %v, want 200 only", got)
-	}
-	s.purge("?sub=sub-of-" + tokens[0])
-	store.do(t, root, "SAVE")
-	dump, err := os.ReadFile(filepath.Join(store.directory, "dump.rdb"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(dump) < len(tokens)*512 {
-		t.Fatalf("dump: got %d bytes, want all verdicts in it", len(dump))
-	}
-	secrets := append([]string{
-		"sub-of-", "module-7", "p.jansen", "Practitioner", "patient/", "Task", "fhir.example", "active", w.as.URL, "introspect",
-	}, tokens...)
-	for _, secret := range secrets {
-		for _, form := range []string{
-			secret, hex.EncodeToString([]byte(secret)), strings.ToUpper(hex.EncodeToString([]byte(secret))),
-			base64.StdEncoding.EncodeToString([]byte(secret)), base64.RawURLEncoding.EncodeToString([]byte(secret)),
-		} {
-			if bytes.Contains(dump, []byte(form)) {
-				t.Errorf("%q stands in the dump, want nothing readable", form)
-			}
+	tokens, claims := secretsOf(10_000)
+	wanted := search{}
+	for i, token := range tokens {
+		all := w.as.Claims()
+		for name, value := range claims[i] {
+			all[name] = value
+			wanted.add(value)
 		}
+		wanted.add(token)
+		w.as.AddToken(token, all)
+	}
+	for _, common := range []string{"module-7", "p.jansen", "Practitioner/", "patient/", "fhir.example", `"active"`, w.as.URL, "/introspect"} {
+		wanted.add(common)
+	}
+	for batch := range slices.Chunk(tokens, 500) {
+		if got := everywhere([]*sidecar{s}, batch); got[200] != len(batch) {
+			t.Fatalf("got statuses %v, want 200 only", got)
+		}
+	}
+	eventually(t, "all verdicts", func() bool { return len(store.verdicts(t, root)) == len(tokens) })
+	for _, name := range []string{"sub", "client_id", "patient"} {
+		if status, _ := s.purge("?" + name + "=" + url.QueryEscape(claims[0][name])); status != 200 {
+			t.Errorf("purge: got status %d, want 200", status)
+		}
+	}
+	written := store.written(t, root)
+	if len(written) < 2*len(tokens)*512 {
+		t.Fatalf("files of the store: got %d bytes, want all verdicts in them, twice", len(written))
+	}
+	if found := wanted.in(written); len(found) > 0 {
+		t.Errorf("got %q in the store, want nothing readable", found)
+	}
+	// The search would have found any.
+	hidden := base64.StdEncoding.EncodeToString([]byte("x" + claims[9_999]["patient"]))
+	store.do(t, root, "SET", "planted", hidden)
+	if found := wanted.in(store.written(t, root)); len(found) == 0 {
+		t.Errorf("got nothing, want %q found, which was planted", hidden)
 	}
 	sizes := map[string]bool{}
-	for _, key := range store.keys(t, root) {
-		if strings.HasPrefix(key, "fis:v1:") {
-			sizes[store.do(t, root, "STRLEN", key)] = true
-		}
+	for _, key := range store.verdicts(t, root)[:1000] {
+		sizes[store.do(t, root, "STRLEN", key)] = true
 	}
 	if len(sizes) > 2 {
 		t.Errorf("lengths of values: got %v, want a multiple of 256 and the seal", sizes)
 	}
+}
+
+// written returns what the store has on disk: a snapshot of now, and every command
+// that changed anything.
+func (s *server) written(t *testing.T, root rueidis.Client) (all []byte) {
+	t.Helper()
+	s.do(t, root, "SAVE")
+	err := filepath.WalkDir(s.directory, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || d.Name() == "conf" {
+			return err
+		}
+		content, err := os.ReadFile(path)
+		all = append(all, content...)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
 }
 
 // TestForgery: a writer to the store who has a token of his own gets nothing that
@@ -110,4 +155,15 @@ func (s *server) verdicts(t *testing.T, root rueidis.Client) (names []string) {
 		}
 	}
 	return names
+}
+
+// leases counts the verdicts that are being asked for.
+func (s *server) leases(t *testing.T, root rueidis.Client) (n int) {
+	t.Helper()
+	for _, name := range s.verdicts(t, root) {
+		if s.do(t, root, "STRLEN", name) == "33" {
+			n++
+		}
+	}
+	return n
 }

@@ -324,6 +324,9 @@ func explain(t *testing.T, all []*sidecar) {
 		for _, reason := range []string{"timeout", "connection", "auth", "readonly", "memory", "other"} {
 			lines = append(lines, fmt.Sprint(reason, " ", s.metric("shared_cache_errors_total", `"`+reason+`"`)))
 		}
+		for _, result := range []string{"active", "inactive", "unavailable"} {
+			lines = append(lines, fmt.Sprint("call ", result, " ", s.metric("introspections_total", `"`+result+`"`)))
+		}
 		t.Logf("replica %d: %s; lost %d times", i, strings.Join(lines, ", "), s.log.count("shared cache lost"))
 	}
 }

@@ -101,8 +101,14 @@ func newServer(t *testing.T, binary string, configuration ...string) *server {
 // start starts it, again if it was killed.
 func (s *server) start(t *testing.T) {
 	t.Helper()
+	s.startWith(t, filepath.Join(s.directory, "conf"))
+}
+
+// startWith starts it with other arguments than its configuration file.
+func (s *server) startWith(t *testing.T, arguments ...string) {
+	t.Helper()
 	s.log = new(bytes.Buffer)
-	s.cmd = exec.Command(s.binary, filepath.Join(s.directory, "conf"))
+	s.cmd = exec.Command(s.binary, arguments...)
 	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
 	if err := s.cmd.Start(); err != nil {
 		t.Fatal(err)
