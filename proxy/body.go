@@ -12,7 +12,7 @@ import (
 // taken for a fault of the FHIR server. It is read in a goroutine of its own, which
 // may outlive the response.
 type requestBody struct {
-	io.ReadCloser
+	remote  remote
 	ended   atomic.Bool
 	failed  atomic.Bool
 	stalled atomic.Bool // the client sent nothing for too long
@@ -34,9 +34,9 @@ func (b *requestBody) Read(p []byte) (int, error) {
 		b.watch.Reset(b.patience)
 		defer b.watch.Stop()
 	}
-	n, err := b.ReadCloser.Read(p)
+	n, err := b.remote.Read(p)
 	switch {
-	case err == io.EOF:
+	case err == io.EOF: //nolint:errorlint // io.Reader returns io.EOF itself
 		b.ended.Store(true)
 	case err != nil && !b.stopped.Load():
 		b.failed.Store(true)
@@ -45,14 +45,14 @@ func (b *requestBody) Read(p []byte) (int, error) {
 }
 
 // endStalls makes a read that gets nothing for so long the last one.
-func (b *requestBody) endStalls(w http.ResponseWriter, patience time.Duration) {
+func (b *requestBody) endStalls(patience time.Duration) {
 	if patience <= 0 {
 		return
 	}
 	b.patience = patience
 	b.watch = time.AfterFunc(patience, func() {
 		b.stalled.Store(true)
-		_ = http.NewResponseController(w).SetReadDeadline(longAgo)
+		_ = b.remote.SetReadDeadline(longAgo)
 	})
 	b.watch.Stop() // until it reads
 }
@@ -63,12 +63,12 @@ var longAgo = time.Unix(1, 0)
 // stop ends reading before the handler returns. net/http waits for a read that is
 // under way then; one that came to its end in that moment would start another
 // one, and the connection would hang. The connection closes after the response.
-func (b *requestBody) stop(w http.ResponseWriter) {
+func (b *requestBody) stop() {
 	if b.ended.Load() {
 		return
 	}
 	b.stopped.Store(true)
-	_ = http.NewResponseController(w).SetReadDeadline(longAgo)
+	_ = b.remote.SetReadDeadline(longAgo)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 }

@@ -71,9 +71,8 @@ func (c *ContextHeader) value(r *introspection.Response) string {
 	return r.Text(c.Claim)
 }
 
-// set sets the headers for an active token on h, the header of the outgoing
-// request.
-func (c *contextHeaders) set(h http.Header, r *introspection.Response, values *valueList) {
+// set sets the headers for an active token.
+func (c *contextHeaders) set(r *introspection.Response, add func(name, value string)) {
 	room := maxContextBytes - 1
 	for i := range c.headers {
 		header, name := &c.headers[i], c.names[i]
@@ -99,7 +98,7 @@ func (c *contextHeaders) set(h http.Header, r *introspection.Response, values *v
 			c.omit(name, omittedNoRoom)
 		default:
 			room -= size
-			h[name] = values.single(value)
+			add(name, value)
 		}
 	}
 }

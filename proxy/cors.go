@@ -1,9 +1,10 @@
 package proxy
 
 import (
-	"net/http"
 	"slices"
 	"strings"
+
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/wire"
 )
 
 // cors writes what browsers ask before they let a page see a response (Fetch, "CORS
@@ -41,51 +42,57 @@ const (
 	corsPrefix = "Access-Control-"
 )
 
-// write sets the headers of a response to a page of that origin. One that isn't
-// listed gets none, and neither does "null", which any sandboxed document can be.
-func (c *cors) write(h http.Header, origin string) {
+// allow lets a page of that origin see a response. One that isn't listed may not, and
+// neither may "null", which any sandboxed document can be.
+func (c *cors) allow(h *wire.Fields, origin string) bool {
 	h.Add("Vary", "Origin")
 	switch {
 	case c.origins[origin]:
-		h.Set("Access-Control-Allow-Origin", origin)
-		h.Set("Access-Control-Allow-Credentials", "true")
+		h.Add("Access-Control-Allow-Origin", origin)
+		h.Add("Access-Control-Allow-Credentials", "true")
 	case c.any && origin != "" && origin != "null":
-		h.Set("Access-Control-Allow-Origin", "*")
+		h.Add("Access-Control-Allow-Origin", "*")
 	default:
-		return
+		return false
 	}
-	h.Set("Access-Control-Expose-Headers", corsExposed)
+	return true
+}
+
+// write writes what a page of that origin may see of a response, and reports whether it
+// may see it at all.
+func (c *cors) write(h *wire.Fields, origin string) bool {
+	if !c.allow(h, origin) {
+		return false
+	}
+	h.Add("Access-Control-Expose-Headers", corsExposed)
+	return true
 }
 
 // replace does so in place of what the FHIR server wrote.
-func (c *cors) replace(h http.Header, origin string) {
-	for name := range h {
-		if len(name) > len(corsPrefix) && strings.EqualFold(name[:len(corsPrefix)], corsPrefix) {
-			delete(h, name)
-		}
-	}
-	// The list of an upstream response may be shared: never append in place.
-	h["Vary"] = slices.Clip(slices.DeleteFunc(slices.Clone(h["Vary"]), func(v string) bool { return strings.EqualFold(v, "Origin") }))
+func (c *cors) replace(h *wire.Fields, origin string) {
+	h.Delete(func(f *wire.Field) bool {
+		return len(f.Name) > len(corsPrefix) && strings.EqualFold(f.Name[:len(corsPrefix)], corsPrefix) ||
+			f.Is("vary") && strings.EqualFold(f.Value, "Origin")
+	})
 	c.write(h, origin)
 }
 
 // preflight answers what a browser asks before the request itself. Methods and
 // headers are not the ones that decide: the request will need its token all the same.
-func (c *cors) preflight(h http.Header, origin string, requested []string) {
-	c.write(h, origin)
+func (c *cors) preflight(h *wire.Fields, origin string, requested []string) {
+	allows := c.allow(h, origin)
 	h.Add("Vary", "Access-Control-Request-Method")
 	h.Add("Vary", "Access-Control-Request-Headers")
-	h.Del("Access-Control-Expose-Headers")
-	if h.Get("Access-Control-Allow-Origin") == "" {
+	if !allows {
 		return
 	}
-	h.Set("Access-Control-Allow-Methods", allowedMethods)
-	h.Set("Access-Control-Max-Age", corsMaxAge)
+	h.Add("Access-Control-Allow-Methods", allowedMethods)
+	h.Add("Access-Control-Max-Age", corsMaxAge)
 	allowed := corsHeaders
 	if wanted := strings.Join(requested, ", "); wanted != "" && isFieldList(wanted) {
 		allowed = wanted // "*" would not take in Authorization
 	}
-	h.Set("Access-Control-Allow-Headers", allowed)
+	h.Add("Access-Control-Allow-Headers", allowed)
 }
 
 // isFieldList holds for field names separated by commas.

@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
-	"net/url"
 	"sync/atomic"
 	"time"
 
@@ -13,6 +12,7 @@ import (
 
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/policy"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/wire"
 )
 
 // exchange is one request and its response, and what was found out on the way. It
@@ -38,20 +38,38 @@ type exchange struct {
 	location     string        // of what the FHIR server has created
 	failure      error         // why there was no verdict or no response, for the log
 
-	body   requestBody
-	values valueList
-	out    http.Request // to the FHIR server
-	outURL url.URL
+	body requestBody
 }
 
-func newExchange(w http.ResponseWriter, r *http.Request, trusted []netip.Prefix, draining *atomic.Bool) *exchange {
+// protocol is what net/http knows of a request beyond its bytes.
+type protocol struct {
+	fault   *decision // what its protocol doesn't allow; nil: nothing
+	closes  bool      // the connection must not be used again
+	streams bool      // it shares its connection with other requests (HTTP/2)
+}
+
+func newExchange(c remote, in *wire.Request, of protocol, trusted []netip.Prefix, draining *atomic.Bool) *exchange {
 	x := &exchange{
-		recorder: recorder{w: w, draining: draining, closes: ambiguousFraming(r)},
+		recorder: recorder{remote: c, draining: draining, closes: of.closes},
 		began:    time.Now(),
 		decision: internalError,
 	}
-	readRequest(&x.request, r, trusted)
+	x.body.remote = c
+	readRequest(&x.request, in, trusted)
+	x.streams, x.fault = of.streams, of.fault
 	return x
+}
+
+// writeWhole writes a response that was made here, after the fields it has so far.
+func (x *exchange) writeWhole(status int, mediaType string, body []byte) {
+	h := &x.head.Fields
+	h.Add("Content-Type", mediaType)
+	h.Add("X-Content-Type-Options", "nosniff")
+	x.head.Told = int64(len(body))
+	x.writeHead(status)
+	if x.method != http.MethodHead {
+		_ = x.write(body) // fails when the client has gone
+	}
 }
 
 // level is where a request's line stands. What would have been refused is told like

@@ -3,19 +3,21 @@ package proxy
 import (
 	"errors"
 	"io"
-	"maps"
 	"net"
 	"net/http"
-	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/upstream"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/wire"
 )
 
 // forwarder sends requests to the FHIR server and its responses back.
 type forwarder struct {
-	scheme, host       string // of the FHIR server
-	transport          http.RoundTripper
+	host               string // of the FHIR server
+	transport          *upstream.Transport
 	namespace          namespace
 	context            *contextHeaders
 	hop                hop
@@ -23,15 +25,25 @@ type forwarder struct {
 	stripAuthorization bool
 	stallTimeout       time.Duration // of reading a request's body; 0: none
 	cors               *cors         // nil: the FHIR server's headers stay
-	headers            sync.Pool     // of http.Header
-	buffers            sync.Pool     // of *[copyBufferSize]byte
+	buffers            sync.Pool     // of *buffer
 }
 
-// copyBufferSize is what is read of a response before it is written, in bytes.
-const copyBufferSize = 32 << 10
+// buffer is room for the head of a request, and for what is read of its response before
+// it is written.
+type buffer struct {
+	bytes [32 << 10]byte
+	used  int
+}
 
-// requestFields is room for the fields of an ordinary request and its context.
-const requestFields = 28
+// use notes that so many bytes were written.
+func (b *buffer) use(n int) { b.used = max(b.used, min(n, len(b.bytes))) }
+
+// put makes the buffer another request's. The pool must not keep tokens and data.
+func (b *buffer) put(pool *sync.Pool) {
+	clear(b.bytes[:b.used])
+	b.used = 0
+	pool.Put(b)
+}
 
 var (
 	errSwitch = errors.New("FHIR server switched protocols")
@@ -39,101 +51,144 @@ var (
 	errStatus = errors.New("FHIR server sent an invalid status")
 )
 
-// forward sends r upstream and passes the response on. It returns what to refuse
+// forward sends a request upstream and passes the response on. It returns what to refuse
 // the request with when there was none.
-func (f *forwarder) forward(x *exchange, r *http.Request) (failed *decision) {
+func (f *forwarder) forward(x *exchange) (failed *decision) {
+	b, ok := f.buffers.Get().(*buffer)
+	if !ok {
+		b = new(buffer)
+	}
+	b.used = len(b.bytes) // until it is known better
+	defer b.put(&f.buffers)
+	out := wire.Builder{Bytes: b.bytes[:0]}
+	f.writeHead(&out, x)
+	r := upstream.Request{Method: x.method, Length: x.length, Waits: x.waits}
 	if x.length != 0 {
-		f.streamBody(x, r)
+		f.addBody(x, &r, &out)
 		if !x.streams {
-			defer x.body.stop(x.w)
+			defer x.body.stop()
 		}
 	}
-	h, ok := f.headers.Get().(http.Header)
-	if !ok {
-		h = make(http.Header, requestFields)
-	}
-	res, err := f.transport.RoundTrip(f.outgoing(x, r, h))
-	if len(h) <= 2*requestFields { // to go through a map takes as long as it ever was large
-		clear(h) // the pool must not keep tokens
-		f.headers.Put(h)
+	r.Bytes = out.Bytes
+	b.used = min(len(out.Bytes), len(b.bytes))
+	err := out.Err
+	var res *upstream.Response
+	if err == nil {
+		res, err = f.transport.Send(x.ctx, &r)
 	}
 	if err == nil {
 		if err = acceptable(res); err != nil {
-			_ = res.Body.Close()
+			res.Close()
 		}
 	}
 	if err != nil {
 		x.failure = err
 		return noResponse(x, err)
 	}
-	f.passOn(x, res)
+	f.passOn(x, res, b)
 	return nil
 }
 
-// streamBody lets the body of r pass while the response already comes. The FHIR
-// server may answer before it has read everything; net/http would hold the response
-// back until the client has sent its body.
-func (f *forwarder) streamBody(x *exchange, r *http.Request) {
-	x.body.ReadCloser = r.Body
-	x.body.endStalls(x.w, f.stallTimeout)
+// addBody adds the body to the request: all of it if it has come, or else as it comes,
+// while the response may come already. The FHIR server may answer before it has read
+// everything.
+func (f *forwarder) addBody(x *exchange, r *upstream.Request, out *wire.Builder) {
+	if whole, ok := x.remote.StartBody(); ok {
+		out.Bytes = append(out.Bytes, whole...)
+		x.body.ended.Store(true)
+		return
+	}
+	r.Body = &x.body
+	x.body.endStalls(f.stallTimeout)
 	if !x.streams {
 		x.unreadBody = &x.body
 	}
-	_ = http.NewResponseController(x.w).EnableFullDuplex()
 }
 
-// outgoing makes the request to the FHIR server, with h as its header.
-func (f *forwarder) outgoing(x *exchange, r *http.Request, h http.Header) *http.Request {
-	copyEndToEnd(h, r.Header)
-	if offersTrailers(r.Header["Te"]) {
-		h["Te"] = x.values.single("trailers")
+// writeHead makes of a client's request the one for the FHIR server.
+func (f *forwarder) writeHead(out *wire.Builder, x *exchange) {
+	host := x.host
+	if host == "" { // HTTP/1.0 has none
+		host = f.host
 	}
-	x.out, x.outURL = *r, *r.URL
-	x.out.URL, x.out.Header, x.out.Body, x.out.Trailer = &x.outURL, h, &x.body, nil
-	if x.span != nil {
-		x.out = *x.out.WithContext(x.ctx)
+	if x.target.hasQuery {
+		out.Request(x.method, host, x.target.path, x.target.query)
+	} else {
+		out.Request(x.method, host, x.target.path)
 	}
-	f.rewrite(x, r.Header, &x.out)
-	return &x.out
+	nominated := x.fields.Nominated()
+	from := newForwarded(&x.request)
+	for i := range x.fields {
+		field := &x.fields[i]
+		if !nominated.Has(field.Name) && f.passes(x, field) && !from.replaces(field) || isForwarding(field.Name) && !from.replaces(field) {
+			out.Field(field.Name, field.Value)
+		}
+	}
+	f.writeOwn(out, x, &from)
+	switch {
+	case x.length > 0:
+		out.Field("Content-Length", strconv.FormatInt(x.length, 10))
+	case x.length < 0:
+		out.Field("Transfer-Encoding", "chunked")
+	case x.method == http.MethodPost || x.method == http.MethodPut || x.method == http.MethodPatch:
+		out.Field("Content-Length", "0") // RFC 9110 §8.6
+	}
+	out.End()
 }
 
-// rewrite makes of a client's request, which has lost what is about its connection,
-// the one for the FHIR server. It is the only place where headers are set for that:
-// whatever the client nominated in Connection is gone (RFC 9110 §7.6.1). in is the
-// header of the client's request.
-func (f *forwarder) rewrite(x *exchange, in http.Header, out *http.Request) {
-	u, h := out.URL, out.Header
-	u.Scheme, u.Host = f.scheme, f.host
-	// Opaque goes on the wire as it is: net/url would decode and re-encode the path.
-	u.Opaque, u.RawQuery = x.target.path, x.target.query
-	u.ForceQuery = x.target.hasQuery && x.target.query == ""
-
-	if x.length == 0 {
-		// There is no body to wait with (RFC 9110 §10.1.1).
-		delete(h, "Expect")
+// passes reports whether a field goes on to the FHIR server as it came. Those that
+// writeOwn writes don't.
+func (f *forwarder) passes(x *exchange, field *wire.Field) bool {
+	switch field.Name[0] | 0x20 {
+	case 'a':
+		return !field.Is("authorization")
+	case 'c':
+		if field.Is("cookie") {
+			return x.authorized // nobody knows whose it is
+		}
+		return !field.Is("connection") && !field.Is("cdn-loop") && !field.Is("content-length")
+	case 'e':
+		// Without a body there is none to wait with (RFC 9110 §10.1.1).
+		return x.length != 0 || !field.Is("expect")
+	case 'h':
+		return !field.Is("host")
+	case 't':
+		return !wire.IsHop(field.Name) && !f.tracer.replaces(field)
+	case 'u':
+		return !field.Is("upgrade") && (field.Value != "" || !field.Is("user-agent"))
+	case 'x':
+		return !field.Is("x-request-id")
 	}
-	setForwarded(h, &x.request, &x.values, in)
-	h["X-Request-Id"] = x.values.single(x.requestID)
-	h[hopHeader] = x.values.single(f.hop.after(x.hops))
-	f.tracer.inject(x.ctx, h)
-	delete(h, "Authorization")
+	return !wire.IsHop(field.Name)
+}
+
+// writeOwn writes what this proxy says to the FHIR server. It is the only place for
+// that, and nothing that a client nominates in Connection keeps it away (RFC 9110
+// §7.6.1).
+func (f *forwarder) writeOwn(out *wire.Builder, x *exchange, from *forwarded) {
+	if offersTrailers(x.fields) {
+		out.Field("Te", "trailers")
+	}
+	from.write(out)
+	out.Field("X-Request-Id", x.requestID)
+	out.Field(hopHeader, f.hop.after(x.hops))
+	f.tracer.inject(x.ctx, out)
 	if !x.authorized {
-		delete(h, "Cookie") // nobody knows whose it is
 		return
 	}
 	if !f.stripAuthorization {
-		h["Authorization"] = in["Authorization"] // even if the client nominated it
+		out.Field("Authorization", first(x.authorization))
 	}
-	f.context.set(h, x.verdict.Response, &x.values)
+	f.context.set(x.verdict.Response, out.Field)
 }
 
 // acceptable returns an error for a response that can't be passed on. What follows
 // a switch of protocols would be unchecked.
-func acceptable(res *http.Response) error {
+func acceptable(res *upstream.Response) error {
 	switch {
-	case res.StatusCode == http.StatusSwitchingProtocols:
+	case res.Status == http.StatusSwitchingProtocols:
 		return errSwitch
-	case res.StatusCode < http.StatusOK:
+	case res.Status < http.StatusOK:
 		return errStatus
 	}
 	return nil
@@ -158,77 +213,64 @@ func noResponse(x *exchange, err error) *decision {
 
 // passOn writes the FHIR server's response to the client, without the names of the
 // namespace.
-func (f *forwarder) passOn(x *exchange, res *http.Response) {
-	h := x.Header()
-	copyEndToEnd(h, res.Header)
-	f.namespace.remove(h)
-	if f.cors != nil {
-		f.cors.replace(h, x.origin)
-	}
+func (f *forwarder) passOn(x *exchange, res *upstream.Response, b *buffer) {
+	nominated := res.Fields.Nominated()
 	if x.method == http.MethodPost || x.method == http.MethodPut {
-		x.location = first(res.Header["Location"])
+		x.location = res.Fields.Get("location")
 	}
-	maps.DeleteFunc(res.Trailer, f.namespace.mustNotTrail)
-	announced := len(res.Trailer)
-	if announced > 0 {
-		h["Trailer"] = []string{strings.Join(slices.Sorted(maps.Keys(res.Trailer)), ", ")}
+	x.head.Fields = res.Fields
+	x.head.Fields.Delete(func(field *wire.Field) bool {
+		return wire.IsHop(field.Name) || f.namespace.has(field.Name) || nominated.Has(field.Name)
+	})
+	if f.cors != nil {
+		f.cors.replace(&x.head.Fields, x.origin)
 	}
-	x.WriteHeader(res.StatusCode)
-	err := f.copyBody(x, res)
-	_ = res.Body.Close()
+	if x.head.Told = res.Told; nominated.Has("content-length") {
+		x.head.Told = -1
+	}
+	for _, name := range res.Trailers {
+		if !f.namespace.mustNotTrail(name) {
+			x.head.Trailers = append(x.head.Trailers, name)
+		}
+	}
+	x.writeHead(res.Status)
+	err := copyBody(x, res, b)
+	res.Close()
 	if err != nil {
-		x.cut(err)
+		_ = x.flush()
+		x.cut()
 	}
+	res.Trailer.Delete(func(field *wire.Field) bool { return f.namespace.mustNotTrail(field.Name) })
 	if len(res.Trailer) > 0 {
-		_ = x.flush() // or net/http would give a short body a length, which leaves no room for trailers
-	}
-	for name, values := range res.Trailer {
-		if f.namespace.mustNotTrail(name, nil) || len(values) == 0 {
-			continue // HTTP/2 would wait for one that was announced and didn't come
-		}
-		if len(res.Trailer) != announced {
-			name = http.TrailerPrefix + name
-		}
-		h[name] = values
+		x.remote.WriteTrailers(res.Trailer)
 	}
 }
 
-// copyBody copies the body of a response. What a slow server has sent must not
-// wait in a buffer for the rest.
-func (f *forwarder) copyBody(x *exchange, res *http.Response) error {
-	stream := res.ContentLength < 0 || isEventStream(res.Header)
-	if stream {
-		_ = x.flush() // the first bytes may be long in coming
-	}
-	buffer, ok := f.buffers.Get().(*[copyBufferSize]byte)
-	if !ok {
-		buffer = new([copyBufferSize]byte)
-	}
-	defer f.buffers.Put(buffer)
-	for written := int64(0); ; {
-		n, err := res.Body.Read(buffer[:])
-		if n > 0 {
-			if _, err := x.Write(buffer[:n]); err != nil {
+// copyBody copies the body of a response. What a slow server has sent must not wait for
+// the rest: it is flushed before waiting.
+func copyBody(x *exchange, res *upstream.Response, b *buffer) error {
+	for !res.Ended() {
+		n, err := res.Poll(b.bytes[:])
+		if n == 0 && err == nil {
+			if err := x.flush(); err != nil {
 				return err
 			}
-			written += int64(n)
-			if stream || written < res.ContentLength {
-				if err := x.flush(); err != nil {
-					return err
-				}
+			n, err = res.Read(b.bytes[:])
+		}
+		if b.use(n); n > 0 {
+			if err := x.write(b.bytes[:n]); err != nil {
+				return err
 			}
 		}
-		switch {
-		case err == io.EOF:
-			return nil
-		case err != nil:
+		if err != nil && err != io.EOF { //nolint:errorlint // io.Reader returns io.EOF itself
 			return err
 		}
 	}
+	return nil
 }
 
 // cut ends a response that has begun so that it doesn't look complete.
-func (x *exchange) cut(error) {
+func (x *exchange) cut() {
 	if x.body.stalled.Load() {
 		x.decision = clientStalled
 	} else if x.ctx.Err() == nil && !x.failed {
@@ -239,36 +281,16 @@ func (x *exchange) cut(error) {
 
 // offersTrailers reports whether TE says that trailers are passed on (RFC 9110
 // §10.1.4), as they are here.
-func offersTrailers(values []string) bool {
-	for _, value := range values {
-		for coding := range strings.SplitSeq(value, ",") {
+func offersTrailers(fields wire.Fields) bool {
+	for i := range fields {
+		if !fields[i].Is("te") {
+			continue
+		}
+		for coding := range strings.SplitSeq(fields[i].Value, ",") {
 			if strings.EqualFold(strings.Trim(coding, " \t"), "trailers") {
 				return true
 			}
 		}
 	}
 	return false
-}
-
-func isEventStream(h http.Header) bool {
-	mediaType, _, _ := strings.Cut(h.Get("Content-Type"), ";")
-	return strings.EqualFold(strings.TrimSpace(mediaType), "text/event-stream")
-}
-
-// copyEndToEnd copies all fields but those that are about a connection: the ones
-// that always are, and those that Connection names (RFC 9110 §7.6.1).
-func copyEndToEnd(to, from http.Header) {
-	for name, values := range from {
-		switch name {
-		case "Connection", "Proxy-Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization",
-			"Te", "Trailer", "Transfer-Encoding", "Upgrade":
-		default:
-			to[name] = values
-		}
-	}
-	for _, value := range from["Connection"] {
-		for option := range strings.SplitSeq(value, ",") {
-			delete(to, http.CanonicalHeaderKey(strings.Trim(option, " \t")))
-		}
-	}
 }

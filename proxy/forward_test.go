@@ -763,7 +763,6 @@ func (*brokenClient) Write([]byte) (int, error) { return 0, io.ErrClosedPipe }
 // server, even before net/http knows that the client has gone.
 func TestClientTakesNoBody(t *testing.T) {
 	s := newStack(t)
-	s.proxy.forwarder.transport = &benchTransport{}
 	r := benchRequest(t)
 	r.Header.Set("Authorization", "Bearer TOK")
 	func() {

@@ -1,9 +1,9 @@
 package proxy
 
 import (
-	"net/http"
-	"slices"
 	"strings"
+
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/wire"
 )
 
 // forwardingNames say where a request came from. They are kept from trusted
@@ -16,46 +16,53 @@ func isForwarding(name string) bool {
 	return foldsInto(name, forwardingPrefix) || foldedIn(name, forwardingNames)
 }
 
-// setForwarded tells the FHIR server where the request came from, so that it
-// writes links that the client can follow. Nothing of it takes part in a decision.
-func setForwarded(h http.Header, q *request, values *valueList, in http.Header) {
-	single := values.single
-	proto := "http"
+// forwarded tells the FHIR server where a request came from, so that it writes links
+// that the client can follow. Nothing of it takes part in a decision. What is empty is
+// left as it came.
+type forwarded struct {
+	chain, host, proto, port string
+}
+
+func newForwarded(q *request) forwarded {
+	f := forwarded{chain: q.peer, host: q.host, proto: "http"}
 	if q.secure {
-		proto = "https"
+		f.proto = "https"
 	}
 	if !q.peerTrusted {
-		h["X-Forwarded-For"] = single(q.peer)
-		if q.host != "" { // HTTP/1.0
-			h["X-Forwarded-Host"] = single(q.host)
-		}
-		h["X-Forwarded-Proto"] = single(proto)
-		h["X-Forwarded-Port"] = single(portOf(q.host, proto))
-		return
+		f.port = portOf(q.host, f.proto)
+		return f
 	}
-	for name, values := range in {
-		if isForwarding(name) {
-			h[name] = slices.Clone(values)
-		}
+	if prior := strings.Join(q.fields.Values(nil, "x-forwarded-for"), ", "); prior != "" {
+		f.chain = prior + ", " + q.peer
 	}
-	chain := q.peer
-	if prior := strings.Join(in["X-Forwarded-For"], ", "); prior != "" {
-		chain = prior + ", " + chain
+	host, proto := f.host, f.proto
+	if told := q.fields.Get("x-forwarded-host"); told != "" {
+		host, f.host = told, ""
 	}
-	h["X-Forwarded-For"] = single(chain)
-	host := q.host
-	if forwarded := first(in["X-Forwarded-Host"]); forwarded != "" {
-		host = forwarded
-	} else if host != "" {
-		h["X-Forwarded-Host"] = single(host)
+	if told := q.fields.Get("x-forwarded-proto"); told != "" {
+		proto, f.proto = told, ""
 	}
-	if forwarded := first(in["X-Forwarded-Proto"]); forwarded != "" {
-		proto = forwarded
-	} else {
-		h["X-Forwarded-Proto"] = single(proto)
+	if !q.fields.Has("x-forwarded-port") {
+		f.port = portOf(host, proto)
 	}
-	if len(in["X-Forwarded-Port"]) == 0 {
-		h["X-Forwarded-Port"] = single(portOf(host, proto))
+	return f
+}
+
+// replaces holds for what write writes in place of the client's.
+func (w *forwarded) replaces(f *wire.Field) bool {
+	return f.Is("x-forwarded-for") || w.host != "" && f.Is("x-forwarded-host") || w.proto != "" && f.Is("x-forwarded-proto")
+}
+
+func (w *forwarded) write(b *wire.Builder) {
+	b.Field("X-Forwarded-For", w.chain)
+	if w.host != "" { // HTTP/1.0 has none
+		b.Field("X-Forwarded-Host", w.host)
+	}
+	if w.proto != "" {
+		b.Field("X-Forwarded-Proto", w.proto)
+	}
+	if w.port != "" {
+		b.Field("X-Forwarded-Port", w.port)
 	}
 }
 

@@ -88,18 +88,7 @@ func fold(c byte) byte {
 	}
 }
 
-// remove deletes the namespace's names from h and returns how many there were.
-func (n namespace) remove(h http.Header) (removed int) {
-	for name := range h {
-		if n.has(name) {
-			delete(h, name)
-			removed++
-		}
-	}
-	return removed
-}
-
 // mustNotTrail reports whether a trailer must not pass: one of the namespace, or one
 // with a space in its name, without which net/http would leave an HTTP/2 response
 // open.
-func (n namespace) mustNotTrail(name string, _ []string) bool { return n.has(name) || !isToken(name) }
+func (n namespace) mustNotTrail(name string) bool { return n.has(name) || !isToken(name) }

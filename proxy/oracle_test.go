@@ -6,13 +6,19 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptrace"
 	"net/http/httputil"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/upstream"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/wire"
 )
 
 // This file has what the forwarder is compared with: httputil.ReverseProxy over
@@ -39,16 +45,12 @@ func newOracle(p *Proxy) *oracle {
 		Transport: o.transport, FlushInterval: -1,
 		Rewrite: func(pr *httputil.ProxyRequest) {
 			pr.Out.Trailer = nil
-			p.forwarder.rewrite(oracleExchange(pr.In.Context()), pr.In.Header, pr.Out)
+			o.rewrite(oracleExchange(pr.In.Context()), pr.Out)
 		},
 		ModifyResponse: func(res *http.Response) error {
-			p.forwarder.namespace.remove(res.Header)
-			for name := range res.Trailer {
-				if p.forwarder.namespace.mustNotTrail(name, nil) {
-					delete(res.Trailer, name)
-				}
-			}
-			return acceptable(res)
+			maps.DeleteFunc(res.Header, func(name string, _ []string) bool { return p.forwarder.namespace.has(name) })
+			maps.DeleteFunc(res.Trailer, func(name string, _ []string) bool { return p.forwarder.namespace.mustNotTrail(name) })
+			return acceptable(&upstream.Response{ResponseHead: wire.ResponseHead{Status: res.StatusCode}})
 		},
 		ErrorHandler: func(_ http.ResponseWriter, r *http.Request, err error) {
 			x := oracleExchange(r.Context())
@@ -68,51 +70,107 @@ func oracleExchange(ctx context.Context) *exchange {
 
 // ServeHTTP is that of Proxy, but for forward.
 func (o *oracle) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	x := newExchange(w, r, o.trusted, &o.draining)
-	x.ctx, x.span = o.tracer.start(r.Context(), r.Header)
+	x := o.exchangeOf(w, r)
+	x.ctx, x.span = o.tracer.start(r.Context(), x.fields)
 	defer o.finish(x)
-	o.stripper.strip(&x.request, r.Header)
+	o.stripper.strip(&x.request)
 	if refused := o.decide(x); refused != nil {
 		o.refuser.refuse(x, refused)
 		return
 	}
 	r = r.WithContext(context.WithValue(x.ctx, oracleKey{}, x))
+	r.Header = headerOf(x.fields)
 	if x.length != 0 {
-		o.forwarder.streamBody(x, r)
-		r.Body = &x.body
+		o.forwarder.addBody(x, &upstream.Request{}, &wire.Builder{})
+		r.Body = io.NopCloser(&x.body)
 		if !x.streams {
-			defer x.body.stop(x.w)
+			defer x.body.stop()
 		}
 	}
 	func() {
 		defer func() {
 			if p := recover(); isAbort(p) {
-				x.cut(nil)
+				x.cut()
 			} else if p != nil {
 				panic(p)
 			}
 		}()
-		o.reverse.ServeHTTP(oracleWriter{x}, r)
+		o.reverse.ServeHTTP(oracleWriter{x, w}, r)
 	}()
-	for name := range x.Header() {
-		if rest, ok := strings.CutPrefix(name, http.TrailerPrefix); ok && o.forwarder.namespace.mustNotTrail(rest, nil) {
-			delete(x.Header(), name)
+	for name := range w.Header() {
+		if rest, ok := strings.CutPrefix(name, http.TrailerPrefix); ok && o.forwarder.namespace.mustNotTrail(rest) {
+			delete(w.Header(), name)
 		}
 	}
 }
 
-// oracleWriter drops informational responses, as the forwarder does.
-type oracleWriter struct{ *exchange }
+// exchangeOf is the exchange of a request that net/http has read.
+func (p *Proxy) exchangeOf(w http.ResponseWriter, r *http.Request) *exchange {
+	s := &standard{w: w, r: r}
+	return newExchange(s, s.request(), s.protocol(), p.trusted, &p.draining)
+}
+
+func headerOf(fields wire.Fields) http.Header {
+	h := http.Header{}
+	for _, f := range fields {
+		h.Add(f.Name, f.Value)
+	}
+	return h
+}
+
+// rewrite makes of a client's request, which has lost what is about its connection, the
+// one for the FHIR server.
+func (o *oracle) rewrite(x *exchange, out *http.Request) {
+	f, u, h := o.forwarder, out.URL, out.Header
+	u.Scheme, u.Host = "http", f.host
+	u.Opaque, u.RawQuery = x.target.path, x.target.query
+	u.ForceQuery = x.target.hasQuery && x.target.query == ""
+	if x.length == 0 {
+		h.Del("Expect")
+	}
+	for _, name := range []string{"X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Port", "Forwarded", "Via", "X-Real-Ip"} {
+		h[name] = x.fields.Values(nil, strings.ToLower(name)) // even if the client nominated it
+	}
+	h.Del("Authorization")
+	if !x.authorized {
+		h.Del("Cookie")
+	}
+	from := newForwarded(&x.request)
+	own := wire.Builder{}
+	f.writeOwn(&own, x, &from)
+	r, err := http.ReadRequest(bufio.NewReader(strings.NewReader("GET / HTTP/1.1\r\nHost: a\r\n" + string(own.Bytes) + "\r\n")))
+	if err != nil {
+		panic(err)
+	}
+	maps.Copy(h, r.Header)
+}
+
+// oracleWriter is the writer of an exchange. It drops informational responses, as the
+// forwarder does.
+type oracleWriter struct {
+	*exchange
+	w http.ResponseWriter
+}
+
+func (w oracleWriter) Header() http.Header { return w.w.Header() }
 
 func (w oracleWriter) WriteHeader(status int) {
-	if status >= http.StatusOK {
-		w.exchange.WriteHeader(status)
+	if status < http.StatusOK {
+		return
 	}
+	told := w.Header().Get("Content-Length")
+	w.begin()
+	if n, err := strconv.ParseInt(told, 10, 64); err == nil && status != http.StatusNoContent {
+		w.exchange.head.Told = n
+	} else {
+		w.Header().Del("Content-Length")
+	}
+	w.writeHead(status)
 }
 
 func (w oracleWriter) Write(b []byte) (int, error) {
 	w.WriteHeader(http.StatusOK)
-	return w.exchange.Write(b)
+	return len(b), w.write(b)
 }
 
 func (w oracleWriter) FlushError() error { return w.flush() }

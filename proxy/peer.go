@@ -2,10 +2,11 @@ package proxy
 
 import (
 	"net"
-	"net/http"
 	"net/netip"
 	"slices"
 	"strings"
+
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/wire"
 )
 
 // peerOf returns who is at the other end of a connection, and whether its
@@ -30,9 +31,9 @@ func isTrustedAddress(ip netip.Addr, trusted []netip.Prefix) bool {
 // clientOf returns the address that trusted proxies say a request came from: the last
 // one in X-Forwarded-For that is no trusted proxy's, each of which appends whom it saw.
 // It is for the audit log, and takes part in no decision.
-func clientOf(h http.Header, peer string, trusted []netip.Prefix) string {
+func clientOf(fields wire.Fields, peer string, trusted []netip.Prefix) string {
 	client := peer
-	values := h["X-Forwarded-For"]
+	values := fields.Values(nil, "x-forwarded-for")
 	for i := len(values) - 1; i >= 0; i-- {
 		for rest := values[i]; rest != ""; {
 			var last string

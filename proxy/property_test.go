@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -462,22 +463,22 @@ func TestPropertyPatients(t *testing.T) {
 	world := newPatients(t)
 	config := unitConfig(world.cache)
 	config.Now = world.now
+	config.Upstream = newMemoryServer(t, func(head string) string {
+		body := answerFor(t, func(name string) string {
+			values := regexp.MustCompile(`(?m)^`+name+`: (.*)\r$`).FindAllStringSubmatch(head, -1)
+			if len(values) != 1 {
+				t.Errorf("got %s with values %q, want one", name, values)
+				return ""
+			}
+			return values[0][1]
+		})
+		return fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+	})
 	p, err := New(config)
 	if err != nil {
 		t.Fatalf("New: got error %v, want none", err)
 	}
-	p.forwarder.transport = roundTrip(func(r *http.Request) (*http.Response, error) {
-		body := answerFor(t, func(name string) string {
-			if len(r.Header[name]) != 1 {
-				t.Errorf("got %s with values %q, want one", name, r.Header[name])
-			}
-			return r.Header.Get(name)
-		})
-		return &http.Response{
-			StatusCode: http.StatusOK, ProtoMajor: 1, ProtoMinor: 1, Request: r, Header: http.Header{},
-			Body: io.NopCloser(strings.NewReader(body)), ContentLength: int64(len(body)),
-		}, nil
-	})
+	t.Cleanup(p.CloseIdleConnections)
 	var ids atomic.Int64
 	world.load(t, inputs(t, 25_000), func(c chance, _, number int) bool {
 		id := fmt.Sprint("id-", ids.Add(1))

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -66,7 +67,7 @@ func New(config Config) (*Proxy, error) {
 		access:        config.Access,
 		context:       context,
 		forwarder: &forwarder{
-			scheme: config.Upstream.Scheme, host: config.Upstream.Host, transport: transport, namespace: namespace,
+			host: config.Upstream.Host, transport: transport, namespace: namespace,
 			context: context, hop: router.hop, tracer: tracer, stripAuthorization: config.StripAuthorization,
 			cors: router.published.cors, stallTimeout: config.StallTimeout,
 		},
@@ -82,25 +83,30 @@ func New(config Config) (*Proxy, error) {
 
 // ServeHTTP decides about one request and refuses or forwards it.
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	x := newExchange(w, r, p.trusted, &p.draining)
-	x.ctx, x.span = p.tracer.start(r.Context(), r.Header)
+	s := &standard{w: w, r: r}
+	p.serve(r.Context(), newExchange(s, s.request(), s.protocol(), p.trusted, &p.draining))
+}
+
+// serve decides about an exchange and ends it.
+func (p *Proxy) serve(ctx context.Context, x *exchange) {
+	x.ctx, x.span = p.tracer.start(ctx, x.fields)
 	defer p.finish(x)
-	p.stripper.strip(&x.request, r.Header)
+	p.stripper.strip(&x.request)
 	if refused := p.decide(x); refused != nil {
 		p.refuser.refuse(x, refused)
 		return
 	}
-	if failed := p.respond(x, r); failed != nil {
+	if failed := p.respond(x); failed != nil {
 		p.refuser.refuse(x, failed)
 	}
 }
 
 // respond sends a response that is no refusal, or returns what to refuse with.
-func (p *Proxy) respond(x *exchange, r *http.Request) (failed *decision) {
+func (p *Proxy) respond(x *exchange) (failed *decision) {
 	if x.decision.own {
 		return p.router.published.serve(x)
 	}
-	return p.forwarder.forward(x, r)
+	return p.forwarder.forward(x)
 }
 
 // decide returns nil for a request that is forwarded.
@@ -193,6 +199,6 @@ func (p *Proxy) PolicyResults(r *introspection.Response) []policy.Result {
 // ContextFor returns the headers that the FHIR server would get.
 func (p *Proxy) ContextFor(r *introspection.Response) http.Header {
 	h := make(http.Header)
-	p.context.set(h, r, &valueList{})
+	p.context.set(r, h.Set)
 	return h
 }

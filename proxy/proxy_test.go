@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -268,30 +269,34 @@ func TestPanicInRewrite(t *testing.T) {
 	}
 }
 
-// panickingBody breaks in the middle of an answer.
-type panickingBody struct{ read bool }
-
-func (b *panickingBody) Read(p []byte) (int, error) {
-	if b.read {
-		panic("panic with " + canary)
-	}
-	b.read = true
-	return copy(p, "begun"), nil
+// panickingWriter breaks in the middle of an answer.
+type panickingWriter struct {
+	http.ResponseWriter
+	written int
 }
 
-func (b *panickingBody) Close() error { return nil }
+func (w *panickingWriter) Write(p []byte) (int, error) {
+	if w.written > 0 {
+		panic("panic with " + canary)
+	}
+	w.written += len(p)
+	return w.ResponseWriter.Write(p)
+}
 
-type roundTrip func(*http.Request) (*http.Response, error)
-
-func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+func (w *panickingWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // TestPanicAfterAnswerBegan (J05) finds that such an answer can't be taken for a
 // complete one.
 func TestPanicAfterAnswerBegan(t *testing.T) {
 	s := newStack(t)
-	s.proxy.forwarder.transport = roundTrip(func(r *http.Request) (*http.Response, error) {
-		return &http.Response{StatusCode: 200, Header: http.Header{}, Body: &panickingBody{}, ContentLength: -1, Request: r}, nil
-	})
+	inner := s.served.Handler
+	s.served.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { inner.ServeHTTP(&panickingWriter{ResponseWriter: w}, r) })
+	s.upstream.answer = func(conn net.Conn, _ *received) bool {
+		_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nbegun\r\n")
+		time.Sleep(50 * time.Millisecond) // the second part comes alone
+		_, _ = io.WriteString(conn, "1\r\n!\r\n0\r\n\r\n")
+		return true
+	}
 	a := s.do(get("/fhir/Patient", bearerTOK))
 	if a.StatusCode != 200 || a.body != "begun" || a.err == nil {
 		t.Errorf("got status %d %q %v, want 200, what had begun and an error", a.StatusCode, a.body, a.err)

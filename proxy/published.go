@@ -2,10 +2,10 @@ package proxy
 
 import (
 	"net/http"
-	"strconv"
 	"strings"
 
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/smart"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/wire"
 )
 
 // published are the documents that are served here, not by the FHIR server. Nothing
@@ -70,15 +70,8 @@ func (p *published) metadataURL(tenant string) string {
 // serve writes the document, or returns what to refuse the request with while it
 // isn't known.
 func (p *published) serve(x *exchange) (failed *decision) {
-	h := x.Header()
 	if x.method == http.MethodOptions {
-		x.setIDs(h)
-		if p.cors != nil && !x.outside {
-			p.cors.preflight(h, x.origin, x.requestHeaders)
-		} else {
-			(&cors{any: true}).preflight(h, x.origin, x.requestHeaders)
-		}
-		x.WriteHeader(http.StatusNoContent)
+		p.preflight(x)
 		return nil
 	}
 	var document []byte
@@ -90,26 +83,30 @@ func (p *published) serve(x *exchange) (failed *decision) {
 	if document == nil {
 		return refuseUnknownDocument
 	}
+	h := x.begin()
 	x.setIDs(h)
 	p.open(h, x.origin)
-	h.Set("Cache-Control", "public, max-age=300")
-	h.Set("Content-Type", "application/json")
-	h.Set("Content-Length", strconv.Itoa(len(document)))
-	h.Set("X-Content-Type-Options", "nosniff")
-	x.WriteHeader(http.StatusOK)
-	if x.method != http.MethodHead {
-		_, _ = x.Write(document) // fails when the client has gone
-	}
+	h.Add("Cache-Control", "public, max-age=300")
+	x.writeWhole(http.StatusOK, "application/json", document)
 	return nil
+}
+
+func (p *published) preflight(x *exchange) {
+	h := x.begin()
+	x.setIDs(h)
+	if p.cors != nil && !x.outside {
+		p.cors.preflight(h, x.origin, x.requestHeaders)
+	} else {
+		(&cors{any: true}).preflight(h, x.origin, x.requestHeaders)
+	}
+	x.writeHead(http.StatusNoContent)
 }
 
 // open lets every page read the document: an app looks there before anybody knows it
 // (SMART App Launch 2.2, "CORS").
-func (p *published) open(h http.Header, origin string) {
-	if p.cors != nil {
-		p.cors.write(h, origin)
-	}
-	if origin != "" && h.Get("Access-Control-Allow-Origin") == "" {
-		h.Set("Access-Control-Allow-Origin", "*")
+func (p *published) open(h *wire.Fields, origin string) {
+	allowed := p.cors != nil && p.cors.write(h, origin)
+	if origin != "" && !allowed {
+		h.Add("Access-Control-Allow-Origin", "*")
 	}
 }

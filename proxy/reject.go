@@ -8,6 +8,7 @@ import (
 
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/fhir"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/wire"
 )
 
 const (
@@ -31,46 +32,38 @@ func (rf *refuser) refuse(x *exchange, why *decision) {
 	if x.status != 0 {
 		return // the response has begun; it can only be cut off
 	}
-	h := x.Header()
-	clear(h)
+	h := x.begin()
 	rf.setChallenge(h, x, why)
-	x.setConnection(h, why)
+	x.setConnection(why)
 	x.setIDs(h)
 	rf.setCORS(h, x.origin)
 	format := fhir.Negotiate(x.target.query, x.accept)
-	body := fhir.Outcome(format, why.issue, why.text)
-	h.Set("Cache-Control", "no-store")
-	h.Set("Content-Type", format.MediaType())
-	h.Set("Content-Length", strconv.Itoa(len(body)))
-	h.Set("X-Content-Type-Options", "nosniff")
-	x.WriteHeader(why.status)
-	if x.method != http.MethodHead {
-		_, _ = x.Write(body) // fails when the client has gone
-	}
+	h.Add("Cache-Control", "no-store")
+	x.writeWhole(why.status, format.MediaType(), fhir.Outcome(format, why.issue, why.text))
 }
 
 // setCORS lets the app that asked see the refusal: a browser hides a response without
 // these headers.
-func (rf *refuser) setCORS(h http.Header, origin string) {
+func (rf *refuser) setCORS(h *wire.Fields, origin string) {
 	switch {
 	case rf.published.cors != nil:
 		rf.published.cors.write(h, origin)
 	case origin != "":
-		h.Set("Access-Control-Allow-Origin", "*")
-		h.Set("Access-Control-Expose-Headers", exposedHeaders)
+		h.Add("Access-Control-Allow-Origin", "*")
+		h.Add("Access-Control-Expose-Headers", exposedHeaders)
 	}
 }
 
 // setChallenge says what the client can do about it.
-func (rf *refuser) setChallenge(h http.Header, x *exchange, why *decision) {
+func (rf *refuser) setChallenge(h *wire.Fields, x *exchange, why *decision) {
 	if why.challenge {
-		h.Set("WWW-Authenticate", rf.challenge(x, why))
+		h.Add("WWW-Authenticate", rf.challenge(x, why))
 	}
 	if why.retry {
-		h.Set("Retry-After", retryAfter(x.failure))
+		h.Add("Retry-After", retryAfter(x.failure))
 	}
 	if why.status == http.StatusMethodNotAllowed {
-		h.Set("Allow", allowedMethods)
+		h.Add("Allow", allowedMethods)
 	}
 }
 
@@ -78,14 +71,12 @@ func (rf *refuser) setChallenge(h http.Header, x *exchange, why *decision) {
 // rest of one that nobody will read would give a client a way to hold the
 // connection, and hold back the response. In HTTP/2 a stream is framed whatever is
 // wrong with it, and others' requests share the connection.
-func (x *exchange) setConnection(h http.Header, why *decision) {
+func (x *exchange) setConnection(why *decision) {
 	unread := x.length != 0 && !x.streams
-	if why.closes && !x.streams || unread {
-		h.Set("Connection", "close")
-	}
+	x.closes = x.closes || why.closes && !x.streams || unread
 	if unread {
 		// After the response, net/http reads on for a while, lest a reset destroys it.
-		_ = http.NewResponseController(x.w).SetReadDeadline(time.Now().Add(lingerTimeout))
+		_ = x.remote.SetReadDeadline(time.Now().Add(lingerTimeout))
 	}
 }
 

@@ -27,10 +27,10 @@ func refused(t *testing.T, why *decision, failure error, method, target string, 
 		r.Header.Set(name, value)
 	}
 	w := httptest.NewRecorder()
-	x := newExchange(w, r, nil, &p.draining)
+	x := p.exchangeOf(w, r)
 	x.ctx = r.Context()
 	x.failure, x.neededScopes = failure, "system/*.rs launch"
-	w.Header().Set("X-Left-Over", "of an answer that failed")
+	x.begin().Add("X-Left-Over", "of an answer that failed")
 	p.refuser.refuse(x, why)
 	var b strings.Builder
 	fmt.Fprintf(&b, "%d\n", w.Code)
@@ -181,7 +181,7 @@ func TestRefusedOnce(t *testing.T) {
 		t.Fatalf("New: got error %v, want none", err)
 	}
 	r, w := httptest.NewRequest("GET", "/fhir/Patient", nil), httptest.NewRecorder()
-	x := newExchange(w, r, nil, &p.draining)
+	x := p.exchangeOf(w, r)
 	p.refuser.refuse(x, refuseNoToken)
 	first := w.Body.String()
 	p.refuser.refuse(x, internalError)

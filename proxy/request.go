@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/wire"
 )
 
 // request is all of a client's request that takes part in a decision about it, or
@@ -15,7 +16,9 @@ type request struct {
 	method string
 	target target
 	host   string
-	length int64 // of the body; 0: there is none, -1: chunked
+	length int64 // of the body, in bytes, or wire.Chunked
+	fields wire.Fields
+	waits  bool // the client sends its body when it is told to
 
 	peer        string // IP address at the other end of the connection
 	peerTrusted bool
@@ -38,25 +41,35 @@ type request struct {
 	requestID     string
 	correlationID string
 	traceID       string
+
+	room [8]string // for lists of values
+	used int
 }
 
-// readRequest takes what decides out of r.
-func readRequest(q *request, r *http.Request, trusted []netip.Prefix) {
-	h := r.Header
-	*q = request{
-		method: r.Method, target: parseTarget(r.RequestURI), host: r.Host, length: r.ContentLength,
-		secure: r.TLS != nil, streams: r.ProtoMajor > 1,
-		authorization: h["Authorization"], accept: h["Accept"], hops: h[hopHeader],
-		condition: h["If-None-Exist"],
-		origin:    originOf(h["Origin"]), asksForMethod: first(h["Access-Control-Request-Method"]) != "",
-		requestHeaders: h["Access-Control-Request-Headers"],
-		fault:          protocolFault(r),
+// readRequest takes what decides out of a client's request.
+func readRequest(q *request, in *wire.Request, trusted []netip.Prefix) {
+	q.method, q.target, q.host, q.length, q.fields, q.secure = in.Method, parseTarget(in.Target), in.Host, in.Length, in.Fields, in.Secure
+	q.authorization, q.accept, q.hops = q.values("authorization"), q.values("accept"), q.values("cdn-loop")
+	q.condition, q.waits = q.values("if-none-exist"), q.fields.Has("expect")
+	if origins := q.values("origin"); len(origins) > 0 {
+		q.origin = originOf(origins)
+		q.asksForMethod = q.fields.Get("access-control-request-method") != ""
+		q.requestHeaders = q.values("access-control-request-headers")
 	}
-	q.peer, q.peerTrusted = peerOf(r.RemoteAddr, trusted)
+	q.peer, q.peerTrusted = peerOf(in.Peer, trusted)
 	if q.client = q.peer; q.peerTrusted {
-		q.client = clientOf(h, q.peer, trusted)
+		q.client = clientOf(q.fields, q.peer, trusted)
 	}
-	q.readIDs(h)
+	q.readIDs()
+}
+
+// values returns the values of the fields with this name, which is given in lower case.
+func (q *request) values(name string) []string {
+	values := q.fields.Values(q.room[q.used:q.used:len(q.room)], name)
+	if q.used = min(q.used+len(values), len(q.room)); len(values) == 0 {
+		return nil
+	}
+	return values
 }
 
 // originOf returns the Origin. Two are none that could be listed.
@@ -76,23 +89,23 @@ func first(values []string) string {
 
 // readIDs takes the trace headers (Koppeltaal TOP-KT-011): X-Request-Id is made
 // when it is missing or could forge a log line, the others are never invented.
-func (q *request) readIDs(h http.Header) {
-	q.requestID = traceID(h["X-Request-Id"])
+func (q *request) readIDs() {
+	q.requestID = traceID(q.values("x-request-id"))
 	if q.requestID == "" {
 		q.requestID = introspection.NewRequestID()
 	}
-	q.correlationID = traceID(h["X-Correlation-Id"])
-	q.traceID = traceID(h["X-Trace-Id"])
+	q.correlationID = traceID(q.values("x-correlation-id"))
+	q.traceID = traceID(q.values("x-trace-id"))
 }
 
 // setIDs passes the ids on to the client.
-func (q *request) setIDs(h http.Header) {
-	h.Set("X-Request-Id", q.requestID)
+func (q *request) setIDs(h *wire.Fields) {
+	h.Add("X-Request-Id", q.requestID)
 	if q.correlationID != "" {
-		h.Set("X-Correlation-Id", q.correlationID)
+		h.Add("X-Correlation-Id", q.correlationID)
 	}
 	if q.traceID != "" {
-		h.Set("X-Trace-Id", q.traceID)
+		h.Add("X-Trace-Id", q.traceID)
 	}
 }
 

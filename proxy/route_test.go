@@ -3,6 +3,8 @@ package proxy
 import (
 	"net/http"
 	"testing"
+
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/wire"
 )
 
 // TestPublicPaths: a path is public as it is written, and below a prefix, which is not
@@ -103,13 +105,13 @@ func TestCORSOrigins(t *testing.T) {
 		{[]string{"https://app.test"}, "null", "", ""},
 		{[]string{"*", "https://app.test"}, "https://app.test", "https://app.test", "true"},
 	} {
-		h := http.Header{}
-		newCORS(tt.origins).write(h, tt.origin)
-		if allow, auth := h.Get("Access-Control-Allow-Origin"), h.Get("Access-Control-Allow-Credentials"); allow != tt.allow || auth != tt.withAuth {
+		h := wire.Fields{}
+		newCORS(tt.origins).write(&h, tt.origin)
+		if allow, auth := h.Get("access-control-allow-origin"), h.Get("access-control-allow-credentials"); allow != tt.allow || auth != tt.withAuth {
 			t.Errorf("%q, %q: got %q, credentials %q, want %q, %q", tt.origins, tt.origin, allow, auth, tt.allow, tt.withAuth)
 		}
-		if h.Get("Vary") != "Origin" {
-			t.Errorf("%q, %q: got Vary %q, want Origin", tt.origins, tt.origin, h.Get("Vary"))
+		if h.Get("vary") != "Origin" {
+			t.Errorf("%q, %q: got Vary %q, want Origin", tt.origins, tt.origin, h.Get("vary"))
 		}
 	}
 }

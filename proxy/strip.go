@@ -1,11 +1,12 @@
 package proxy
 
 import (
-	"net/http"
 	"strings"
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/wire"
 )
 
 // removedInbound are headers, folded, by which a client could make the FHIR
@@ -25,25 +26,37 @@ type stripper struct {
 	once           sync.Once
 }
 
-// strip deletes them from h, the inbound header of q.
-func (s *stripper) strip(q *request, h http.Header) {
-	if n := s.namespace.remove(h); n > 0 {
-		s.spoofed.Add(float64(n))
-	}
-	if !q.peerTrusted && !q.secure && s.untrustedHTTPS != nil && strings.EqualFold(first(h["X-Forwarded-Proto"]), "https") {
+// strip deletes them from the fields of q.
+func (s *stripper) strip(q *request) {
+	if !q.peerTrusted && !q.secure && s.untrustedHTTPS != nil && strings.EqualFold(q.fields.Get("x-forwarded-proto"), "https") {
 		s.once.Do(func() { s.untrustedHTTPS(q.peer) })
 	}
-	// A server that switches protocols would get what follows unchecked.
-	delete(h, "Upgrade")
-	delete(h, "Http2-Settings")
-	for name := range h {
-		switch name[0] | 0x20 {
-		case 'x', 'p', 'f', 'v':
-			if foldedIn(name, removedInbound) || isForwarding(name) && !(q.peerTrusted && isUsualSpelling(name)) {
-				delete(h, name)
+	var spoofed map[string]bool
+	q.fields.Delete(func(f *wire.Field) bool {
+		if s.namespace.has(f.Name) {
+			if spoofed == nil {
+				spoofed = map[string]bool{}
 			}
+			spoofed[strings.ToLower(f.Name)] = true
+			return true
 		}
+		return s.removes(f, q.peerTrusted)
+	})
+	if len(spoofed) > 0 {
+		s.spoofed.Add(float64(len(spoofed)))
 	}
+}
+
+// removes holds for what nobody may send, and for what only a trusted peer may.
+func (s *stripper) removes(f *wire.Field, trusted bool) bool {
+	switch f.Name[0] | 0x20 {
+	case 'u', 'h':
+		// A server that switches protocols would get what follows unchecked.
+		return f.Is("upgrade") || f.Is("http2-settings")
+	case 'x', 'p', 'f', 'v':
+		return foldedIn(f.Name, removedInbound) || isForwarding(f.Name) && !(trusted && isUsualSpelling(f.Name))
+	}
+	return false
 }
 
 func isUsualSpelling(name string) bool { return !strings.ContainsFunc(name, notUsual) }

@@ -9,6 +9,8 @@ import (
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
+
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/wire"
 )
 
 // spanName is the name of every server span. A span holds words of ours and a
@@ -20,31 +22,41 @@ type tracer struct{ trace.Tracer }
 
 // start begins a request's span, if tracing is on, and returns a context in which
 // an introspection finds its parent.
-func (t tracer) start(ctx context.Context, h http.Header) (context.Context, trace.Span) {
+func (t tracer) start(ctx context.Context, fields wire.Fields) (context.Context, trace.Span) {
 	if t.Tracer == nil {
 		return ctx, nil
 	}
-	return t.Start(remoteParent(ctx, h), spanName, trace.WithSpanKind(trace.SpanKindServer))
+	return t.Start(remoteParent(ctx, fields), spanName, trace.WithSpanKind(trace.SpanKindServer))
 }
 
 // remoteParent adds the client's span, if its traceparent is valid. Of two
 // values none can be believed.
-func remoteParent(ctx context.Context, h http.Header) context.Context {
-	if len(h["Traceparent"]) != 1 {
+func remoteParent(ctx context.Context, fields wire.Fields) context.Context {
+	parents := fields.Values(nil, "traceparent")
+	if len(parents) != 1 {
 		return ctx
 	}
-	return propagation.TraceContext{}.Extract(ctx, propagation.HeaderCarrier(h))
+	return propagation.TraceContext{}.Extract(ctx, propagation.MapCarrier{
+		"traceparent": parents[0], "tracestate": fields.Get("tracestate"),
+	})
+}
+
+// replaces holds for what inject writes in place of the client's.
+func (t tracer) replaces(f *wire.Field) bool {
+	return t.Tracer != nil && (f.Is("traceparent") || f.Is("tracestate"))
 }
 
 // inject makes the FHIR server's spans children of ours. The client's
 // tracestate stays only with a valid traceparent (W3C Trace Context).
-func (t tracer) inject(ctx context.Context, h http.Header) {
+func (t tracer) inject(ctx context.Context, b *wire.Builder) {
 	if t.Tracer == nil {
 		return
 	}
-	delete(h, "Traceparent")
-	delete(h, "Tracestate")
-	propagation.TraceContext{}.Inject(ctx, propagation.HeaderCarrier(h))
+	carrier := propagation.MapCarrier{}
+	propagation.TraceContext{}.Inject(ctx, carrier)
+	for name, value := range carrier {
+		b.Field(name, value)
+	}
 }
 
 // end says what became of the request.

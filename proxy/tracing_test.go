@@ -17,6 +17,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/wire"
 )
 
 const (
@@ -243,15 +244,16 @@ func TestSpanReachesTheSource(t *testing.T) {
 // TestTraceOffAllocates: tracing that is off costs no allocation.
 func TestTraceOffAllocates(t *testing.T) {
 	response := decode(t, fmt.Sprintf(seedAnswer, time.Now().Add(24*time.Hour).Unix()))
-	p := benchProxy(t, introspectorFunc(func(context.Context, string) (*introspection.Response, error) { return response, nil }), &benchTransport{})
+	p := benchProxy(t, introspectorFunc(func(context.Context, string) (*introspection.Response, error) { return response, nil }))
 	r := benchRequest(t)
-	x := newExchange(&benchWriter{header: http.Header{}}, r, nil, &p.draining)
-	h := http.Header{"Traceparent": {clientParent}}
+	x := p.exchangeOf(&benchWriter{header: http.Header{}}, r)
+	x.fields = wire.Fields{{Name: "Traceparent", Value: clientParent}}
+	var out wire.Builder
 	if n := testing.AllocsPerRun(100, func() {
-		x.ctx, x.span = p.tracer.start(r.Context(), h)
-		p.tracer.inject(x.ctx, h)
+		x.ctx, x.span = p.tracer.start(r.Context(), x.fields)
+		p.tracer.inject(x.ctx, &out)
 		p.tracer.end(x)
-	}); n != 0 || x.span != nil || h.Get("Traceparent") != clientParent {
+	}); n != 0 || x.span != nil || len(out.Bytes) > 0 || p.tracer.replaces(&x.fields[0]) {
 		t.Errorf("got %v allocations, want 0", n)
 	}
 }
@@ -271,7 +273,7 @@ func BenchmarkTraced(b *testing.B) {
 		tracer trace.Tracer
 	}{{"off", nil}, {"unsampled", discarded(sdktrace.NeverSample())}, {"sampled", discarded(sdktrace.AlwaysSample())}} {
 		b.Run(tt.name, func(b *testing.B) {
-			p := benchProxy(b, benchCache(b, known), &benchTransport{})
+			p := benchProxy(b, benchCache(b, known))
 			p.tracer = tracer{tt.tracer}
 			p.forwarder.tracer, p.observer.tracer = p.tracer, p.tracer
 			r, w := benchRequest(b), &benchWriter{header: make(http.Header)}

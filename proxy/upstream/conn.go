@@ -1,7 +1,7 @@
 package upstream
 
 import (
-	"bufio"
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -12,6 +12,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/wire"
 )
 
 // conn is a connection to the FHIR server. One request at a time owns it, or the
@@ -22,10 +24,9 @@ type conn struct {
 	secured   bool            // by TLS
 	timeout   time.Duration   // for a head and for each write; 0: none
 	release   func(*conn)     // takes it back
-	r         *bufio.Reader
-	head      []byte // the response's head so far, and what was read beyond it
-	expired   bool   // while reading the head
-	wrote     bool   // some of the request
+	in        *wire.Input
+	answered  bool // something has come since the request began
+	wrote     bool // some of the request
 	deadline  time.Time
 	idleSince time.Time
 	abort     func()
@@ -34,20 +35,19 @@ type conn struct {
 	inHead bool
 }
 
-// keptHead is how much memory for a head stays with an idle connection, in bytes.
-const keptHead = 16 << 10
-
-var errHead = errors.New("FHIR server sent too large a response head")
+var (
+	errHead      = errors.New("FHIR server sent too large a response head")
+	errAmbiguous = errors.New("FHIR server sent a response that can be read in more than one way")
+)
 
 func newConn(socket net.Conn, timeout time.Duration, release func(*conn)) *conn {
-	c := &conn{Conn: socket, timeout: timeout, release: release}
+	c := &conn{Conn: socket, timeout: timeout, release: release, in: wire.NewInput(socket)}
 	if s, ok := socket.(syscall.Conn); ok {
 		raw, err := s.SyscallConn()
 		if err == nil {
 			c.raw = raw
 		}
 	}
-	c.r = bufio.NewReaderSize(c, 4<<10) // also bounds trailers, as in http.Transport
 	c.abort = func() { _ = socket.Close() }
 	return c
 }
@@ -57,7 +57,7 @@ func (c *conn) secure(ctx context.Context, config *tls.Config) error {
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	secured := tls.Client(c.Conn, config)
-	c.Conn, c.secured = secured, true
+	c.Conn, c.secured, c.in = secured, true, wire.NewInput(secured)
 	return secured.HandshakeContext(ctx)
 }
 
@@ -82,27 +82,13 @@ func (c *conn) isIdle() bool {
 // longAgo is a deadline that has passed.
 var longAgo = time.Unix(1, 0)
 
-// Read bounds heads and remembers them. Bodies have no bound.
-func (c *conn) Read(p []byte) (int, error) {
-	if !c.inHead {
-		return c.Conn.Read(p)
-	}
-	room := maxHead - len(c.head)
-	if room <= 0 {
-		return 0, errHead
-	}
-	n, err := c.Conn.Read(p[:min(room, len(p))])
-	c.head, c.expired = append(c.head, p[:n]...), errors.Is(err, os.ErrDeadlineExceeded)
-	return n, err
-}
-
-// roundTrip sends a request and reads the head of its response. When it fails, the
+// exchange sends a request and reads the head of its response. When it fails, the
 // connection must be closed.
-func (c *conn) roundTrip(r *http.Request, head []byte) (*http.Response, error) {
+func (c *conn) exchange(ctx context.Context, r *Request) (*Response, error) {
 	// Closing can't be undone by a deadline that is set at the same time.
-	stop := context.AfterFunc(r.Context(), c.abort)
-	c.head, c.inHead, c.expired, c.wrote = c.head[:0], true, false, false
-	n, err := c.Write(head)
+	stop := context.AfterFunc(ctx, c.abort)
+	c.inHead, c.answered, c.wrote = true, false, false
+	n, err := c.Write(r.Bytes)
 	if c.wrote = n > 0; err != nil {
 		stop()
 		return nil, err
@@ -112,63 +98,116 @@ func (c *conn) roundTrip(r *http.Request, head []byte) (*http.Response, error) {
 		stop()
 		return nil, err
 	}
-	res, err := c.readHead(r, up)
-	if err != nil {
+	res := &Response{c: c, ctx: ctx, stop: stop, upload: up}
+	if err := c.readHead(res, r.Method); err != nil {
 		stop()
 		return nil, up.cause(err)
 	}
-	b := &body{
-		ReadCloser: res.Body, c: c, ctx: r.Context(), stop: stop, upload: up,
-		keep: res.StatusCode >= http.StatusOK && res.Proto == "HTTP/1.1" && !res.Close,
-	}
-	if res.Body == http.NoBody {
-		b.end(io.EOF)
-	} else {
-		res.Body = b
-	}
+	res.begin()
 	return res, nil
 }
 
 // readHead reads up to the final response. Any number of informational ones may
 // come first (RFC 9110 §15.2); their heads count against the bound of the one that
-// is waited for. 101 is final: what follows isn't HTTP.
-func (c *conn) readHead(r *http.Request, up *upload) (*http.Response, error) {
-	for begin := 0; ; {
-		res, err := http.ReadResponse(c.r, r)
-		if err != nil && c.expired {
-			return nil, os.ErrDeadlineExceeded // which net/http hides behind half a line
-		}
+// is waited for.
+func (c *conn) readHead(res *Response, method string) error {
+	for left := maxHead; ; {
+		n, err := c.awaitHead(left)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		end := len(c.head) - c.r.Buffered()
-		if !unambiguousHead(c.head[begin:end], isInformational(res.StatusCode)) {
-			return nil, errAmbiguous
+		res.Fields = res.fields[:0]
+		if err := res.Parse(string(c.in.Bytes()[:n]), method); err != nil {
+			return causeOfHead(err)
 		}
-		begin = end
-		if isInformational(res.StatusCode) {
-			if res.StatusCode == http.StatusContinue {
-				up.proceed()
+		c.in.Take(n)
+		left -= n
+		if res.Final() {
+			break
+		}
+		if res.Status == http.StatusContinue {
+			res.upload.proceed()
+		}
+	}
+	// What came with the head and is more than the response has is either the body of one
+	// that has none, or nobody's.
+	if res.Length >= 0 && int64(c.in.Len()) > res.Length && res.Status != http.StatusSwitchingProtocols {
+		return errAmbiguous
+	}
+	c.endHead(res)
+	return nil
+}
+
+func causeOfHead(err error) error {
+	if errors.Is(err, wire.ErrAmbiguous) {
+		return errAmbiguous
+	}
+	return err
+}
+
+// awaitHead waits for a whole head, and returns its length.
+func (c *conn) awaitHead(most int) (n int, err error) {
+	checked := false
+	for looked := 0; ; {
+		b := c.in.Bytes()
+		if end := bytes.Index(b[looked:], []byte("\r\n\r\n")); end >= 0 {
+			if n = looked + end + 4; n > most {
+				return 0, errHead
 			}
-			continue
+			return n, nil
 		}
-		if hasSurplus(res, c.r.Buffered()) {
-			return nil, errAmbiguous
+		line := bytes.IndexByte(b, '\n')
+		if hasBareLineFeed(b[looked:]) {
+			return 0, errAmbiguous
 		}
-		c.endHead(res, up)
-		return res, nil
+		if line >= 0 && !checked {
+			// Nobody waits for the rest of what isn't HTTP.
+			if err := wire.CheckStatusLine(string(bytes.TrimSuffix(b[:line], []byte("\r")))); err != nil {
+				return 0, causeOfHead(err)
+			}
+			checked = true
+		}
+		if looked = max(0, len(b)-4); len(b) >= most {
+			return 0, errHead
+		}
+		err := c.in.Fill()
+		c.answered = c.answered || c.in.Len() > 0
+		switch {
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			return 0, os.ErrDeadlineExceeded
+		case errors.Is(err, io.EOF):
+			return 0, io.ErrUnexpectedEOF
+		case err != nil:
+			return 0, err
+		}
 	}
 }
 
+// hasBareLineFeed reports whether a line ends in one (RFC 9112 §2.2). The first byte
+// may follow anything.
+func hasBareLineFeed(b []byte) bool {
+	for i := 1; i < len(b); i++ {
+		next := bytes.IndexByte(b[i:], '\n')
+		if next < 0 {
+			return false
+		}
+		if i += next; b[i-1] != '\r' {
+			return true
+		}
+	}
+	return false
+}
+
 // endHead lifts the bounds that hold for a head only.
-func (c *conn) endHead(res *http.Response, up *upload) {
+func (c *conn) endHead(res *Response) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.inHead = false
-	if up != nil || !c.hasWhole(res) {
+	whole := res.Length >= 0 && res.Length <= int64(c.in.Len())
+	if res.upload != nil || !whole {
 		c.deadline = time.Time{}
 		_ = c.SetReadDeadline(c.deadline) // fails if abort has run, which end finds out
-		if up == nil {
+		if res.upload == nil {
 			_ = c.SetWriteDeadline(c.deadline)
 		}
 	}
@@ -192,55 +231,8 @@ func (c *conn) limit(now time.Time) error {
 	return c.SetDeadline(c.deadline)
 }
 
-// hasWhole reports whether nothing of a response is left to read.
-func (c *conn) hasWhole(res *http.Response) bool {
-	length := bodyLength(res)
-	return length >= 0 && length <= int64(c.r.Buffered())
-}
-
-// body is the body of a response. It gives the connection back when it was read to
-// its end. It is for one goroutine.
-type body struct {
-	io.ReadCloser
-	c      *conn
-	ctx    context.Context //nolint:containedctx // of the request that the body answers
-	stop   func() bool
-	upload *upload // nil: the request has no body
-	keep   bool
-	err    error // why nothing more comes
-}
-
-// Read implements io.Reader.
-func (b *body) Read(p []byte) (int, error) {
-	if b.err != nil {
-		return 0, b.err
-	}
-	n, err := b.ReadCloser.Read(p)
-	if err != nil {
-		b.end(err)
-	}
-	return n, b.err
-}
-
-// Close implements io.Closer.
-func (b *body) Close() error {
-	if b.err == nil {
-		b.end(http.ErrBodyReadAfterClose)
-	}
-	return nil
-}
-
-// end decides what becomes of the connection. When stop comes too late, abort
-// runs or will run, and would hit the next request.
-func (b *body) end(err error) {
-	b.err = err
-	whole := err == io.EOF //nolint:errorlint // io.Reader returns io.EOF itself
-	if b.stop() && whole && b.keep && b.c.r.Buffered() == 0 && b.upload.complete() {
-		b.c.release(b.c)
-		return
-	}
-	_ = b.c.Close()
-	if !whole {
-		b.err = causeOf(b.ctx, err)
-	}
+// close ends the connection and forgets what it has sent.
+func (c *conn) close() {
+	_ = c.Close()
+	c.in.Drop()
 }

@@ -9,12 +9,15 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/wire"
 )
 
 // TestMain looks for goroutines that are left.
@@ -120,15 +123,38 @@ func (s *server) outgoing(ctx context.Context, method string, body io.Reader, le
 	return r
 }
 
+// sent sends a request.
+func sent(t *Transport, r *http.Request) (*Response, error) {
+	b := wire.Builder{}
+	b.Request(r.Method, r.Host, r.URL.RequestURI())
+	for name, values := range r.Header {
+		for _, value := range values {
+			b.Field(name, value)
+		}
+	}
+	switch {
+	case r.ContentLength < 0:
+		b.Field("Transfer-Encoding", "chunked")
+	case r.ContentLength > 0 || r.Method == http.MethodPost:
+		b.Field("Content-Length", strconv.FormatInt(r.ContentLength, 10))
+	}
+	b.End()
+	out := &Request{Method: r.Method, Bytes: b.Bytes, Length: r.ContentLength, Waits: r.Header["Expect"] != nil}
+	if r.ContentLength != 0 {
+		out.Body = r.Body
+	}
+	return t.Send(r.Context(), out)
+}
+
 // fetched sends a request and returns the status and body of the response.
 func fetched(t *Transport, r *http.Request) (string, error) {
-	res, err := t.RoundTrip(r)
+	res, err := sent(t, r)
 	if err != nil {
 		return "", err
 	}
-	defer res.Body.Close()
-	body, err := io.ReadAll(res.Body)
-	return fmt.Sprint(res.StatusCode, " ", string(body)), err
+	defer res.Close()
+	body, err := io.ReadAll(res)
+	return fmt.Sprint(res.Status, " ", string(body)), err
 }
 
 func (t *Transport) idleCount() int {

@@ -91,26 +91,27 @@ func TestHeadTimeoutOfKept(t *testing.T) {
 func TestNotKept(t *testing.T) {
 	for _, tt := range []struct {
 		name, response string
-		use            func(t *testing.T, res *http.Response, cancel func())
+		use            func(t *testing.T, res *Response, cancel func())
 	}{
-		{"half a body", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nab", func(t *testing.T, res *http.Response, _ func()) {
-			if _, err := io.ReadFull(res.Body, make([]byte, 2)); err != nil {
+		{"half a body", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nab", func(t *testing.T, res *Response, _ func()) {
+			if _, err := io.ReadFull(res, make([]byte, 2)); err != nil {
 				t.Errorf("io.ReadFull: got error %v, want none", err)
 			}
 		}},
-		{"cancelled in the end", okResponse, func(t *testing.T, res *http.Response, cancel func()) {
-			b, _ := res.Body.(*body)
-			if _, err := b.c.r.Peek(2); err != nil { // all is here
-				t.Errorf("Peek: got error %v, want none", err)
+		{"cancelled in the end", okResponse, func(t *testing.T, res *Response, cancel func()) {
+			for res.c.in.Len() < 2 { // until all is here
+				if err := res.c.in.Fill(); err != nil {
+					t.Errorf("Fill: got error %v, want none", err)
+				}
 			}
 			cancel()
-			_, _ = io.Copy(io.Discard, res.Body)
+			_, _ = io.Copy(io.Discard, res)
 		}},
-		{"to be closed", "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}", func(_ *testing.T, res *http.Response, _ func()) {
-			_, _ = io.Copy(io.Discard, res.Body)
+		{"to be closed", "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}", func(_ *testing.T, res *Response, _ func()) {
+			_, _ = io.Copy(io.Discard, res)
 		}},
-		{"HTTP/1.0", "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\n{}", func(_ *testing.T, res *http.Response, _ func()) {
-			_, _ = io.Copy(io.Discard, res.Body)
+		{"HTTP/1.0", "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\n{}", func(_ *testing.T, res *Response, _ func()) {
+			_, _ = io.Copy(io.Discard, res)
 		}},
 	} {
 		s := newServer(t)
@@ -120,12 +121,12 @@ func TestNotKept(t *testing.T) {
 		}
 		tr := s.transport(patience)
 		ctx, cancel := context.WithCancel(t.Context())
-		res, err := tr.RoundTrip(s.outgoing(ctx, http.MethodGet, nil, 0))
+		res, err := sent(tr, s.outgoing(ctx, http.MethodGet, nil, 0))
 		if err != nil {
 			t.Fatalf("%s: got error %v, want a response", tt.name, err)
 		}
 		tt.use(t, res, cancel)
-		_ = res.Body.Close()
+		res.Close()
 		cancel()
 		if n := tr.idleCount(); n != 0 {
 			t.Errorf("%s: got %d idle connections, want none", tt.name, n)

@@ -11,10 +11,10 @@
 package upstream
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -46,15 +46,26 @@ const (
 	continueTimeout = time.Second
 )
 
-// Transport is an http.RoundTripper for one FHIR server. It is done with a
-// request, but for its body, when RoundTrip returns.
+// Transport sends requests to one FHIR server.
 type Transport struct {
 	address       string
 	tls           *tls.Config // nil: plain HTTP
 	dialContext   func(ctx context.Context, network, address string) (net.Conn, error)
 	headerTimeout time.Duration
-	requests      sync.Pool // of *bytes.Buffer
 	idle          pool
+}
+
+// Request is a request as its bytes go out.
+type Request struct {
+	Method string
+	// Bytes are its head, and the body if all of that is known.
+	Bytes []byte
+	// Length is that of the body, in bytes, or wire.Chunked.
+	Length int64
+	// Body is the body that isn't in Bytes, or nil.
+	Body io.Reader
+	// Waits tells that the head has Expect: 100-continue.
+	Waits bool
 }
 
 // New returns a Transport for the server that base leads to. headerTimeout bounds
@@ -94,37 +105,26 @@ func orDefault(s, other string) string {
 // CloseIdleConnections closes the connections that nobody uses.
 func (t *Transport) CloseIdleConnections() { t.idle.close() }
 
-// RoundTrip implements http.RoundTripper. It reads the request's body, but leaves
-// it to the caller to close it: the caller knows how to end a read from a client.
-func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
-	head, ok := t.requests.Get().(*bytes.Buffer)
-	if !ok {
-		head = new(bytes.Buffer)
-	}
-	head.Reset()
-	defer func() {
-		clear(head.Bytes()) // the pool must not keep tokens
-		t.requests.Put(head)
-	}()
-	if err := writeHead(head, r); err != nil {
-		return nil, err
-	}
+// Send sends a request and returns the response once its head is read. It reads the
+// request's body, but leaves it to the caller to end a read from a client. What it
+// returns an error for got no response that can be believed.
+func (t *Transport) Send(ctx context.Context, r *Request) (*Response, error) {
 	for {
 		c := t.idle.take(t.limit)
 		reused := c != nil
 		if !reused {
 			var err error
-			if c, err = t.dial(r.Context()); err != nil {
-				return nil, causeOf(r.Context(), err)
+			if c, err = t.dial(ctx); err != nil {
+				return nil, causeOf(ctx, err)
 			}
 		}
-		res, err := c.roundTrip(r, head.Bytes())
+		res, err := c.exchange(ctx, r)
 		if err == nil {
 			return res, nil
 		}
-		_ = c.Close()
-		if !reused || !c.mayRepeat(r, err) {
-			return nil, causeOf(r.Context(), err)
+		c.close()
+		if !reused || !c.mayRepeat(ctx, r, err) {
+			return nil, causeOf(ctx, err)
 		}
 	}
 }
@@ -154,14 +154,14 @@ func (t *Transport) dial(ctx context.Context) (*conn, error) {
 // time. What was not written at all is safe; so are methods without effect (RFC
 // 9110 §9.2.2) if nothing was answered, but a server that is slow would only be
 // asked twice. Whatever else was written may have been carried out.
-func (c *conn) mayRepeat(r *http.Request, err error) bool {
-	if r.Context().Err() != nil || errors.Is(err, os.ErrDeadlineExceeded) {
+func (c *conn) mayRepeat(ctx context.Context, r *Request, err error) bool {
+	if ctx.Err() != nil || errors.Is(err, os.ErrDeadlineExceeded) {
 		return false
 	}
 	switch r.Method {
 	case http.MethodGet, http.MethodHead, http.MethodOptions:
-		if r.ContentLength == 0 {
-			return len(c.head) == 0
+		if r.Length == 0 {
+			return !c.answered
 		}
 	}
 	return !c.wrote
@@ -209,9 +209,6 @@ func (p *pool) put(c *conn) {
 	if c.raw == nil || !canPeek || len(p.conns) >= maxIdle {
 		_ = c.Close()
 		return
-	}
-	if cap(c.head) > keptHead {
-		c.head = nil
 	}
 	c.idleSince = time.Now()
 	p.conns = append(p.conns, c)

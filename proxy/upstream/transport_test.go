@@ -437,29 +437,6 @@ func TestCancel(t *testing.T) {
 	}
 }
 
-// TestInvalidRequests: what would not be one request is not sent.
-func TestInvalidRequests(t *testing.T) {
-	s := newServer(t)
-	for name, change := range map[string]func(*http.Request){
-		"line end in a value":  func(r *http.Request) { r.Header["X-A"] = []string{"b\r\nX-Evil: 1"} },
-		"NUL in a value":       func(r *http.Request) { r.Header["X-A"] = []string{"\x00"} },
-		"space in a name":      func(r *http.Request) { r.Header["X A"] = []string{"b"} },
-		"empty name":           func(r *http.Request) { r.Header[""] = []string{"b"} },
-		"space in the target":  func(r *http.Request) { r.URL.Opaque = "/fhir/a b" },
-		"line end in the host": func(r *http.Request) { r.Host = "a\r\nX-Evil: 1" },
-		"space in the method":  func(r *http.Request) { r.Method = "GET /x" },
-	} {
-		r := s.outgoing(t.Context(), http.MethodGet, nil, 0)
-		change(r)
-		if got, err := fetched(s.transport(patience), r); err == nil {
-			t.Errorf("%s: got %q, want an error", name, got)
-		}
-	}
-	if n := len(s.heads); n != 0 {
-		t.Errorf("requests sent: got %d, want 0", n)
-	}
-}
-
 // TestIdleTimeout: a connection that nobody uses is closed in time.
 func TestIdleTimeout(t *testing.T) {
 	s := newServer(t)

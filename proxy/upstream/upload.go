@@ -2,7 +2,6 @@ package upstream
 
 import (
 	"io"
-	"net/http"
 	"os"
 	"strconv"
 	"sync"
@@ -38,8 +37,8 @@ type upload struct {
 
 // beginUpload begins to write the body of r, if it has one. It waits with that if
 // the client offers to (RFC 9110 §10.1.1).
-func (c *conn) beginUpload(r *http.Request) (*upload, error) {
-	if r.ContentLength == 0 || r.Body == nil {
+func (c *conn) beginUpload(r *Request) (*upload, error) {
+	if r.Body == nil {
 		return nil, nil //nolint:nilnil // documented at upload
 	}
 	// The time for the response begins when all is written.
@@ -47,8 +46,8 @@ func (c *conn) beginUpload(r *http.Request) (*upload, error) {
 	if err := c.SetDeadline(c.deadline); err != nil {
 		return nil, err
 	}
-	u := &upload{c: c, body: r.Body, length: r.ContentLength, done: make(chan struct{})}
-	if r.Header["Expect"] != nil {
+	u := &upload{c: c, body: r.Body, length: r.Length, done: make(chan struct{})}
+	if r.Waits {
 		u.waiting = time.AfterFunc(time.Hour, u.proceed)
 		u.waiting.Reset(continueTimeout) // proceed may run before AfterFunc returns
 	} else {
@@ -81,12 +80,12 @@ func (u *upload) run() {
 		u.broken.Store(true)
 		_ = u.c.Close() // nothing can be answered to half a request
 	case err == nil:
-		u.c.awaitHead()
+		u.c.limitHead()
 	}
 }
 
-// awaitHead begins the time for the response's head.
-func (c *conn) awaitHead() {
+// limitHead begins the time for the response's head.
+func (c *conn) limitHead() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.inHead && c.timeout > 0 {

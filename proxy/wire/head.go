@@ -17,8 +17,8 @@ const (
 	Framing Reason = "framing"
 	// Host: there is none, more than one, or one that is no host.
 	Host Reason = "host"
-	// Field: the name or the value of a header field is none.
-	Field Reason = "field"
+	// BadField: the name or the value of a header field is none.
+	BadField Reason = "field"
 	// TooLarge: the head is longer than is read.
 	TooLarge Reason = "too_large"
 	// TransferEncoding: the body has a transfer coding other than chunked.
@@ -33,7 +33,7 @@ const (
 
 // Reasons returns all of them.
 func Reasons() []Reason {
-	return []Reason{LineEnd, Framing, Host, Field, TooLarge, TransferEncoding, Version, Malformed, Handshake}
+	return []Reason{LineEnd, Framing, Host, BadField, TooLarge, TransferEncoding, Version, Malformed, Handshake}
 }
 
 // chunked stands for a body that tells its length as it goes.

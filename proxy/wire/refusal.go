@@ -35,7 +35,7 @@ func refusal(p []byte) (int, Reason) {
 	case bytes.Contains(text, []byte("Host header")):
 		return status, Host
 	case bytes.Contains(text, []byte("header")):
-		return status, Field
+		return status, BadField
 	}
 	return status, Malformed
 }

@@ -1,0 +1,8 @@
+//go:build !unix
+
+package wire
+
+// canRead tells whether readSocket can.
+const canRead = false
+
+func readSocket(uintptr, []byte) (int, error) { return 0, errNothing }
