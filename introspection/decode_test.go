@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/introspectiontest"
 )
 
 // decodeTime is the clock of the tests of DecodeResponse.
@@ -545,7 +547,7 @@ func TestDecodeErrorsTellNoValues(t *testing.T) {
 				fmt.Sprintf(`{"active":true}%s`, value),
 			} {
 				if _, err := decode(body); err != nil {
-					noCanary(t, body, err.Error())
+					introspectiontest.NoCanary(t, body, err.Error())
 				}
 			}
 		}

@@ -1,7 +1,6 @@
 package shared
 
 import (
-	"bytes"
 	"context"
 	"encoding/base64"
 	"errors"
@@ -18,6 +17,7 @@ import (
 
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cache"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/introspectiontest"
 )
 
 const (
@@ -99,35 +99,18 @@ type replica struct {
 	*Cache
 	t       *testing.T
 	metrics *prometheus.Registry
-	log     *syncBuffer
+	log     *introspectiontest.Log
 	mu      sync.Mutex
 	purged  []cache.Filter
 	skew    time.Duration // its wall clock is ahead by
 	paused  time.Duration // its clock that nobody can set
 }
 
-type syncBuffer struct {
-	mu sync.Mutex
-	bytes.Buffer
-}
-
-func (b *syncBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.Buffer.Write(p)
-}
-
-func (b *syncBuffer) count(text string) int {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return strings.Count(b.String(), text)
-}
-
 // newReplica starts one; change may set what matters to the test. It ends with
 // the test.
 func newReplica(t *testing.T, store Store, a *authority, change ...func(*Config)) *replica {
 	t.Helper()
-	r := &replica{t: t, metrics: prometheus.NewRegistry(), log: &syncBuffer{}}
+	r := &replica{t: t, metrics: prometheus.NewRegistry(), log: &introspectiontest.Log{}}
 	secrets := testSecret(t, "a")
 	start := time.Now()
 	config := Config{

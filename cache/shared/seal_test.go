@@ -116,7 +116,7 @@ func TestDamagedValues(t *testing.T) {
 			r.active("t1")
 			as.wantCalls(t, "t1", i+2)
 		}
-		if got := r.log.count("doesn't open"); got != 1 {
+		if got := strings.Count(r.log.String(), "doesn't open"); got != 1 {
 			t.Errorf("log lines: got %d, want 1", got)
 		}
 	})

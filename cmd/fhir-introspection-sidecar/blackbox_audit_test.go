@@ -53,8 +53,8 @@ func TestBlackboxAuditStdout(t *testing.T) {
 			}
 		}
 	}
-	lines := auditLines(t, audit.String())
-	inSequence(t, lines, n)
+	lines := introspectiontest.AuditLines[auditLine](t, audit.String())
+	introspectiontest.InSequence(t, lines, n)
 	for _, line := range lines {
 		if !technical[line.RequestID] || line.Subject != "p-42" {
 			t.Errorf("got record %+v, want the person and the request of a line in the log", line)
@@ -89,8 +89,8 @@ func TestBlackboxAuditAtTheEnd(t *testing.T) {
 	if err != nil {
 		t.Fatalf("os.ReadFile: got error %v, want none", err)
 	}
-	lines := auditLines(t, string(text))
-	inSequence(t, lines, n+1)
+	lines := introspectiontest.AuditLines[auditLine](t, string(text))
+	introspectiontest.InSequence(t, lines, n+1)
 	if last := lines[len(lines)-1]; last.RequestID != "cut" || last.Subject != "p-42" || last.Interaction == "" {
 		t.Errorf("got last record %+v, want that of the request that was cut off", last)
 	}
@@ -162,8 +162,8 @@ func TestBlackboxAuditDecisions(t *testing.T) {
 	if err != nil {
 		t.Fatalf("os.ReadFile: got error %v, want none", err)
 	}
-	lines := auditLines(t, string(text))
-	inSequence(t, lines, 9)
+	lines := introspectiontest.AuditLines[auditLine](t, string(text))
+	introspectiontest.InSequence(t, lines, 9)
 	var got []string
 	for _, line := range lines {
 		got = append(got, fmt.Sprintf("%s %d %s %s", line.Decision, line.Status, line.Verdict, line.Subject))

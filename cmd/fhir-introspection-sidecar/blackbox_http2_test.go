@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/introspectiontest"
 )
 
 // Frame types and flags of RFC 9113 §6.
@@ -165,7 +167,7 @@ func statusOfBlock(b []byte) string {
 
 func startHTTP2(t *testing.T) *world {
 	t.Helper()
-	cert, key := newAuthority(t).issue(t, 10, nil)
+	cert, key := introspectiontest.NewAuthority(t, "test authority").Issue("fhir.test", nil)
 	return start(t, env{"TLS_CERT_FILE": writeFile(t, "cert", cert), "TLS_KEY_FILE": writeFile(t, "key", key)})
 }
 

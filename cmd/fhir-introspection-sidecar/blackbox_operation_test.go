@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/introspectiontest"
 )
 
 // TestBlackboxServingLine: one line says who runs between whom, and what a token must have.
@@ -110,16 +112,14 @@ func TestBlackboxHangup(t *testing.T) {
 // TestBlackboxAdminTLS: the admin listener speaks TLS with the data listener's certificate.
 func TestBlackboxAdminTLS(t *testing.T) {
 	t.Parallel()
-	ca := newAuthority(t)
-	cert, key := ca.issue(t, 1, nil)
+	ca := introspectiontest.NewAuthority(t, "test authority")
+	cert, key := ca.Issue("fhir.test", nil)
 	e := leastEnv(t)
 	e["TLS_CERT_FILE"], e["TLS_KEY_FILE"], e["ADMIN_TLS"] = writeFile(t, "cert", cert), writeFile(t, "key", key), "true"
 	c := spawn(t, e, nil)
 	eventually(t, "the line serving", func() bool { return len(c.logs("serving")) == 1 })
 	admin, _ := c.logs("serving")[0]["admin_address"].(string)
-	roots := x509.NewCertPool()
-	roots.AddCert(ca.cert)
-	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, DisableKeepAlives: true}, Timeout: patience}
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: ca.Pool()}, DisableKeepAlives: true}, Timeout: patience}
 	res, err := client.Get("https://" + admin + "/livez")
 	if err != nil {
 		t.Fatal(err)
@@ -194,9 +194,9 @@ func TestBlackboxBypass(t *testing.T) {
 // TestBlackboxCertificateExpiry: the gauge says when the listener's certificate ends.
 func TestBlackboxCertificateExpiry(t *testing.T) {
 	t.Parallel()
-	ca := newAuthority(t)
+	ca := introspectiontest.NewAuthority(t, "test authority")
 	end := time.Now().Add(36 * time.Hour).Truncate(time.Second)
-	cert, key := ca.issue(t, 1, func(c *x509.Certificate) { c.NotAfter = end })
+	cert, key := ca.Issue("fhir.test", func(c *x509.Certificate) { c.NotAfter = end })
 	e := leastEnv(t)
 	e["TLS_CERT_FILE"], e["TLS_KEY_FILE"] = writeFile(t, "cert", cert), writeFile(t, "key", key)
 	c := spawn(t, e, nil)

@@ -49,10 +49,10 @@ func TestBlackboxOneProcessor(t *testing.T) {
 // isn't given back and keeps nobody else out.
 func TestBlackboxHandshakes(t *testing.T) {
 	t.Parallel()
-	ca := newAuthority(t)
-	certificate, key := ca.issue(t, 2, nil)
+	ca := introspectiontest.NewAuthority(t, "test authority")
+	certificate, key := ca.Issue("fhir.test", nil)
 	w := start(t, env{"TLS_CERT_FILE": writeFile(t, "cert", certificate), "TLS_KEY_FILE": writeFile(t, "key", key)})
-	config := &tls.Config{RootCAs: ca.pool(), ServerName: "fhir.test", MinVersion: tls.VersionTLS12}
+	config := &tls.Config{RootCAs: ca.Pool(), ServerName: "fhir.test", MinVersion: tls.VersionTLS12}
 	whole := func(config *tls.Config) {
 		c, err := tls.Dial("tcp", w.data, config)
 		if err != nil {

@@ -4,6 +4,8 @@ import (
 	"crypto/tls"
 	"net/http"
 	"testing"
+
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/introspectiontest"
 )
 
 // TestBlackboxFastPathOff: without the fast path net/http serves everything, and
@@ -26,11 +28,11 @@ func TestBlackboxFastPathOff(t *testing.T) {
 // TestBlackboxHTTP2Off: the TLS listener offers HTTP/1.1 only.
 func TestBlackboxHTTP2Off(t *testing.T) {
 	t.Parallel()
-	ca := newAuthority(t)
-	cert, key := ca.issue(t, 10, nil)
+	ca := introspectiontest.NewAuthority(t, "test authority")
+	cert, key := ca.Issue("fhir.test", nil)
 	for on, want := range map[string]string{"true": "h2", "false": "http/1.1"} {
 		w := start(t, env{"TLS_CERT_FILE": writeFile(t, "cert", cert), "TLS_KEY_FILE": writeFile(t, "key", key), "HTTP2": on})
-		c, err := tls.Dial("tcp", w.data, &tls.Config{RootCAs: ca.pool(), NextProtos: []string{"h2", "http/1.1"}})
+		c, err := tls.Dial("tcp", w.data, &tls.Config{RootCAs: ca.Pool(), NextProtos: []string{"h2", "http/1.1"}})
 		if err != nil {
 			t.Fatalf("HTTP2=%s: got %v, want a connection", on, err)
 		}
@@ -38,7 +40,7 @@ func TestBlackboxHTTP2Off(t *testing.T) {
 			t.Errorf("HTTP2=%s: got protocol %q, want %q", on, got, want)
 		}
 		_ = c.Close()
-		tr := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: ca.pool()}, ForceAttemptHTTP2: true}
+		tr := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: ca.Pool()}, ForceAttemptHTTP2: true}
 		t.Cleanup(tr.CloseIdleConnections)
 		res, err := (&http.Client{Transport: tr, Timeout: patience}).Get("https://" + w.data + "/fhir/metadata")
 		if err != nil {

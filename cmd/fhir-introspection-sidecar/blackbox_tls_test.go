@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"io"
 	"log"
+	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -20,15 +21,18 @@ import (
 // certificate that is renewed under it.
 func TestBlackboxTLSListener(t *testing.T) {
 	t.Parallel()
-	ca := newAuthority(t)
-	cert, key := ca.issue(t, 10, nil)
+	ca := introspectiontest.NewAuthority(t, "test authority")
+	numbered := func(serial int64) (cert, key string) {
+		return ca.Issue("fhir.test", func(c *x509.Certificate) { c.SerialNumber = big.NewInt(serial) })
+	}
+	cert, key := numbered(10)
 	certFile, keyFile := writeFile(t, "cert", cert), writeFile(t, "key", key)
 	w := start(t, env{"TLS_CERT_FILE": certFile, "TLS_KEY_FILE": keyFile})
 	client := func(http2 bool) *http.Client {
 		var p http.Protocols
 		p.SetHTTP1(!http2)
 		p.SetHTTP2(http2)
-		tr := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: ca.pool()}, Protocols: &p, DisableCompression: true}
+		tr := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: ca.Pool()}, Protocols: &p, DisableCompression: true}
 		t.Cleanup(tr.CloseIdleConnections)
 		return &http.Client{Transport: tr, Timeout: patience}
 	}
@@ -87,7 +91,7 @@ func TestBlackboxTLSListener(t *testing.T) {
 		}
 	}
 	// TLS 1.1 and plain HTTP are turned away.
-	if c, err := tls.Dial("tcp", w.data, &tls.Config{RootCAs: ca.pool(), MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}); err == nil {
+	if c, err := tls.Dial("tcp", w.data, &tls.Config{RootCAs: ca.Pool(), MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}); err == nil {
 		_ = c.Close()
 		t.Error("got a connection with TLS 1.1, want none")
 	}
@@ -95,14 +99,14 @@ func TestBlackboxTLSListener(t *testing.T) {
 		t.Errorf("plain HTTP on the TLS port: got %d, want 400", a.status)
 	}
 	serial := func() int64 {
-		c, err := tls.Dial("tcp", w.data, &tls.Config{RootCAs: ca.pool(), MinVersion: tls.VersionTLS12})
+		c, err := tls.Dial("tcp", w.data, &tls.Config{RootCAs: ca.Pool(), MinVersion: tls.VersionTLS12})
 		if err != nil {
 			t.Fatalf("tls.Dial: got error %v, want none", err)
 		}
 		defer c.Close()
 		return c.ConnectionState().PeerCertificates[0].SerialNumber.Int64()
 	}
-	newCert, newKey := ca.issue(t, 11, nil)
+	newCert, newKey := numbered(11)
 	if err := os.WriteFile(certFile, []byte(newCert), 0o600); err != nil {
 		t.Fatalf("os.WriteFile: got error %v, want none", err)
 	}
@@ -118,13 +122,13 @@ func TestBlackboxTLSListener(t *testing.T) {
 // Towards the authorization server: what its certificate must be, and ours.
 func TestBlackboxTLSAuthorizationServer(t *testing.T) {
 	t.Parallel()
-	ca, stranger := newAuthority(t), newAuthority(t)
+	ca, stranger := introspectiontest.NewAuthority(t, "test authority"), introspectiontest.NewAuthority(t, "test authority")
 	as := introspectiontest.New(introspectiontest.Config{})
 	as.AddToken("good", nil)
 	t.Cleanup(as.Close)
-	serve := func(t *testing.T, issuer *authority, change func(*x509.Certificate), config *tls.Config) string {
+	serve := func(t *testing.T, issuer *introspectiontest.Authority, change func(*x509.Certificate), config *tls.Config) string {
 		t.Helper()
-		cert, key := issuer.issue(t, 20, change)
+		cert, key := issuer.Issue("fhir.test", change)
 		pair, err := tls.X509KeyPair([]byte(cert), []byte(key))
 		if err != nil {
 			t.Fatalf("tls.X509KeyPair: got error %v, want none", err)
@@ -138,15 +142,15 @@ func TestBlackboxTLSAuthorizationServer(t *testing.T) {
 		t.Cleanup(s.Close)
 		return s.URL + introspectiontest.IntrospectionPath
 	}
-	cert, key := ca.issue(t, 30, nil)
-	other, otherKey := stranger.issue(t, 31, nil)
+	cert, key := ca.Issue("fhir.test", nil)
+	other, otherKey := stranger.Issue("fhir.test", nil)
 	mutual := func() *tls.Config {
-		return &tls.Config{ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: ca.pool()}
+		return &tls.Config{ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: ca.Pool()}
 	}
 	plain := func() *tls.Config { return &tls.Config{} }
 	for _, c := range []struct {
 		name   string
-		issuer *authority
+		issuer *introspectiontest.Authority
 		change func(*x509.Certificate)
 		config *tls.Config
 		e      env
@@ -167,7 +171,7 @@ func TestBlackboxTLSAuthorizationServer(t *testing.T) {
 	} {
 		t.Run("G24 "+c.name, func(t *testing.T) {
 			t.Parallel()
-			e := env{"INTROSPECTION_ENDPOINT": serve(t, c.issuer, c.change, c.config), "CA_FILE": writeFile(t, "ca", ca.pem)}
+			e := env{"INTROSPECTION_ENDPOINT": serve(t, c.issuer, c.change, c.config), "CA_FILE": writeFile(t, "ca", ca.PEM())}
 			for name, value := range c.e {
 				e[name] = value
 			}
@@ -185,7 +189,7 @@ func TestBlackboxTLSAuthorizationServer(t *testing.T) {
 // What TLS 1.2 clients may use: forward secrecy and AEAD, and no older protocol.
 func TestBlackboxTLSVersionsAndSuites(t *testing.T) {
 	t.Parallel()
-	cert, key := newAuthority(t).issue(t, 10, nil)
+	cert, key := introspectiontest.NewAuthority(t, "test authority").Issue("fhir.test", nil)
 	w := start(t, env{"TLS_CERT_FILE": writeFile(t, "cert", cert), "TLS_KEY_FILE": writeFile(t, "key", key)})
 	handshake := func(version uint16, suites ...uint16) error {
 		conn, err := tls.Dial("tcp", w.data, &tls.Config{
@@ -222,11 +226,11 @@ func TestBlackboxTLSVersionsAndSuites(t *testing.T) {
 // framing.
 func TestBlackboxUpstreamTLS(t *testing.T) {
 	t.Parallel()
-	ca := newAuthority(t)
-	roots := "SSL_CERT_FILE=" + writeFile(t, "roots", ca.pem)
-	begin := func(t *testing.T, issuer *authority, change func(*x509.Certificate)) (*world, *upstream) {
+	ca := introspectiontest.NewAuthority(t, "test authority")
+	roots := "SSL_CERT_FILE=" + writeFile(t, "roots", ca.PEM())
+	begin := func(t *testing.T, issuer *introspectiontest.Authority, change func(*x509.Certificate)) (*world, *upstream) {
 		t.Helper()
-		cert, key := issuer.issue(t, 40, change)
+		cert, key := issuer.Issue("fhir.test", change)
 		pair, err := tls.X509KeyPair([]byte(cert), []byte(key))
 		if err != nil {
 			t.Fatalf("tls.X509KeyPair: got error %v, want none", err)
@@ -260,7 +264,7 @@ func TestBlackboxUpstreamTLS(t *testing.T) {
 		})
 	}
 	t.Run("unknown authority", func(t *testing.T) {
-		w, up := begin(t, newAuthority(t), nil)
+		w, up := begin(t, introspectiontest.NewAuthority(t, "test authority"), nil)
 		w.ask(t, "POST /fhir/Patient", good).refused(t, 502, "transient", "")
 		if up.count() > 0 {
 			t.Errorf("got %d requests, want none", up.count())

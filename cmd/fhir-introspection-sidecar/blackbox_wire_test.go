@@ -7,14 +7,16 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/introspectiontest"
 )
 
 // TestBlackboxRawHeads: what servers read differently is refused on the fast path,
 // without it and over TLS, counted, and on record.
 func TestBlackboxRawHeads(t *testing.T) {
 	t.Parallel()
-	ca := newAuthority(t)
-	cert, key := ca.issue(t, 10, nil)
+	ca := introspectiontest.NewAuthority(t, "test authority")
+	cert, key := ca.Issue("fhir.test", nil)
 	for name, settings := range map[string]env{
 		"fast path": {}, "no fast path": {"FAST_PATH": "false"},
 		"TLS": {"TLS_CERT_FILE": writeFile(t, "cert", cert), "TLS_KEY_FILE": writeFile(t, "key", key)},
@@ -36,7 +38,7 @@ func TestBlackboxRawHeads(t *testing.T) {
 				t.Fatal(err)
 			}
 			if name == "TLS" {
-				conn = tls.Client(conn, &tls.Config{RootCAs: ca.pool(), ServerName: "127.0.0.1"})
+				conn = tls.Client(conn, &tls.Config{RootCAs: ca.Pool(), ServerName: "127.0.0.1"})
 			}
 			_ = conn.SetDeadline(time.Now().Add(patience))
 			_, _ = io.WriteString(conn, c.raw)

@@ -118,9 +118,9 @@ func (p *patient) assertion(t *testing.T, key signer, pairs ...string) {
 }
 
 // overTLS puts the authorization server behind TLS.
-func (p *patient) overTLS(t *testing.T, ca *authority, change func(*x509.Certificate), config *tls.Config) {
+func (p *patient) overTLS(t *testing.T, ca *introspectiontest.Authority, change func(*x509.Certificate), config *tls.Config) {
 	t.Helper()
-	cert, key := ca.issue(t, 7, change)
+	cert, key := ca.Issue("fhir.test", change)
 	pair, err := tls.X509KeyPair([]byte(cert), []byte(key))
 	if err != nil {
 		t.Fatalf("tls.X509KeyPair: got error %v, want none", err)
@@ -130,7 +130,7 @@ func (p *patient) overTLS(t *testing.T, ca *authority, change func(*x509.Certifi
 	server.TLS, server.Config.ErrorLog = config, log.New(io.Discard, "", 0)
 	server.StartTLS()
 	t.Cleanup(server.Close)
-	p.set("INTROSPECTION_ENDPOINT", server.URL+introspectiontest.IntrospectionPath, "CA_FILE", writeFile(t, "ca", ca.pem))
+	p.set("INTROSPECTION_ENDPOINT", server.URL+introspectiontest.IntrospectionPath, "CA_FILE", writeFile(t, "ca", ca.PEM()))
 }
 
 // strict answers introspections whose assertion is as it must be.
@@ -279,33 +279,33 @@ func doctorNetwork() []doctorCase {
 			p.set("INTROSPECTION_ENDPOINT", "https://as.invalid/introspect")
 		}, "introspection", "host name", endpointSetting},
 		{"unknown authority", introspectiontest.Config{}, func(t *testing.T, p *patient) {
-			p.overTLS(t, newAuthority(t), nil, &tls.Config{MinVersion: tls.VersionTLS12})
+			p.overTLS(t, introspectiontest.NewAuthority(t, "test authority"), nil, &tls.Config{MinVersion: tls.VersionTLS12})
 			p.set("CA_FILE", "")
 		}, "introspection", "signed by an authority (test authority) that is not trusted here", "SIDECAR_CA_FILE"},
 		{"certificate for another host", introspectiontest.Config{}, func(t *testing.T, p *patient) {
-			p.overTLS(t, newAuthority(t), func(c *x509.Certificate) { c.IPAddresses = nil }, &tls.Config{MinVersion: tls.VersionTLS12})
+			p.overTLS(t, introspectiontest.NewAuthority(t, "test authority"), func(c *x509.Certificate) { c.IPAddresses = nil }, &tls.Config{MinVersion: tls.VersionTLS12})
 		}, "introspection", "the server's certificate is for fhir.test, not for 127.0.0.1", endpointSetting},
 		{"expired certificate", introspectiontest.Config{}, func(t *testing.T, p *patient) {
-			p.overTLS(t, newAuthority(t), func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) }, &tls.Config{MinVersion: tls.VersionTLS12})
+			p.overTLS(t, introspectiontest.NewAuthority(t, "test authority"), func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) }, &tls.Config{MinVersion: tls.VersionTLS12})
 		}, "introspection", "certificate has expired", ""},
 		{"mTLS", introspectiontest.Config{}, func(t *testing.T, p *patient) {
-			ca := newAuthority(t)
-			p.overTLS(t, ca, nil, &tls.Config{MinVersion: tls.VersionTLS13, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: ca.pool()})
+			ca := introspectiontest.NewAuthority(t, "test authority")
+			p.overTLS(t, ca, nil, &tls.Config{MinVersion: tls.VersionTLS13, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: ca.Pool()})
 		}, "introspection", "asks for a client certificate", "SIDECAR_CLIENT_CERT_FILE"},
 		{"mTLS over TLS 1.2", introspectiontest.Config{}, func(t *testing.T, p *patient) {
-			ca := newAuthority(t)
-			p.overTLS(t, ca, nil, &tls.Config{MinVersion: tls.VersionTLS12, MaxVersion: tls.VersionTLS12, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: ca.pool()})
+			ca := introspectiontest.NewAuthority(t, "test authority")
+			p.overTLS(t, ca, nil, &tls.Config{MinVersion: tls.VersionTLS12, MaxVersion: tls.VersionTLS12, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: ca.Pool()})
 		}, "introspection", "client certificate", "SIDECAR_CLIENT_CERT_FILE"},
 		{"mTLS with a certificate of another authority", introspectiontest.Config{}, func(t *testing.T, p *patient) {
-			p.overTLS(t, newAuthority(t), nil, &tls.Config{MinVersion: tls.VersionTLS13, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: newAuthority(t).pool()})
-			cert, key := newAuthority(t).issue(t, 9, nil)
+			p.overTLS(t, introspectiontest.NewAuthority(t, "test authority"), nil, &tls.Config{MinVersion: tls.VersionTLS13, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: introspectiontest.NewAuthority(t, "test authority").Pool()})
+			cert, key := introspectiontest.NewAuthority(t, "test authority").Issue("fhir.test", nil)
 			p.set("CLIENT_CERT_FILE", writeFile(t, "cert", cert), "CLIENT_CERT_KEY_FILE", writeFile(t, "key", key))
 		}, "introspection", "refuses the client certificate", "SIDECAR_CLIENT_CERT_FILE"},
 		{"https to a plain port", introspectiontest.Config{}, func(_ *testing.T, p *patient) {
 			p.set("INTROSPECTION_ENDPOINT", "https"+strings.TrimPrefix(p.as.Endpoint(), "http"))
 		}, "introspection", "it speaks plain HTTP", endpointSetting},
 		{"http to a TLS port", introspectiontest.Config{}, func(t *testing.T, p *patient) {
-			p.overTLS(t, newAuthority(t), nil, &tls.Config{MinVersion: tls.VersionTLS12})
+			p.overTLS(t, introspectiontest.NewAuthority(t, "test authority"), nil, &tls.Config{MinVersion: tls.VersionTLS12})
 			p.set("INTROSPECTION_ENDPOINT", "http"+strings.TrimPrefix(p.env["INTROSPECTION_ENDPOINT"], "https"))
 		}, "introspection", "the port speaks https", endpointSetting},
 	}
@@ -536,9 +536,9 @@ func TestDoctorHealthy(t *testing.T) {
 			"ok    own credential  client_assertion; assertion with alg ES384, kid kid-1, aud http",
 		}},
 		{"TLS and mTLS", introspectiontest.Config{}, func(t *testing.T, p *patient) {
-			ca := newAuthority(t)
-			p.overTLS(t, ca, nil, &tls.Config{MinVersion: tls.VersionTLS13, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: ca.pool()})
-			cert, key := ca.issue(t, 9, nil)
+			ca := introspectiontest.NewAuthority(t, "test authority")
+			p.overTLS(t, ca, nil, &tls.Config{MinVersion: tls.VersionTLS13, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: ca.Pool()})
+			cert, key := ca.Issue("fhir.test", nil)
 			p.set("CLIENT_CERT_FILE", writeFile(t, "cert", cert), "CLIENT_CERT_KEY_FILE", writeFile(t, "key", key))
 		}, []string{"warn  TLS             the authorization server's certificate is good until ", "It works, with warnings."}},
 		{"discovered", introspectiontest.Config{}, func(t *testing.T, p *patient) {

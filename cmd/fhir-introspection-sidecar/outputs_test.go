@@ -7,11 +7,11 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"strings"
 	"testing"
 
 	"github.com/go-jose/go-jose/v4"
 
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/introspectiontest"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy"
 )
 
@@ -36,41 +36,8 @@ func hexDigest(token string) string {
 
 // auditLine is a record as it is written.
 type auditLine struct {
-	Log      string `json:"log"`
-	Sequence uint64 `json:"sequence"`
-	Host     string `json:"host"`
+	introspectiontest.AuditHead
 	proxy.AuditRecord
-}
-
-// auditLines reads what was written: one JSON object a line.
-func auditLines(t *testing.T, text string) (lines []auditLine) {
-	t.Helper()
-	for raw := range strings.Lines(text) {
-		var line auditLine
-		decoder := json.NewDecoder(strings.NewReader(raw))
-		decoder.DisallowUnknownFields()
-		if err := decoder.Decode(&line); err != nil || !strings.HasSuffix(raw, "}\n") {
-			t.Fatalf("got %q (%v), want an audit record on a line", raw, err)
-		}
-		if line.Log != "audit" {
-			t.Errorf("got log %q, want audit", line.Log)
-		}
-		lines = append(lines, line)
-	}
-	return lines
-}
-
-// inSequence fails unless the lines are numbered 1, 2, 3 …
-func inSequence(t *testing.T, lines []auditLine, n int) {
-	t.Helper()
-	if len(lines) != n {
-		t.Errorf("%d records, want %d", len(lines), n)
-	}
-	for i, line := range lines {
-		if line.Sequence != uint64(i+1) {
-			t.Fatalf("got number %d for a record, want %d", line.Sequence, i+1)
-		}
-	}
 }
 
 func readFile(t *testing.T, path string) string {

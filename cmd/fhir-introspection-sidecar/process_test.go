@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"encoding/json"
 	"maps"
 	"net"
@@ -10,7 +9,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -49,28 +47,10 @@ func eventually(t testing.TB, what string, ok func() bool) {
 // env is the sidecar's environment, without SIDECAR_. An empty value unsets.
 type env map[string]string
 
-// safeBuffer collects the output of a process.
-type safeBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *safeBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *safeBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
-}
-
 // child is a running sidecar.
 type child struct {
 	cmd            *exec.Cmd
-	stdout, stderr safeBuffer
+	stdout, stderr introspectiontest.Log
 	done           chan struct{}
 	code           int
 	data, admin    string // addresses

@@ -4,6 +4,9 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -100,7 +103,7 @@ func TestDeviations(t *testing.T) {
 				t.Errorf("%s, want %s: %v", got, d.Verdict, err)
 			}
 			if err != nil {
-				noCanary(t, "error", err.Error())
+				introspectiontest.NoCanary(t, "error", err.Error())
 			}
 			if n := as.IntrospectionsOf(token); n != 1 {
 				t.Errorf("asked %d times, want once", n)
@@ -359,7 +362,7 @@ func TestEndpointNotKnownYet(t *testing.T) {
 	}
 	endpoint = "https://as.test:" + canary + "/" // a text that url.Parse quotes
 	_, err = introspect(t.Context(), client, "t")
-	noCanary(t, "error", failureOf(t, err).Error())
+	introspectiontest.NoCanary(t, "error", failureOf(t, err).Error())
 }
 
 // TestAuthority: a verdict belongs to the endpoint and to the client that asked.
@@ -371,7 +374,7 @@ func TestAuthority(t *testing.T) {
 				c.Credential = mustCredential(t, credential.Config{Auth: credential.AuthClientSecretBasic, ClientID: id, ClientSecret: fixed(canary)})
 			})
 			authority := client.Authority()
-			noCanary(t, "authority", authority)
+			introspectiontest.NoCanary(t, "authority", authority)
 			if seen[authority] {
 				t.Errorf("got %q twice, want it once", authority)
 			}
@@ -489,7 +492,7 @@ func granted(as *introspectiontest.Server) credential.Config {
 
 func signed(t *testing.T) func(*introspectiontest.Server) credential.Config {
 	t.Helper()
-	key := keyPEM(t, newAuthority("unused").key)
+	key := keyPEM(t, must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader)))
 	return func(*introspectiontest.Server) credential.Config {
 		return credential.Config{Auth: credential.AuthClientAssertion, ClientID: introspectiontest.DefaultClientID, ClientKey: fixed(key), Algorithm: "ES256"}
 	}
@@ -876,7 +879,7 @@ func TestFailure(t *testing.T) {
 // token, the credential, the endpoint, the answer's header and its body.
 // L03 for the authorization server.
 func TestNothingSecretInErrorsAndLogs(t *testing.T) {
-	var log logBuffer
+	var log introspectiontest.Log
 	for _, respond := range []roundTrip{
 		always(200, http.Header{"Content-Type": {canary}}, ""),
 		always(200, http.Header{"Content-Type": {"text/" + canary}}, ""),
@@ -897,20 +900,22 @@ func TestNothingSecretInErrorsAndLogs(t *testing.T) {
 		},
 	} {
 		client := newMemoryClient(t, respond, func(c *Config) {
-			c.Logger = log.logger()
-			c.Endpoint = func() string { return "https://user:" + canary + "@as.test/" + canary + "?k=" + canary }
-			c.Credential = mustCredential(t, credential.Config{Auth: credential.AuthBearer, BearerToken: fixed(canary), Logger: log.logger()})
+			c.Logger = log.Logger()
+			c.Endpoint = func() string {
+				return "https://user:" + canary + "@as.test/" + canary + "?k=" + canary
+			}
+			c.Credential = mustCredential(t, credential.Config{Auth: credential.AuthBearer, BearerToken: fixed(canary), Logger: log.Logger()})
 		})
 		_, err := introspect(t.Context(), client, canary)
 		if err == nil {
 			t.Fatal("got no error, want one")
 		}
-		noCanary(t, "error", fmt.Sprintf("%v %+v %q", err, err, err))
+		introspectiontest.NoCanary(t, "error", fmt.Sprintf("%v %+v %q", err, err, err))
 		if err := client.Ready(); err != nil {
-			noCanary(t, "readiness", err.Error())
+			introspectiontest.NoCanary(t, "readiness", err.Error())
 		}
 	}
-	noCanary(t, "log", log.String())
+	introspectiontest.NoCanary(t, "log", log.String())
 }
 
 // TestAsk: what the endpoint said comes as it came, active or inactive, and can

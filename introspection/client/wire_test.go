@@ -26,6 +26,7 @@ import (
 
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/credential"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/introspectiontest"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/transport"
 )
 
@@ -427,8 +428,8 @@ func TestTokenIsSentOnceOverHTTP2(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			noLeaks(t)
-			ca := newAuthority("ca")
-			conf := &tls.Config{Certificates: []tls.Certificate{ca.pair("as", nil)}, NextProtos: []string{"h2"}}
+			ca := introspectiontest.NewAuthority(t, "ca")
+			conf := &tls.Config{Certificates: []tls.Certificate{ca.Pair("as", nil)}, NextProtos: []string{"h2"}}
 			begin := func(to io.Writer) error {
 				err := all(to, tt.begin...)
 				if err == nil && tt.flood != nil {
@@ -441,7 +442,7 @@ func TestTokenIsSentOnceOverHTTP2(t *testing.T) {
 				if tt.want != nil { // some of these last until then
 					c.Timeout = 500 * time.Millisecond
 				}
-				c.HTTPClient = mustClient(t, transport.Config{CA: fixed(ca.pem()), Timeout: c.Timeout})
+				c.HTTPClient = mustClient(t, transport.Config{CA: fixed(ca.PEM()), Timeout: c.Timeout})
 			})
 			began := time.Now()
 			resp, err := introspect(t.Context(), client, "once")
@@ -479,8 +480,8 @@ func TestUnseenTokenIsSentAgain(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			noLeaks(t)
-			ca := newAuthority("ca")
-			conf := &tls.Config{Certificates: []tls.Certificate{ca.pair("as", nil)}, NextProtos: []string{"h2"}}
+			ca := introspectiontest.NewAuthority(t, "ca")
+			conf := &tls.Config{Certificates: []tls.Certificate{ca.Pair("as", nil)}, NextProtos: []string{"h2"}}
 			var refused atomic.Bool
 			w := newHTTP2Wire(t, conf, func(to io.Writer) error { return all(to, plainSettings...) }, func(to io.Writer, s uint32) error {
 				if refused.Swap(true) {
@@ -493,7 +494,7 @@ func TestUnseenTokenIsSentAgain(t *testing.T) {
 				return err
 			})
 			client := newTestClient(t, w.url, func(c *Config) {
-				c.HTTPClient = mustClient(t, transport.Config{CA: fixed(ca.pem()), Timeout: c.Timeout})
+				c.HTTPClient = mustClient(t, transport.Config{CA: fixed(ca.PEM()), Timeout: c.Timeout})
 			})
 			began := time.Now()
 			resp, err := introspect(t.Context(), client, "once")
@@ -527,13 +528,13 @@ func TestStreamsDontMix(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			noLeaks(t)
-			ca := newAuthority("ca")
-			conf := &tls.Config{Certificates: []tls.Certificate{ca.pair("as", nil)}, NextProtos: []string{"h2"}}
+			ca := introspectiontest.NewAuthority(t, "ca")
+			conf := &tls.Config{Certificates: []tls.Certificate{ca.Pair("as", nil)}, NextProtos: []string{"h2"}}
 			w := newHTTP2Wire(t, conf, func(to io.Writer) error { return all(to, plainSettings...) }, func(to io.Writer, s uint32) error {
 				return all(to, append([]frame{head(s, ok), inactive(s)}, tt.surplus(s)...)...)
 			})
 			client := newTestClient(t, w.url, func(c *Config) {
-				c.HTTPClient = mustClient(t, transport.Config{CA: fixed(ca.pem()), Timeout: c.Timeout})
+				c.HTTPClient = mustClient(t, transport.Config{CA: fixed(ca.PEM()), Timeout: c.Timeout})
 			})
 			for i := range 50 {
 				if resp, err := introspect(t.Context(), client, fmt.Sprint("junk", i)); err == nil {

@@ -23,6 +23,8 @@ import (
 	"github.com/go-jose/go-jose/v4"
 	"github.com/go-jose/go-jose/v4/jwt"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/introspectiontest"
 )
 
 // Keys are made once: RSA is slow under the race detector.
@@ -275,7 +277,7 @@ func TestKeyFaults(t *testing.T) {
 			if err == nil || err.Error() != "ClientKey: "+tt.want {
 				t.Fatalf("fault %v, want %q", err, tt.want)
 			}
-			noCanary(t, "error", err.Error())
+			introspectiontest.NoCanary(t, "error", err.Error())
 		})
 	}
 }
@@ -283,11 +285,11 @@ func TestKeyFaults(t *testing.T) {
 // TestKeyIsReplaced is H09: a key replaced on disk is used for the next
 // assertion, and a bad one isn't.
 func TestKeyIsReplaced(t *testing.T) {
-	var log logBuffer
+	var log introspectiontest.Log
 	registry := prometheus.NewRegistry()
-	file := newFile(keyPEM(t, p256()))
+	file := introspectiontest.NewFile(keyPEM(t, p256()))
 	cfg := assertionConfig("")
-	cfg.ClientKey, cfg.Logger, cfg.Registerer = file.file(), log.logger(), registry
+	cfg.ClientKey, cfg.Logger, cfg.Registerer = fileOf(file), log.Logger(), registry
 	c := mustCredential(t, cfg)
 	parsed, parse := 0, keysOf(c).key.Parse
 	keysOf(c).key.Parse = func(content []byte) (*signingKey, error) { parsed++; return parse(content) }
@@ -302,26 +304,26 @@ func TestKeyIsReplaced(t *testing.T) {
 		}
 	}
 	expect(p256(), "ES256", 0)
-	file.replace(keyPEM(t, p384()))
+	file.Replace(keyPEM(t, p384()))
 	expect(p384(), "ES384", 1)
-	file.replace(canary)
+	file.Replace(canary)
 	expect(p384(), "ES384", 2)
-	file.fail(errors.New("gone"))
+	file.Fail(errors.New("gone"))
 	expect(p384(), "ES384", 2)
-	file.replace(keyPEM(t, edKey()))
+	file.Replace(keyPEM(t, edKey()))
 	expect(edKey(), "EdDSA", 3)
 
 	if lines := strings.Count(log.String(), "\n"); lines != 2 {
 		t.Errorf("got %d log lines for two faults, want 2:\n%s", lines, log.String())
 	}
-	noCanary(t, "log", log.String())
+	introspectiontest.NoCanary(t, "log", log.String())
 	expectRenewals(t, registry, 2, 2)
 }
 
 func TestJWKS(t *testing.T) {
-	file := newFile(keyPEM(t, rsaKey()))
+	file := introspectiontest.NewFile(keyPEM(t, rsaKey()))
 	cfg := assertionConfig("")
-	cfg.ClientKey, cfg.KeyID, cfg.Algorithm = file.file(), "k1", "RS512"
+	cfg.ClientKey, cfg.KeyID, cfg.Algorithm = fileOf(file), "k1", "RS512"
 	c := mustCredential(t, cfg)
 	raw, err := c.JWKS()
 	if err != nil {

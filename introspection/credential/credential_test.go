@@ -1,7 +1,6 @@
 package credential
 
 import (
-	"bytes"
 	"context"
 	"encoding/base64"
 	"errors"
@@ -11,7 +10,6 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -19,78 +17,23 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"go.uber.org/goleak"
 
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/introspectiontest"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/transport"
 )
 
 // canary is part of every secret of these tests and must appear nowhere else.
-const canary = "cAnArY-7f3b"
-
-// replacedFile is a File that a test replaces.
-type replacedFile struct {
-	mu      sync.Mutex
-	content []byte
-	err     error
-	rereads int
-}
-
-func newFile(content string) *replacedFile { return &replacedFile{content: []byte(content)} }
-
-func (f *replacedFile) read(reread bool) ([]byte, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if reread {
-		f.rereads++
-	}
-	return f.content, f.err
-}
-
-func (f *replacedFile) replace(content string) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.content, f.err = []byte(content), nil
-}
-
-func (f *replacedFile) fail(err error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.content, f.err = nil, err
-}
+const canary = introspectiontest.Canary
 
 // fixed is a File that stays as it is.
-func fixed(content string) *transport.File { return newFile(content).file() }
+func fixed(content string) *transport.File { return fileOf(introspectiontest.NewFile(content)) }
 
-func (f *replacedFile) file() *transport.File { return &transport.File{Read: f.read} }
+func fileOf(f *introspectiontest.File) *transport.File { return &transport.File{Read: f.Read} }
 
-// logBuffer collects log lines from any goroutine.
-type logBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
-func (l *logBuffer) logger() *slog.Logger {
-	return slog.New(slog.NewJSONHandler(l, &slog.HandlerOptions{Level: slog.LevelDebug}))
-}
-
-// noCanary fails the test when a secret shows, plain or as it travels.
-func noCanary(t *testing.T, where, text string) {
-	t.Helper()
-	for _, form := range []string{canary, url.QueryEscape(canary), base64.StdEncoding.EncodeToString([]byte(canary))} {
-		if strings.Contains(text, form) {
-			t.Errorf("got %s in %s, want no secret", text, where)
-		}
-	}
+// unreadable is a File that can't be read.
+func unreadable(err error) *transport.File {
+	f := introspectiontest.NewFile("")
+	f.Fail(err)
+	return fileOf(f)
 }
 
 func mustCredential(t *testing.T, cfg Config) *Credential {
@@ -200,7 +143,7 @@ func TestNewCredentialFaults(t *testing.T) {
 			Config{Auth: AuthClientSecretPost, ClientID: " a", ClientSecret: fixed(canary + " \n")},
 			[]string{"ClientID: holds a line break, a control or a non-ASCII character, or a space at an end", "ClientSecret: holds a line break, a control or a non-ASCII character, or a space at an end"},
 		},
-		{"unreadable", Config{Auth: AuthBearer, BearerToken: (&replacedFile{err: errors.New("permission denied")}).file()}, []string{"BearerToken: permission denied"}},
+		{"unreadable", Config{Auth: AuthBearer, BearerToken: unreadable(errors.New("permission denied"))}, []string{"BearerToken: permission denied"}},
 		{"unknown algorithm", Config{Auth: AuthClientAssertion, ClientID: "c", ClientKey: key, Algorithm: "HS256"}, []string{"Algorithm: is not one of RS256, RS384, RS512, PS256, PS384, ES256, ES384, EdDSA"}},
 		{"audience token without endpoint", Config{Auth: AuthClientAssertion, ClientID: "c", ClientKey: key, Audience: "token"}, []string{"Audience: token needs a TokenEndpoint"}},
 		{"grant for the introspection endpoint", Config{Auth: AuthBearer, ClientID: "c", ClientKey: key, TokenEndpoint: endpoint, HTTPClient: client, Audience: "introspection"}, []string{"Audience: introspection is not where the grant's assertion goes"}},
@@ -216,7 +159,7 @@ func TestNewCredentialFaults(t *testing.T) {
 			if field := (*transport.FieldError)(nil); !errors.As(err, &field) {
 				t.Errorf("got %T, want a *FieldError", err)
 			}
-			noCanary(t, "error", err.Error())
+			introspectiontest.NoCanary(t, "error", err.Error())
 		})
 	}
 }
@@ -224,7 +167,7 @@ func TestNewCredentialFaults(t *testing.T) {
 // TestFieldError: the caller names its own setting, and keeps the cause.
 func TestFieldError(t *testing.T) {
 	cause := errors.New("denied")
-	_, err := New(Config{Auth: AuthBearer, BearerToken: (&replacedFile{err: cause}).file()})
+	_, err := New(Config{Auth: AuthBearer, BearerToken: unreadable(cause)})
 	var field *transport.FieldError
 	if !errors.As(err, &field) || field.Field != "BearerToken" || !errors.Is(err, cause) {
 		t.Errorf("got %#v, want a fault of BearerToken because of %v", err, cause)
@@ -248,7 +191,7 @@ func TestSecretCharacters(t *testing.T) {
 				t.Errorf("%s: %q was accepted, want an error", auth, secret)
 				continue
 			}
-			noCanary(t, "error", err.Error())
+			introspectiontest.NoCanary(t, "error", err.Error())
 		}
 	}
 	// A client secret is form-urlencoded, a bearer token isn't.
@@ -263,19 +206,19 @@ func TestSecretCharacters(t *testing.T) {
 func TestSecretIsReplaced(t *testing.T) {
 	for _, auth := range []Auth{AuthBearer, AuthClientSecretBasic, AuthClientSecretPost} {
 		t.Run(string(auth), func(t *testing.T) {
-			var log logBuffer
+			var log introspectiontest.Log
 			registry := prometheus.NewRegistry()
-			file := newFile("one")
-			cfg := Config{Auth: auth, ClientID: "c", ClientSecret: file.file(), Logger: log.logger(), Registerer: registry}
+			file := introspectiontest.NewFile("one")
+			cfg := Config{Auth: auth, ClientID: "c", ClientSecret: fileOf(file), Logger: log.Logger(), Registerer: registry}
 			if auth == AuthBearer {
-				cfg.BearerToken = file.file()
+				cfg.BearerToken = fileOf(file)
 			}
 			c := mustCredential(t, cfg)
 			identity := c.Identity()
 			_, _, first := mustAttach(t, c)
 			expectRenew(t, c, first, false) // the file still says the same
 
-			file.replace("two\n")
+			file.Replace("two\n")
 			h, form, second := mustAttach(t, c)
 			if sent := secretOf(t, h, form); sent != "two" {
 				t.Errorf("sent %q after the file was replaced, want two", sent)
@@ -284,7 +227,7 @@ func TestSecretIsReplaced(t *testing.T) {
 			expectRenew(t, c, second, false)
 
 			for _, bad := range []string{canary + "\tx", "", canary + "\nx"} {
-				file.replace(bad)
+				file.Replace(bad)
 				mustAttach(t, c)
 				if h, form, _ := mustAttach(t, c); secretOf(t, h, form) != "two" {
 					t.Errorf("%q replaced a good secret, want it kept", bad)
@@ -293,17 +236,17 @@ func TestSecretIsReplaced(t *testing.T) {
 					t.Errorf("renew: got %t (%v) with a bad file, want false and an error", again, err)
 				}
 			}
-			file.fail(errors.New("gone"))
+			file.Fail(errors.New("gone"))
 			if h, form, _ := mustAttach(t, c); secretOf(t, h, form) != "two" {
 				t.Error("a missing file took the secret away, want it kept")
 			}
-			file.replace("three")
+			file.Replace("three")
 			expectRenew(t, c, second, true)
 
 			if lines := strings.Count(log.String(), "\n"); lines != 4 {
 				t.Errorf("got %d log lines for four faults, want 4:\n%s", lines, log.String())
 			}
-			noCanary(t, "log", log.String())
+			introspectiontest.NoCanary(t, "log", log.String())
 			if c.Identity() != identity {
 				t.Errorf("got identity %q with the new secret, want %q still", c.Identity(), identity)
 			}
@@ -346,23 +289,23 @@ introspection_sidecar_credential_renewals_total{result="ok"} %d
 // TestFaultsAreLoggedOnce: a file is looked at with every request, and its fault
 // is told when it comes up, comes back or changes.
 func TestFaultsAreLoggedOnce(t *testing.T) {
-	var log logBuffer
-	file := newFile("good")
-	c := mustCredential(t, Config{Auth: AuthBearer, BearerToken: file.file(), Logger: log.logger()})
+	var log introspectiontest.Log
+	file := introspectiontest.NewFile("good")
+	c := mustCredential(t, Config{Auth: AuthBearer, BearerToken: fileOf(file), Logger: log.Logger()})
 	gone := errors.New("gone")
 	lines := 0
 	for i, step := range []struct {
 		act  func()
 		want int // lines so far
 	}{
-		{func() { file.replace("b a d") }, 1},
-		{func() { file.replace("better") }, 1},
-		{func() { file.replace("b a d") }, 2},
-		{func() { file.fail(gone) }, 3},
-		{func() { file.replace("good") }, 3},
-		{func() { file.fail(gone) }, 4},
-		{func() { file.replace("good") }, 4}, // as before it was gone
-		{func() { file.fail(gone) }, 5},
+		{func() { file.Replace("b a d") }, 1},
+		{func() { file.Replace("better") }, 1},
+		{func() { file.Replace("b a d") }, 2},
+		{func() { file.Fail(gone) }, 3},
+		{func() { file.Replace("good") }, 3},
+		{func() { file.Fail(gone) }, 4},
+		{func() { file.Replace("good") }, 4}, // as before it was gone
+		{func() { file.Fail(gone) }, 5},
 	} {
 		step.act()
 		mustAttach(t, c)
@@ -376,17 +319,17 @@ func TestFaultsAreLoggedOnce(t *testing.T) {
 }
 
 func TestRenewRereadsTheDisk(t *testing.T) {
-	file := newFile("one")
-	c := mustCredential(t, Config{Auth: AuthBearer, BearerToken: file.file()})
+	file := introspectiontest.NewFile("one")
+	c := mustCredential(t, Config{Auth: AuthBearer, BearerToken: fileOf(file)})
 	_, _, gen := mustAttach(t, c)
-	before := file.rereads
+	before := file.Rereads()
 	expectRenew(t, c, gen, false)
-	if file.rereads != before+1 {
-		t.Errorf("got %d rereads for a renewal, want 1", file.rereads-before)
+	if file.Rereads() != before+1 {
+		t.Errorf("got %d rereads for a renewal, want 1", file.Rereads()-before)
 	}
-	before = file.rereads
+	before = file.Rereads()
 	mustAttach(t, c)
-	if file.rereads != before {
+	if file.Rereads() != before {
 		t.Error("attach looked at the disk, want it not to")
 	}
 }
@@ -435,21 +378,23 @@ func TestRunWaitsForTheEnd(t *testing.T) {
 
 // TestSecretsStayInside prints a credential in every way a log line might.
 func TestSecretsStayInside(t *testing.T) {
-	var log logBuffer
+	var log introspectiontest.Log
 	for _, cfg := range []Config{
 		{Auth: AuthBearer, BearerToken: fixed(canary)},
 		{Auth: AuthClientSecretBasic, ClientID: "c", ClientSecret: fixed(canary)},
-		grantConfig(answers(func(*http.Request) string { return `{"access_token":"` + canary + `","token_type":"Bearer"}` })),
+		grantConfig(answers(func(*http.Request) string {
+			return `{"access_token":"` + canary + `","token_type":"Bearer"}`
+		})),
 	} {
 		c := mustCredential(t, cfg)
 		mustAttach(t, c)
 		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x"} {
-			noCanary(t, verb, fmt.Sprintf(verb, c))
+			introspectiontest.NoCanary(t, verb, fmt.Sprintf(verb, c))
 		}
-		log.logger().Info("credential", "it", c)
+		log.Logger().Info("credential", "it", c)
 		slog.New(slog.NewTextHandler(&log, nil)).Info("credential", "it", c)
 	}
-	noCanary(t, "log", log.String())
+	introspectiontest.NoCanary(t, "log", log.String())
 }
 
 func TestCredentialMetrics(t *testing.T) {

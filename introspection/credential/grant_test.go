@@ -20,6 +20,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/introspectiontest"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/transport"
 )
 
@@ -276,7 +277,7 @@ func TestGrantAnswers(t *testing.T) {
 			if said, ok := errors.AsType[*TokenError](err); !ok || said.Status != tt.status {
 				t.Errorf("error %#v, want a *TokenError of status %d", err, tt.status)
 			}
-			noCanary(t, "error", fmt.Sprintf("%+v", err))
+			introspectiontest.NoCanary(t, "error", fmt.Sprintf("%+v", err))
 		})
 	}
 }
@@ -487,11 +488,11 @@ func TestTokenEndpointDownAtStart(t *testing.T) {
 	for name, hang := range map[string]bool{"refusing": false, "hanging": true} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				var log logBuffer
+				var log introspectiontest.Log
 				endpoint := newTokenEndpoint(300)
 				endpoint.set(errors.New(canary), hang)
 				cfg := grantConfig(endpoint)
-				cfg.Logger, cfg.HTTPClient.Timeout = log.logger(), 2*time.Second
+				cfg.Logger, cfg.HTTPClient.Timeout = log.Logger(), 2*time.Second
 				c := mustCredential(t, cfg)
 				stop := running(t, c)
 				time.Sleep(10*time.Minute + 123*time.Millisecond)
@@ -513,7 +514,7 @@ func TestTokenEndpointDownAtStart(t *testing.T) {
 				if lines := strings.Count(log.String(), "\n"); lines != 2 {
 					t.Errorf("got %d log lines for one outage, want 2:\n%s", lines, log.String())
 				}
-				noCanary(t, "log", log.String())
+				introspectiontest.NoCanary(t, "log", log.String())
 			})
 		})
 	}
@@ -656,9 +657,9 @@ func TestTokenRequestEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		endpoint := newTokenEndpoint(300)
 		endpoint.set(nil, true)
-		var log logBuffer
+		var log introspectiontest.Log
 		cfg := grantConfig(endpoint)
-		cfg.Logger = log.logger()
+		cfg.Logger = log.Logger()
 		c := mustCredential(t, cfg)
 		began := time.Now()
 		if _, err := c.Attach(t.Context(), "", http.Header{}, nil); err == nil {
@@ -689,23 +690,23 @@ func TestTokenRequestEnds(t *testing.T) {
 func TestGrantFollowsItsSecret(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var sent []string
-		file := newFile("one")
+		file := introspectiontest.NewFile("one")
 		cfg := grantConfig(answers(func(req *http.Request) string {
 			_, secret, _ := req.BasicAuth()
 			sent = append(sent, secret)
 			return tokenAnswer("t", 300)
 		}))
-		cfg.ClientSecret = file.file()
+		cfg.ClientSecret = fileOf(file)
 		c := mustCredential(t, cfg)
 		_, _, gen := mustAttach(t, c)
-		file.replace("two")
+		file.Replace("two")
 		time.Sleep(time.Minute)
 		expectRenew(t, c, gen, true)
 		if !slices.Equal(sent, []string{"one", "two"}) {
 			t.Errorf("sent %q, want one and two", sent)
 		}
-		if file.rereads != 3 {
-			t.Errorf("looked at the disk %d times, want at start and for each token request", file.rereads)
+		if file.Rereads() != 3 {
+			t.Errorf("looked at the disk %d times, want at start and for each token request", file.Rereads())
 		}
 	})
 }
@@ -714,22 +715,22 @@ func TestGrantFollowsItsSecret(t *testing.T) {
 func TestGrantFollowsItsKey(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var sent []url.Values
-		file := newFile(keyPEM(t, p256()))
+		file := introspectiontest.NewFile(keyPEM(t, p256()))
 		cfg := grantConfig(answers(func(req *http.Request) string {
 			_ = req.ParseForm()
 			sent = append(sent, req.PostForm)
 			return tokenAnswer("t", 300)
 		}))
-		cfg.ClientKey = file.file()
+		cfg.ClientKey = fileOf(file)
 		c := mustCredential(t, cfg)
 		_, _, gen := mustAttach(t, c)
-		file.replace(keyPEM(t, p384()))
+		file.Replace(keyPEM(t, p384()))
 		time.Sleep(time.Minute)
 		expectRenew(t, c, gen, true)
 		assertionOf(t, sent[0], p256().Public(), "ES256")
 		assertionOf(t, sent[1], p384().Public(), "ES384")
-		if file.rereads != 3 {
-			t.Errorf("looked at the disk %d times, want at start and for each token request", file.rereads)
+		if file.Rereads() != 3 {
+			t.Errorf("looked at the disk %d times, want at start and for each token request", file.Rereads())
 		}
 	})
 }

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
+
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/introspectiontest"
 )
 
 // seeded is one of many keys that are cheap to make.
@@ -31,15 +33,15 @@ func thumbprint(public crypto.PublicKey) string {
 type rotation struct {
 	*testing.T
 	*Credential
-	file *replacedFile
+	file *introspectiontest.File
 	now  time.Time
 }
 
 func newRotation(t *testing.T, key, keyID string) *rotation {
 	t.Helper()
-	r := &rotation{T: t, file: newFile(key), now: time.Unix(1_800_000_000, 0)}
+	r := &rotation{T: t, file: introspectiontest.NewFile(key), now: time.Unix(1_800_000_000, 0)}
 	cfg := assertionConfig("")
-	cfg.ClientKey, cfg.KeyID, cfg.Now = r.file.file(), keyID, func() time.Time { return r.now }
+	cfg.ClientKey, cfg.KeyID, cfg.Now = fileOf(r.file), keyID, func() time.Time { return r.now }
 	r.Credential = mustCredential(t, cfg)
 	return r
 }
@@ -48,7 +50,7 @@ func newRotation(t *testing.T, key, keyID string) *rotation {
 func (r *rotation) replaceAfter(d time.Duration, key string) {
 	r.Helper()
 	r.now = r.now.Add(d)
-	r.file.replace(key)
+	r.file.Replace(key)
 	mustAttach(r.T, r.Credential)
 }
 
@@ -121,7 +123,7 @@ func TestJWKSOverlap(t *testing.T) {
 // TestJWKSNotices: publishing doesn't wait for the next assertion.
 func TestJWKSNotices(t *testing.T) {
 	r := newRotation(t, keyPEM(t, seeded(1)), "")
-	r.file.replace(keyPEM(t, seeded(2)))
+	r.file.Replace(keyPEM(t, seeded(2)))
 	r.expect(thumbprint(seeded(2).Public()), thumbprint(seeded(1).Public()))
 }
 
@@ -185,7 +187,7 @@ func TestJWKSParallel(t *testing.T) {
 	for range 4 {
 		wg.Go(func() {
 			for n := range byte(20) {
-				r.file.replace(keyPEM(t, seeded(n)))
+				r.file.Replace(keyPEM(t, seeded(n)))
 				if raw, err := r.JWKS(); err != nil || !json.Valid(raw) {
 					t.Errorf("got %s (%v), want JSON", raw, err)
 				}

@@ -35,4 +35,8 @@
 // client which fetches its own bearer token can be tested, and the metadata of
 // RFC 8414 and OpenID Connect Discovery for one which looks the endpoints up.
 // No signature is ever checked: this is no authorization server for real use.
+//
+// What tests of several packages need beside a server stands here too: a certificate
+// authority ([Authority]), a file that is followed ([File]), a log ([Log]), the lines of
+// an audit log ([AuditLines]), and a text that must not show ([Canary]).
 package introspectiontest

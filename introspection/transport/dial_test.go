@@ -18,6 +18,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/introspectiontest"
 )
 
 // nameServer answers questions for A records and nothing else.
@@ -169,8 +171,8 @@ func TestSecondAddress(t *testing.T) {
 
 // TestSilentAddress: one that accepts connections and says nothing to TLS is as bad.
 func TestSilentAddress(t *testing.T) {
-	ca := newAuthority("ca")
-	conf := &tls.Config{Certificates: []tls.Certificate{ca.pair("as.test", nil)}}
+	ca := introspectiontest.NewAuthority(t, "ca")
+	conf := &tls.Config{Certificates: []tls.Certificate{ca.Pair("as.test", nil)}}
 	listener, err := net.Listen("tcp", "127.0.0.3:0")
 	if err != nil {
 		t.Skipf("no such loopback address here: %v", err)
@@ -186,7 +188,7 @@ func TestSilentAddress(t *testing.T) {
 		t.Skipf("no such loopback address here: %v", err)
 	}
 	defer silent.Close()
-	client := mustClient(t, Config{Timeout: 4 * time.Second, CA: fixed(ca.pem()), Resolver: newNameServer(t, "127.0.0.2", "127.0.0.3").resolver()})
+	client := mustClient(t, Config{Timeout: 4 * time.Second, CA: fixed(ca.PEM()), Resolver: newNameServer(t, "127.0.0.2", "127.0.0.3").resolver()})
 	began := time.Now()
 	expectBody(t, client, "https://as.test:"+port, "404 page not found\n")
 	if took := time.Since(began); took > 2*time.Second {
@@ -253,10 +255,10 @@ func TestNamesAreRemembered(t *testing.T) {
 // TestServerMoves: under steady load a server that moves is followed, over either
 // protocol.
 func TestServerMoves(t *testing.T) {
-	ca := newAuthority("ca")
+	ca := introspectiontest.NewAuthority(t, "ca")
 	for _, protocol := range []string{"http/1.1", "h2"} {
 		t.Run(protocol, func(t *testing.T) {
-			conf := &tls.Config{Certificates: []tls.Certificate{ca.pair("as.test", nil)}, NextProtos: []string{protocol}}
+			conf := &tls.Config{Certificates: []tls.Certificate{ca.Pair("as.test", nil)}, NextProtos: []string{protocol}}
 			port := "0"
 			for _, ip := range []string{"127.0.0.2", "127.0.0.3"} {
 				listener, err := net.Listen("tcp", net.JoinHostPort(ip, port))
@@ -273,7 +275,7 @@ func TestServerMoves(t *testing.T) {
 				_, port, _ = net.SplitHostPort(listener.Addr().String())
 			}
 			dns := newNameServer(t, "127.0.0.2")
-			client := mustClient(t, Config{CA: fixed(ca.pem()), Resolver: dns.resolver()})
+			client := mustClient(t, Config{CA: fixed(ca.PEM()), Resolver: dns.resolver()})
 			location := "https://as.test:" + port
 			expectBody(t, client, location, "127.0.0.2")
 			dns.move("127.0.0.3")
@@ -294,17 +296,17 @@ func TestServerMoves(t *testing.T) {
 // TestProtocolChanges: a server that chose HTTP/2 and doesn't any more is asked over
 // HTTP/1.1, and the other way round.
 func TestProtocolChanges(t *testing.T) {
-	ca := newAuthority("ca")
+	ca := introspectiontest.NewAuthority(t, "ca")
 	var multiplex atomic.Bool
 	conf := &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
 		protocols := []string{"http/1.1"}
 		if multiplex.Load() {
 			protocols = []string{"h2"}
 		}
-		return &tls.Config{Certificates: []tls.Certificate{ca.pair("localhost", nil)}, NextProtos: protocols}, nil
+		return &tls.Config{Certificates: []tls.Certificate{ca.Pair("localhost", nil)}, NextProtos: protocols}, nil
 	}}
 	server := tlsServer(t, conf)
-	client := mustClient(t, Config{CA: fixed(ca.pem())})
+	client := mustClient(t, Config{CA: fixed(ca.PEM())})
 	for _, want := range []string{"HTTP/1.1", "HTTP/2.0", "HTTP/2.0", "HTTP/1.1", "HTTP/2.0"} {
 		multiplex.Store(want == "HTTP/2.0")
 		client.CloseIdleConnections()

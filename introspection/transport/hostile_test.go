@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/introspectiontest"
 )
 
 // junk is how many tokens each hostile server gets. The figure of
@@ -93,13 +95,13 @@ func TestSurplusIsNobodysVerdict(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes seconds")
 	}
-	ca := newAuthority("ca")
-	secure := &tls.Config{Certificates: []tls.Certificate{ca.pair("localhost", nil)}, NextProtos: []string{"http/1.1"}}
+	ca := introspectiontest.NewAuthority(t, "ca")
+	secure := &tls.Config{Certificates: []tls.Certificate{ca.Pair("localhost", nil)}, NextProtos: []string{"http/1.1"}}
 	for scheme, conf := range map[string]*tls.Config{"http": nil, "https": secure} {
 		for _, delay := range []time.Duration{0, 20 * time.Microsecond, 200 * time.Microsecond, time.Millisecond, 3 * time.Millisecond} {
 			for _, workers := range []int{1, 8} {
 				t.Run(fmt.Sprintf("%s, %v, %d at a time", scheme, delay, workers), func(t *testing.T) {
-					client := mustClient(t, Config{CA: fixed(ca.pem())})
+					client := mustClient(t, Config{CA: fixed(ca.PEM())})
 					location := scheme + "://" + serveRaw(t, conf, surplus(delay))
 					var passed, answered, asked atomic.Int64
 					var calls sync.WaitGroup
@@ -142,10 +144,10 @@ func postToken(client *http.Client, location, token string) (string, error) {
 // TestNothingBeforeTheRequest: a response that is there before it was asked for is
 // about nothing that was asked.
 func TestNothingBeforeTheRequest(t *testing.T) {
-	ca := newAuthority("ca")
+	ca := introspectiontest.NewAuthority(t, "ca")
 	for scheme, conf := range map[string]*tls.Config{
 		"http":  nil,
-		"https": {Certificates: []tls.Certificate{ca.pair("localhost", nil)}},
+		"https": {Certificates: []tls.Certificate{ca.Pair("localhost", nil)}},
 	} {
 		t.Run(scheme, func(t *testing.T) {
 			ready := make(chan struct{})
@@ -157,7 +159,7 @@ func TestNothingBeforeTheRequest(t *testing.T) {
 				close(ready)
 				_, _ = io.Copy(io.Discard, conn)
 			})
-			client := mustClient(t, Config{CA: fixed(ca.pem())})
+			client := mustClient(t, Config{CA: fixed(ca.PEM())})
 			d := client.Transport.(*reloadingTransport).current().dialer
 			conn, err := d.dial(t.Context(), address, scheme == "https")
 			if err != nil {

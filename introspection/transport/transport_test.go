@@ -4,17 +4,12 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"errors"
 	"fmt"
 	"io"
 	"log"
-	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -28,53 +23,9 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/introspectiontest"
 )
-
-// authority is a certificate authority of a test.
-type authority struct {
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
-}
-
-func newAuthority(name string) *authority {
-	a := &authority{key: must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, IsCA: true, BasicConstraintsValid: true,
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageCertSign,
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, // for a server that shows it as its own
-	}
-	a.cert = must(x509.ParseCertificate(must(x509.CreateCertificate(rand.Reader, template, template, a.key.Public(), a.key))))
-	return a
-}
-
-func (a *authority) pem() string { return pemOf("CERTIFICATE", a.cert.Raw) }
-
-func (a *authority) pool() *x509.CertPool {
-	pool := x509.NewCertPool()
-	pool.AddCert(a.cert)
-	return pool
-}
-
-// issue returns a certificate for a name and 127.0.0.1, and its key, as PEM.
-func (a *authority) issue(name string, change func(*x509.Certificate)) (cert, key string) {
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, DNSNames: []string{name},
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}
-	if change != nil {
-		change(template)
-	}
-	private := must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
-	der := must(x509.CreateCertificate(rand.Reader, template, a.cert, private.Public(), a.key))
-	return pemOf("CERTIFICATE", der), pemOf("EC PRIVATE KEY", must(x509.MarshalECPrivateKey(private)))
-}
-
-func (a *authority) pair(name string, change func(*x509.Certificate)) tls.Certificate {
-	cert, key := a.issue(name, change)
-	return must(tls.X509KeyPair([]byte(cert), []byte(key)))
-}
 
 // tlsServer tells with which certificate and protocol it was called.
 func tlsServer(t *testing.T, conf *tls.Config) *httptest.Server {
@@ -205,10 +156,10 @@ func TestUserAgent(t *testing.T) {
 }
 
 func TestTransportFaults(t *testing.T) {
-	ca := newAuthority("ca")
-	cert, key := ca.issue("client", nil)
-	_, otherKey := ca.issue("other", nil)
-	second := newAuthority("second").pem()
+	ca := introspectiontest.NewAuthority(t, "ca")
+	cert, key := ca.Issue("client", nil)
+	_, otherKey := ca.Issue("other", nil)
+	second := introspectiontest.NewAuthority(t, "second").PEM()
 	const onlyPEM = "CA: doesn't hold PEM certificates only"
 	const noPair = "ClientCert: certificate and key can't be read, or don't belong together"
 	for _, tt := range []struct {
@@ -219,16 +170,16 @@ func TestTransportFaults(t *testing.T) {
 		{"no timeout", Config{Timeout: -1}, "Timeout: must be above zero"},
 		{"empty CA", Config{CA: fixed("")}, onlyPEM},
 		{"CA of text", Config{CA: fixed(canary)}, onlyPEM},
-		{"CA of a key", Config{CA: fixed(ca.pem() + key)}, onlyPEM},
-		{"CA that isn't DER", Config{CA: fixed(ca.pem() + pemOf("CERTIFICATE", []byte(canary)))}, onlyPEM},
-		{"CA cut off", Config{CA: fixed(ca.pem() + second[:len(second)/2])}, onlyPEM},
-		{"CA unreadable", Config{CA: (&replacedFile{err: errors.New("denied")}).file()}, "CA: denied"},
+		{"CA of a key", Config{CA: fixed(ca.PEM() + key)}, onlyPEM},
+		{"CA that isn't DER", Config{CA: fixed(ca.PEM() + pemOf("CERTIFICATE", []byte(canary)))}, onlyPEM},
+		{"CA cut off", Config{CA: fixed(ca.PEM() + second[:len(second)/2])}, onlyPEM},
+		{"CA unreadable", Config{CA: unreadable(errors.New("denied"))}, "CA: denied"},
 		{"no key", Config{ClientCert: fixed(cert)}, "ClientCert: certificate and key are needed, or neither"},
 		{"no certificate", Config{ClientCertKey: fixed(key)}, "ClientCert: certificate and key are needed, or neither"},
 		{"another's key", Config{ClientCert: fixed(cert), ClientCertKey: fixed(otherKey)}, noPair},
 		{"key of text", Config{ClientCert: fixed(cert), ClientCertKey: fixed(canary)}, noPair},
-		{"certificate unreadable", Config{ClientCert: (&replacedFile{err: errors.New("denied")}).file(), ClientCertKey: fixed(key)}, "ClientCert: denied"},
-		{"key unreadable", Config{ClientCert: fixed(cert), ClientCertKey: (&replacedFile{err: errors.New("denied")}).file()}, "ClientCert: denied"},
+		{"certificate unreadable", Config{ClientCert: unreadable(errors.New("denied")), ClientCertKey: fixed(key)}, "ClientCert: denied"},
+		{"key unreadable", Config{ClientCert: fixed(cert), ClientCertKey: unreadable(errors.New("denied"))}, "ClientCert: denied"},
 		{"all at once", Config{Timeout: -1, CA: fixed(""), ClientCert: fixed(cert)}, "Timeout: must be above zero\n" + onlyPEM + "\nClientCert: certificate and key are needed, or neither"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -239,23 +190,22 @@ func TestTransportFaults(t *testing.T) {
 			if err == nil || err.Error() != tt.want {
 				t.Fatalf("fault %v, want %q", err, tt.want)
 			}
-			noCanary(t, "error", err.Error())
+			introspectiontest.NoCanary(t, "error", err.Error())
 		})
 	}
-	mustClient(t, Config{CA: fixed("# two of them\n" + ca.pem() + "\n" + second + "\n")})
+	mustClient(t, Config{CA: fixed("# two of them\n" + ca.PEM() + "\n" + second + "\n")})
 }
 
 // TestTrust is G24: what a server shows must hold up, and the reason is told.
 func TestTrust(t *testing.T) {
-	ca, own := newAuthority("ca"), newAuthority("localhost")
-	good := ca.pair("localhost", nil)
-	long := newAuthority("other").pair("localhost", nil)
+	ca, own := introspectiontest.NewAuthority(t, "ca"), introspectiontest.NewAuthority(t, "localhost")
+	good := ca.Pair("localhost", nil)
+	long := introspectiontest.NewAuthority(t, "other").Pair("localhost", nil)
 	for range 400 { // 200 KB, just below what crypto/tls reads
 		long.Certificate = append(long.Certificate, long.Certificate[0])
 	}
-	leaf := ca.pair("localhost", nil)
-	impostor := &authority{cert: must(x509.ParseCertificate(leaf.Certificate[0])), key: leaf.PrivateKey.(*ecdsa.PrivateKey)}
-	issued := impostor.pair("localhost", nil)
+	leaf := ca.Pair("localhost", nil)
+	issued := introspectiontest.AuthorityOf(t, leaf).Pair("localhost", nil)
 	issued.Certificate = append(issued.Certificate, leaf.Certificate[0])
 	for _, tt := range []struct {
 		name string
@@ -263,30 +213,30 @@ func TestTrust(t *testing.T) {
 		ca   *File
 		want string
 	}{
-		{"good", &tls.Config{Certificates: []tls.Certificate{good}}, fixed(ca.pem()), ""},
+		{"good", &tls.Config{Certificates: []tls.Certificate{good}}, fixed(ca.PEM()), ""},
 		{"system roots", &tls.Config{Certificates: []tls.Certificate{good}}, nil, "TLS: certificate is signed by an unknown authority"},
-		{"another authority", &tls.Config{Certificates: []tls.Certificate{good}}, fixed(newAuthority("other").pem()), "TLS: certificate is signed by an unknown authority"},
-		{"self-signed", &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{own.cert.Raw}, PrivateKey: own.key}}}, fixed(ca.pem()), "TLS: certificate is signed by an unknown authority"},
-		{"a chain of hundreds", &tls.Config{Certificates: []tls.Certificate{long}}, fixed(ca.pem()), "TLS: certificate is signed by an unknown authority"},
-		{"issued by no authority", &tls.Config{Certificates: []tls.Certificate{issued}}, fixed(ca.pem()), "TLS: certificate is signed by an unknown authority"},
-		{"not valid yet", &tls.Config{Certificates: []tls.Certificate{ca.pair("localhost", func(c *x509.Certificate) {
+		{"another authority", &tls.Config{Certificates: []tls.Certificate{good}}, fixed(introspectiontest.NewAuthority(t, "other").PEM()), "TLS: certificate is signed by an unknown authority"},
+		{"self-signed", &tls.Config{Certificates: []tls.Certificate{own.Own()}}, fixed(ca.PEM()), "TLS: certificate is signed by an unknown authority"},
+		{"a chain of hundreds", &tls.Config{Certificates: []tls.Certificate{long}}, fixed(ca.PEM()), "TLS: certificate is signed by an unknown authority"},
+		{"issued by no authority", &tls.Config{Certificates: []tls.Certificate{issued}}, fixed(ca.PEM()), "TLS: certificate is signed by an unknown authority"},
+		{"not valid yet", &tls.Config{Certificates: []tls.Certificate{ca.Pair("localhost", func(c *x509.Certificate) {
 			c.NotBefore = time.Now().Add(time.Minute)
-		})}}, fixed(ca.pem()), "TLS: certificate has expired or is not valid yet"},
-		{"name in the subject only", &tls.Config{Certificates: []tls.Certificate{ca.pair("127.0.0.1", func(c *x509.Certificate) {
+		})}}, fixed(ca.PEM()), "TLS: certificate has expired or is not valid yet"},
+		{"name in the subject only", &tls.Config{Certificates: []tls.Certificate{ca.Pair("127.0.0.1", func(c *x509.Certificate) {
 			c.IPAddresses, c.DNSNames = nil, nil
-		})}}, fixed(ca.pem()), "TLS: certificate is for another host"},
-		{"TLS 1.0", &tls.Config{Certificates: []tls.Certificate{good}, MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS10}, fixed(ca.pem()), "TLS: refused by the server: protocol version not supported"},
-		{"expired", &tls.Config{Certificates: []tls.Certificate{ca.pair("localhost", func(c *x509.Certificate) {
+		})}}, fixed(ca.PEM()), "TLS: certificate is for another host"},
+		{"TLS 1.0", &tls.Config{Certificates: []tls.Certificate{good}, MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS10}, fixed(ca.PEM()), "TLS: refused by the server: protocol version not supported"},
+		{"expired", &tls.Config{Certificates: []tls.Certificate{ca.Pair("localhost", func(c *x509.Certificate) {
 			c.NotAfter = time.Now().Add(-time.Minute)
-		})}}, fixed(ca.pem()), "TLS: certificate has expired or is not valid yet"},
-		{"another host", &tls.Config{Certificates: []tls.Certificate{ca.pair(canary+".test", func(c *x509.Certificate) {
+		})}}, fixed(ca.PEM()), "TLS: certificate has expired or is not valid yet"},
+		{"another host", &tls.Config{Certificates: []tls.Certificate{ca.Pair(canary+".test", func(c *x509.Certificate) {
 			c.IPAddresses = nil
-		})}}, fixed(ca.pem()), "TLS: certificate is for another host"},
-		{"not for servers", &tls.Config{Certificates: []tls.Certificate{ca.pair("localhost", func(c *x509.Certificate) {
+		})}}, fixed(ca.PEM()), "TLS: certificate is for another host"},
+		{"not for servers", &tls.Config{Certificates: []tls.Certificate{ca.Pair("localhost", func(c *x509.Certificate) {
 			c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
-		})}}, fixed(ca.pem()), "TLS: certificate is not valid"},
-		{"TLS 1.1", &tls.Config{Certificates: []tls.Certificate{good}, MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}, fixed(ca.pem()), "TLS: refused by the server: protocol version not supported"},
-		{"client certificate wanted", &tls.Config{Certificates: []tls.Certificate{good}, ClientAuth: tls.RequireAnyClientCert, MaxVersion: tls.VersionTLS12}, fixed(ca.pem()), "TLS: refused by the server: handshake failure"},
+		})}}, fixed(ca.PEM()), "TLS: certificate is not valid"},
+		{"TLS 1.1", &tls.Config{Certificates: []tls.Certificate{good}, MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}, fixed(ca.PEM()), "TLS: refused by the server: protocol version not supported"},
+		{"client certificate wanted", &tls.Config{Certificates: []tls.Certificate{good}, ClientAuth: tls.RequireAnyClientCert, MaxVersion: tls.VersionTLS12}, fixed(ca.PEM()), "TLS: refused by the server: handshake failure"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			server := tlsServer(t, tt.conf)
@@ -308,25 +258,25 @@ func TestTrust(t *testing.T) {
 // TestAuthorityIsReplaced is the trust half of H10: the new file decides for the
 // next call, also while a connection made under the old one is open.
 func TestAuthorityIsReplaced(t *testing.T) {
-	var logged logBuffer
-	one, two := newAuthority("one"), newAuthority("two")
-	server := tlsServer(t, &tls.Config{Certificates: []tls.Certificate{one.pair("localhost", nil)}})
-	file := newFile(one.pem())
-	client := mustClient(t, Config{CA: file.file(), Logger: logged.logger()})
+	var logged introspectiontest.Log
+	one, two := introspectiontest.NewAuthority(t, "one"), introspectiontest.NewAuthority(t, "two")
+	server := tlsServer(t, &tls.Config{Certificates: []tls.Certificate{one.Pair("localhost", nil)}})
+	file := introspectiontest.NewFile(one.PEM())
+	client := mustClient(t, Config{CA: fileOf(file), Logger: logged.Logger()})
 	const ok = "nobody HTTP/2.0 resumed=false"
 	expectBody(t, client, server.URL, ok)
-	file.replace(two.pem())
+	file.Replace(two.PEM())
 	expectError(t, client, server.URL, "TLS: certificate is signed by an unknown authority")
-	file.replace(two.pem() + one.pem())
+	file.Replace(two.PEM() + one.PEM())
 	expectBody(t, client, server.URL, ok)
-	for _, bad := range []string{canary, "", one.pem()[:100]} {
-		file.replace(bad)
+	for _, bad := range []string{canary, "", one.PEM()[:100]} {
+		file.Replace(bad)
 		expectBody(t, client, server.URL, ok)
 	}
-	file.fail(errors.New("gone"))
+	file.Fail(errors.New("gone"))
 	expectBody(t, client, server.URL, ok)
 	expectBody(t, client, server.URL, ok)
-	noCanary(t, "log", logged.String())
+	introspectiontest.NoCanary(t, "log", logged.String())
 	if lines := strings.Count(logged.String(), "\n"); lines != 2 { // three times the same fault, then another
 		t.Errorf("got log of two faults, want two lines:\n%s", logged.String())
 	}
@@ -335,23 +285,23 @@ func TestAuthorityIsReplaced(t *testing.T) {
 // TestClientCertificateIsReplaced is the other half of H10. Certificate and key
 // are replaced one after the other, as they are on disk.
 func TestClientCertificateIsReplaced(t *testing.T) {
-	ca := newAuthority("ca")
+	ca := introspectiontest.NewAuthority(t, "ca")
 	server := tlsServer(t, &tls.Config{
-		Certificates: []tls.Certificate{ca.pair("localhost", nil)},
-		ClientAuth:   tls.RequireAndVerifyClientCert, ClientCAs: ca.pool(),
+		Certificates: []tls.Certificate{ca.Pair("localhost", nil)},
+		ClientAuth:   tls.RequireAndVerifyClientCert, ClientCAs: ca.Pool(),
 	})
-	firstCert, firstKey := ca.issue("first", nil)
-	secondCert, secondKey := ca.issue("second", nil)
-	cert, key := newFile(firstCert), newFile(firstKey)
-	client := mustClient(t, Config{CA: fixed(ca.pem()), ClientCert: cert.file(), ClientCertKey: key.file()})
+	firstCert, firstKey := ca.Issue("first", nil)
+	secondCert, secondKey := ca.Issue("second", nil)
+	cert, key := introspectiontest.NewFile(firstCert), introspectiontest.NewFile(firstKey)
+	client := mustClient(t, Config{CA: fixed(ca.PEM()), ClientCert: fileOf(cert), ClientCertKey: fileOf(key)})
 	expectBody(t, client, server.URL, "first HTTP/2.0 resumed=false")
-	cert.replace(strings.TrimSpace(secondCert)) // some tools write no last line end
+	cert.Replace(strings.TrimSpace(secondCert)) // some tools write no last line end
 	expectBody(t, client, server.URL, "first HTTP/2.0 resumed=false")
-	key.replace(secondKey)
+	key.Replace(secondKey)
 	expectBody(t, client, server.URL, "second HTTP/2.0 resumed=false")
-	stranger, strangersKey := newAuthority("stranger").issue("stranger", nil)
-	cert.replace(stranger)
-	key.replace(strangersKey)
+	stranger, strangersKey := introspectiontest.NewAuthority(t, "stranger").Issue("stranger", nil)
+	cert.Replace(stranger)
+	key.Replace(strangersKey)
 	if body, err := getBody(client, server.URL); err == nil {
 		t.Errorf("a stranger's certificate was taken, want an error: %s", body)
 	}
@@ -360,10 +310,10 @@ func TestClientCertificateIsReplaced(t *testing.T) {
 // TestOldConnectionsEnd: after a file was replaced the idle connections go at
 // once, not only when they have been idle for long.
 func TestOldConnectionsEnd(t *testing.T) {
-	ca := newAuthority("ca")
+	ca := introspectiontest.NewAuthority(t, "ca")
 	closed := make(chan struct{}, 10)
 	server := httptest.NewUnstartedServer(http.NotFoundHandler())
-	server.TLS = &tls.Config{Certificates: []tls.Certificate{ca.pair("localhost", nil)}}
+	server.TLS = &tls.Config{Certificates: []tls.Certificate{ca.Pair("localhost", nil)}}
 	server.EnableHTTP2 = true
 	server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
 		if state == http.StateClosed {
@@ -372,12 +322,12 @@ func TestOldConnectionsEnd(t *testing.T) {
 	}
 	server.StartTLS()
 	defer server.Close()
-	file := newFile(ca.pem())
-	client := mustClient(t, Config{CA: file.file()})
+	file := introspectiontest.NewFile(ca.PEM())
+	client := mustClient(t, Config{CA: fileOf(file)})
 	if _, err := getBody(client, server.URL); err != nil {
 		t.Fatalf("getBody: got error %v, want none", err)
 	}
-	file.replace(ca.pem() + newAuthority("new").pem())
+	file.Replace(ca.PEM() + introspectiontest.NewAuthority(t, "new").PEM())
 	if _, err := getBody(client, server.URL); err != nil {
 		t.Fatalf("getBody: got error %v, want none", err)
 	}
@@ -391,18 +341,18 @@ func TestOldConnectionsEnd(t *testing.T) {
 // TestReplacementIsConcurrent runs calls while files change, for the race
 // detector, and shows that a call never sees half of a change.
 func TestReplacementIsConcurrent(t *testing.T) {
-	ca := newAuthority("ca")
+	ca := introspectiontest.NewAuthority(t, "ca")
 	server := tlsServer(t, &tls.Config{
-		Certificates: []tls.Certificate{ca.pair("localhost", nil)},
-		ClientAuth:   tls.RequireAndVerifyClientCert, ClientCAs: ca.pool(),
+		Certificates: []tls.Certificate{ca.Pair("localhost", nil)},
+		ClientAuth:   tls.RequireAndVerifyClientCert, ClientCAs: ca.Pool(),
 	})
 	names := [2]string{"even", "odd"}
 	var certs, keys [2]string
 	for i, name := range names {
-		certs[i], keys[i] = ca.issue(name, nil)
+		certs[i], keys[i] = ca.Issue(name, nil)
 	}
-	cert, key := newFile(certs[0]), newFile(keys[0])
-	client := mustClient(t, Config{CA: fixed(ca.pem()), ClientCert: cert.file(), ClientCertKey: key.file()})
+	cert, key := introspectiontest.NewFile(certs[0]), introspectiontest.NewFile(keys[0])
+	client := mustClient(t, Config{CA: fixed(ca.PEM()), ClientCert: fileOf(cert), ClientCertKey: fileOf(key)})
 	var calls sync.WaitGroup
 	for range 8 {
 		calls.Go(func() {
@@ -414,8 +364,8 @@ func TestReplacementIsConcurrent(t *testing.T) {
 		})
 	}
 	for i := range 40 {
-		cert.replace(certs[i%2])
-		key.replace(keys[i%2])
+		cert.Replace(certs[i%2])
+		key.Replace(keys[i%2])
 	}
 	calls.Wait()
 }
@@ -423,9 +373,9 @@ func TestReplacementIsConcurrent(t *testing.T) {
 // TestSessionsAreNotResumed is CVE-2025-68121: a resumed session would be trusted
 // for what an older CA file said.
 func TestSessionsAreNotResumed(t *testing.T) {
-	ca := newAuthority("ca")
-	server := tlsServer(t, &tls.Config{Certificates: []tls.Certificate{ca.pair("localhost", nil)}})
-	client := mustClient(t, Config{CA: fixed(ca.pem())})
+	ca := introspectiontest.NewAuthority(t, "ca")
+	server := tlsServer(t, &tls.Config{Certificates: []tls.Certificate{ca.Pair("localhost", nil)}})
+	client := mustClient(t, Config{CA: fixed(ca.PEM())})
 	for range 3 {
 		expectBody(t, client, server.URL, "nobody HTTP/2.0 resumed=false")
 		client.CloseIdleConnections()
@@ -433,9 +383,9 @@ func TestSessionsAreNotResumed(t *testing.T) {
 }
 
 func TestHTTP1OverTLS(t *testing.T) {
-	ca := newAuthority("ca")
-	server := tlsServer(t, &tls.Config{Certificates: []tls.Certificate{ca.pair("localhost", nil)}, NextProtos: []string{"http/1.1"}})
-	expectBody(t, mustClient(t, Config{CA: fixed(ca.pem())}), server.URL, "nobody HTTP/1.1 resumed=false")
+	ca := introspectiontest.NewAuthority(t, "ca")
+	server := tlsServer(t, &tls.Config{Certificates: []tls.Certificate{ca.Pair("localhost", nil)}, NextProtos: []string{"http/1.1"}})
+	expectBody(t, mustClient(t, Config{CA: fixed(ca.PEM())}), server.URL, "nobody HTTP/1.1 resumed=false")
 }
 
 // TestTransportLimits pins the numbers; a test of each would wait for seconds.

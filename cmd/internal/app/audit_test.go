@@ -24,41 +24,8 @@ import (
 
 // auditLine is a record as it is written.
 type auditLine struct {
-	Log      string `json:"log"`
-	Sequence uint64 `json:"sequence"`
-	Host     string `json:"host"`
+	introspectiontest.AuditHead
 	proxy.AuditRecord
-}
-
-// auditLines reads what was written: one JSON object a line.
-func auditLines(t *testing.T, text string) (lines []auditLine) {
-	t.Helper()
-	for raw := range strings.Lines(text) {
-		var line auditLine
-		decoder := json.NewDecoder(strings.NewReader(raw))
-		decoder.DisallowUnknownFields()
-		if err := decoder.Decode(&line); err != nil || !strings.HasSuffix(raw, "}\n") {
-			t.Fatalf("got %q (%v), want an audit record on a line", raw, err)
-		}
-		if line.Log != "audit" {
-			t.Errorf("got log %q, want audit", line.Log)
-		}
-		lines = append(lines, line)
-	}
-	return lines
-}
-
-// inSequence fails unless the lines are numbered 1, 2, 3 …
-func inSequence(t *testing.T, lines []auditLine, n int) {
-	t.Helper()
-	if len(lines) != n {
-		t.Errorf("%d records, want %d", len(lines), n)
-	}
-	for i, line := range lines {
-		if line.Sequence != uint64(i+1) {
-			t.Fatalf("got number %d for a record, want %d", line.Sequence, i+1)
-		}
-	}
 }
 
 // TestAuditThousandRequests sends them at once through the whole program: each
@@ -96,8 +63,8 @@ func TestAuditThousandRequests(t *testing.T) {
 	if err != nil {
 		t.Fatalf("os.ReadFile: got error %v, want none", err)
 	}
-	lines := auditLines(t, string(text))
-	inSequence(t, lines, 1000)
+	lines := introspectiontest.AuditLines[auditLine](t, string(text))
+	introspectiontest.InSequence(t, lines, 1000)
 	ids := map[string]bool{}
 	host, _ := os.Hostname()
 	for _, line := range lines {
@@ -202,8 +169,8 @@ func TestAuditWaitsForHandlers(t *testing.T) {
 	if err := <-ended; err == nil {
 		t.Error("serve: got no error, want one for the request that was cut off")
 	}
-	lines := auditLines(t, readFile(t, path))
-	if inSequence(t, lines, 1); len(lines) == 1 && lines[0].Subject != "p-42" {
+	lines := introspectiontest.AuditLines[auditLine](t, readFile(t, path))
+	if introspectiontest.InSequence(t, lines, 1); len(lines) == 1 && lines[0].Subject != "p-42" {
 		t.Errorf("got record %+v, want that of the request that was cut off", lines[0])
 	}
 }

@@ -25,13 +25,13 @@ type purging struct {
 	*sidecar
 	as   *introspectiontest.Server
 	file string
-	log  *safeBuffer
+	log  *introspectiontest.Log
 }
 
 func newPurging(t *testing.T, pairs ...string) *purging {
 	t.Helper()
 	noLeaks(t)
-	p := &purging{as: introspectiontest.NewServer(t), file: filepath.Join(t.TempDir(), "admin"), log: &safeBuffer{}}
+	p := &purging{as: introspectiontest.NewServer(t), file: filepath.Join(t.TempDir(), "admin"), log: &introspectiontest.Log{}}
 	put(t, p.file, adminToken+"\n", time.Hour)
 	for name, patient := range map[string]string{"one": "1", "two": "2"} {
 		claims := p.as.Claims()
@@ -280,8 +280,8 @@ func TestPurgeAudit(t *testing.T) {
 		t.Fatalf("audit.Run: got error %v, want none", err)
 	}
 	text := readFile(t, path)
-	lines := auditLines(t, text)
-	inSequence(t, lines, 5)
+	lines := introspectiontest.AuditLines[auditLine](t, text)
+	introspectiontest.InSequence(t, lines, 5)
 	for i, want := range []struct {
 		status           int
 		client, sub, ref string

@@ -3,7 +3,6 @@ package sink
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -20,6 +19,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/introspectiontest"
 )
 
 // sinkFunc is where audit records go in a test.
@@ -55,39 +56,8 @@ type record struct {
 }
 
 type auditLine struct {
-	auditHead
+	introspectiontest.AuditHead
 	record
-}
-
-// auditLines reads what was written: one JSON object a line.
-func auditLines(t *testing.T, text string) (lines []auditLine) {
-	t.Helper()
-	for raw := range strings.Lines(text) {
-		var line auditLine
-		decoder := json.NewDecoder(strings.NewReader(raw))
-		decoder.DisallowUnknownFields()
-		if err := decoder.Decode(&line); err != nil || !strings.HasSuffix(raw, "}\n") {
-			t.Fatalf("got %q (%v), want an audit record on a line", raw, err)
-		}
-		if line.Log != "audit" {
-			t.Errorf("got log %q, want audit", line.Log)
-		}
-		lines = append(lines, line)
-	}
-	return lines
-}
-
-// inSequence fails unless the lines are numbered 1, 2, 3 …
-func inSequence(t *testing.T, lines []auditLine, n int) {
-	t.Helper()
-	if len(lines) != n {
-		t.Errorf("%d records, want %d", len(lines), n)
-	}
-	for i, line := range lines {
-		if line.Sequence != uint64(i+1) {
-			t.Fatalf("got number %d for a record, want %d", line.Sequence, i+1)
-		}
-	}
 }
 
 // TestAuditOneWrite: a record is one Write, so that nothing gets into its line
@@ -101,7 +71,7 @@ func TestAuditOneWrite(t *testing.T) {
 		a.Add(record{Subject: "a\nb\u2028\"<" + strings.Repeat("x", 100_000)})
 	}
 	end()
-	inSequence(t, auditLines(t, text.String()), 10)
+	introspectiontest.InSequence(t, introspectiontest.AuditLines[auditLine](t, text.String()), 10)
 	if writes != 10 {
 		t.Errorf("got %d writes for 10 records, want 10", writes)
 	}
@@ -133,8 +103,8 @@ func TestAuditBlockedSink(t *testing.T) {
 	end()
 	a.Add(record{})
 	a.write(<-a.queue)
-	lines := auditLines(t, text.String())
-	inSequence(t, lines[:len(lines)-1], auditQueue+1)
+	lines := introspectiontest.AuditLines[auditLine](t, text.String())
+	introspectiontest.InSequence(t, lines[:len(lines)-1], auditQueue+1)
 	if last := lines[len(lines)-1].Sequence; last != auditQueue+1+lost+1 {
 		t.Errorf("got number %d after the gap, want %d", last, auditQueue+1+lost+1)
 	}
@@ -164,7 +134,7 @@ func TestAuditFailingSink(t *testing.T) {
 	}
 	end()
 	raw := strings.SplitAfter(text.String(), "\n")
-	lines := auditLines(t, raw[0]+strings.Join(raw[2:], ""))
+	lines := introspectiontest.AuditLines[auditLine](t, raw[0]+strings.Join(raw[2:], ""))
 	var numbers []uint64
 	for _, line := range lines {
 		numbers = append(numbers, line.Sequence)
@@ -197,7 +167,7 @@ func TestAuditFile(t *testing.T) {
 		if err != nil {
 			t.Fatalf("os.ReadFile: got error %v, want none", err)
 		}
-		return auditLines(t, string(text))
+		return introspectiontest.AuditLines[auditLine](t, string(text))
 	}
 	if lines := read(); len(lines) != 2 || lines[0].Subject != "0" || lines[1].Subject != "1" {
 		t.Errorf("got records %+v, want those of both", lines)
@@ -247,8 +217,8 @@ func TestAuditReopen(t *testing.T) {
 	a.Reopen() // again makes no difference
 	a.Add(record{"three"})
 	end()
-	inSequence(t, auditLines(t, read(path+".1")+read(path)), 3)
-	if got := auditLines(t, read(path)); len(got) != 1 || got[0].Subject != "three" {
+	introspectiontest.InSequence(t, introspectiontest.AuditLines[auditLine](t, read(path+".1")+read(path)), 3)
+	if got := introspectiontest.AuditLines[auditLine](t, read(path)); len(got) != 1 || got[0].Subject != "three" {
 		t.Errorf("got %+v under the old name, want the third record", got)
 	}
 }

@@ -1,49 +1,29 @@
 package sink
 
 import (
-	"bytes"
 	"io"
 	"log/slog"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/introspectiontest"
 )
-
-// lockedBuffer takes what several goroutines write.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-// take returns what was written since the last time.
-func (l *lockedBuffer) take() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	defer l.b.Reset()
-	return l.b.String()
-}
 
 // TestSampler: the first lines of a burst are written, the others told by number once
 // its window ends, and each kind by itself.
 func TestSampler(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var text lockedBuffer
+		var text introspectiontest.Log
 		s := NewSampler(slog.NewTextHandler(&text, nil), prometheus.NewRegistry())
 		logger := slog.New(s).With("a", 1)
 		lines := func(want int) {
 			t.Helper()
-			all := text.take()
+			all := text.Take()
 			if got := strings.Count(all, "\n"); got != want {
 				t.Errorf("got %d lines, want %d:\n%s", got, want, all)
 			}
@@ -56,7 +36,7 @@ func TestSampler(t *testing.T) {
 		lines(burst + 1)
 		time.Sleep(window + time.Millisecond)
 		synctest.Wait()
-		if got := text.take(); strings.Count(got, "\n") != 1 || !strings.Contains(got, `msg="log lines suppressed" lines=2980 decision=invalid_token reason=expired`) {
+		if got := text.Take(); strings.Count(got, "\n") != 1 || !strings.Contains(got, `msg="log lines suppressed" lines=2980 decision=invalid_token reason=expired`) {
 			t.Errorf("got %q, want one line with the number of lines left out", got)
 		}
 		if got := testutil.ToFloat64(s.bursts.suppressed); got != 2980 {
