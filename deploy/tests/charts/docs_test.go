@@ -152,7 +152,6 @@ func TestDocsServerImage(t *testing.T) {
 	for _, file := range []string{
 		"charts/fhir-introspection-sidecar/ci/example-fhir-server/values.yaml", "deploy/compose/compose.yaml",
 		"deploy/kustomize/example/fhir-server.yaml", "deploy/tests/charts/testdata/stranger/values.yaml",
-		"deploy/tests/charts/testdata/hapi-chart/values.yaml",
 	} {
 		path := filepath.Join(root, file)
 		page, err := os.ReadFile(path)

@@ -30,9 +30,10 @@ type injector struct {
 	texts   []string // of the checks
 }
 
-func newInjector(t *testing.T) injector {
+// newInjector takes the values from a file of the chart's ci.
+func newInjector(t *testing.T, values string) injector {
 	t.Helper()
-	manifests, err := template(t, chart, kubeVersion, "-f", filepath.Join(chart, "ci", "injection-values.yaml"))
+	manifests, err := template(t, chart, kubeVersion, "-f", filepath.Join(chart, "ci", values))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,18 +83,29 @@ var (
 	podKind     = corev1.SchemeGroupVersion.WithKind("Pod")
 	podResource = corev1.SchemeGroupVersion.WithResource("pods")
 	care        = &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "care"}}
-	params      = cel.OptionalVariableBindings{VersionedParams: &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "fhir-introspection-sidecar", Namespace: "care"}}}
 )
+
+// params is the ConfigMap of the Pod's namespace.
+func params(data map[string]string) cel.OptionalVariableBindings {
+	return cel.OptionalVariableBindings{VersionedParams: &corev1.ConfigMap{
+		ObjectMeta: metav1.ObjectMeta{Name: "fhir-introspection-sidecar", Namespace: "care"}, Data: data,
+	}}
+}
 
 func (in injector) attributes(pod *corev1.Pod) *admission.VersionedAttributes {
 	record := admission.NewAttributesRecord(pod, nil, podKind, pod.Namespace, pod.Name, podResource, "", admission.Create, nil, false, nil)
 	return &admission.VersionedAttributes{Attributes: record, VersionedKind: podKind, VersionedObject: admission.NewLazyObject(pod)}
 }
 
-// mutated is the Pod after the mutating policy.
+// mutated is the Pod after the mutating policy, in a namespace without settings.
 func (in injector) mutated(t *testing.T, pod *corev1.Pod) (*corev1.Pod, error) {
 	t.Helper()
-	attributes := in.attributes(pod)
+	return in.mutatedWith(t, pod, nil)
+}
+
+func (in injector) mutatedWith(t *testing.T, pod *corev1.Pod, settings map[string]string) (*corev1.Pod, error) {
+	t.Helper()
+	attributes, params := in.attributes(pod), params(settings)
 	match := in.matcher.Match(context.Background(), attributes, params.VersionedParams, nil)
 	if match.Error != nil || !match.Matches {
 		return pod, match.Error
@@ -148,7 +160,7 @@ func barePod(changes ...func(*corev1.Pod)) *corev1.Pod {
 // TestInjected: the container is the one that the chart makes for its own Pods, and
 // everything it needs comes with it.
 func TestInjected(t *testing.T) {
-	in := newInjector(t)
+	in := newInjector(t, "injection-values.yaml")
 	pod, err := in.mutated(t, barePod())
 	if err != nil {
 		t.Fatal(err)
@@ -192,7 +204,7 @@ func TestInjected(t *testing.T) {
 
 // TestInjectedBeside: what the Pod has of its own stays, behind ours.
 func TestInjectedBeside(t *testing.T) {
-	in := newInjector(t)
+	in := newInjector(t, "injection-values.yaml")
 	pod, err := in.mutated(t, barePod(func(p *corev1.Pod) {
 		p.Spec.InitContainers = []corev1.Container{{Name: "a", Image: "a:1"}, {Name: "b", Image: "b:1"}}
 		p.Spec.Volumes = []corev1.Volume{{Name: "data"}}
@@ -225,7 +237,7 @@ func TestInjectedBeside(t *testing.T) {
 // TestNotInjected: Pods that the mutating policy passes by or that were changed
 // afterwards get nowhere without the sidecar.
 func TestNotInjected(t *testing.T) {
-	in := newInjector(t)
+	in := newInjector(t, "injection-values.yaml")
 	always := corev1.ContainerRestartPolicyAlways
 	const image = "ghcr.io/fhir-introspection-sidecar/fhir-introspection-sidecar:0.1.0"
 	ours := func(change func(*corev1.Container)) func(*corev1.Pod) {
