@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/fhir"
 )
 
 // router says who is forwarded and who is not, by what stands in the request line
@@ -126,17 +128,11 @@ func newPublicPaths(paths []string) (publicPaths, error) {
 	return p, nil
 }
 
-// mayClimb holds for a path that may lead out of a prefix where it is decoded twice, or
-// where blanks behind dots don't count. It goes with a token.
-func mayClimb(path string) bool {
-	return strings.Contains(path, "%25") || strings.Contains(path, "/..")
-}
-
 func (p publicPaths) has(path string) bool {
 	if p.exact[path] {
 		return true
 	}
-	if mayClimb(path) {
+	if fhir.MayClimb(path) {
 		return false
 	}
 	for _, prefix := range p.prefixes {

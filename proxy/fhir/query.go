@@ -92,3 +92,10 @@ func OperationName(path string) (name string, ok bool) {
 	}
 	return name, ok
 }
+
+// MayClimb reports whether some server takes a path below a prefix for one outside it:
+// one that decodes twice, or that removes an encoded parameter before it looks for dot
+// segments. No wildcard may stand for such a path.
+func MayClimb(path string) bool {
+	return strings.Contains(path, "%25") || strings.HasPrefix(path, "..") || strings.Contains(path, "/..")
+}

@@ -47,7 +47,7 @@ func verdict(d smart.Decision) string {
 func TestNeeds(t *testing.T) {
 	r := rules(t, smart.Config{
 		Operations: []string{"$docref=DocumentReference.rs", "$two=Patient.r", "$two=Task.c", "$wipe=*.cruds", "$here=u", "$stats=Basic.r"},
-		Paths:      []string{"GET documents/*=DocumentReference.r", "GET */__page/*=s", "POST documents=DocumentReference.c", "DELETE bulkstatus/*=*.rs"},
+		Paths:      []string{"GET documents/*=DocumentReference.r", "GET */__page/*=s", "POST documents=DocumentReference.c", "DELETE bulkstatus/*=*.rs", "GET exports/%41=s", "GET */*/x=s", "POST */*=c"},
 	})
 	for _, tt := range []struct{ request, want string }{
 		{"GET Patient/1", "user/Patient.r"},
@@ -106,6 +106,8 @@ func TestNeeds(t *testing.T) {
 		{"GET $export", "user/*.rs"},
 		{"GET Group/1/$export", "user/*.rs"},
 		{"POST $graphql", "user/*.rs"},
+		{"GET Composition/1/$document", "user/*.rs"},
+		{"POST PlanDefinition/1/$apply", "user/*.rs"},
 		{"POST Patient/$validate", "user/Patient.r"},
 		{"POST Patient/$match", "user/Patient.s"},
 		{"GET Observation/$lastn", "user/Observation.s"},
@@ -215,6 +217,19 @@ func TestNeeds(t *testing.T) {
 		{"GET __page/y", notKnown},
 		{"GET a/x/__page/y", notKnown},
 		{"DELETE bulkstatus/1", "user/*.rs"},
+		{"GET documents/a%20b", "user/DocumentReference.r"},
+		{"GET documents/%252e%252e/Patient/1", notKnown},
+		{"GET documents/%252e%252e%252fPatient/1", notKnown},
+		{"GET documents/%2524expunge", notKnown},
+		{"GET documents/..%3b/Patient/1", notKnown},
+		{"GET ..%3b/__page/y", notKnown},
+		{"GET %50atient/__page/y", "user/*.s"},
+		{"GET exports/%41", "user/*.s"},
+		{"GET exports/A", notKnown},
+		{"POST a/b", "user/*.c"},
+		{"POST Patient/%5Fsearch", notKnown}, // _search, to a server
+		{"POST Patient/_sear%63h", notKnown},
+		{"POST %50atient/_search", notKnown},
 	} {
 		if got := verdict(r.Judge(request(tt.request), &smart.Token{})); got != tt.want {
 			t.Errorf("%s needs %q, want %q", tt.request, got, tt.want)
@@ -388,6 +403,8 @@ func TestConfigFaults(t *testing.T) {
 	for _, entry := range []string{
 		"", "documents/*=Basic.r", "GET /documents=Basic.r", "GET documents/=Basic.r", "GET documents", "GET documents=",
 		"get documents=Basic.r", "TRACE documents=Basic.r", "GET a//b=Basic.r", "GET Patient/1=Basic.r", "GET Patient/*=Basic.r",
+		"GET a/../b=Basic.r", "GET a/%2e%2E/b=Basic.r", "GET a/.=Basic.r", "GET a;b=Basic.r", "GET a?b=Basic.r", "GET a#b=Basic.r", "GET a b=Basic.r",
+		"GET a/b*=Basic.r", "GET a/**=Basic.r", "GET a%2fb=Basic.r", "GET a%5Cb=Basic.r", "GET a%00=Basic.r", "GET a%zz=Basic.r",
 		"POST $reindex=*.cruds", "GET =Basic.r", "GET metadata=Basic.r", "GET documents=Basic",
 	} {
 		if err := smart.CheckPaths([]string{entry}); err == nil {

@@ -2,6 +2,7 @@ package smart
 
 import (
 	"errors"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -23,6 +24,8 @@ func parsePathRule(entry string) (pathRule, error) {
 	switch {
 	case !ok || path == "" || strings.HasPrefix(path, "/") || strings.HasSuffix(path, "/") || strings.Contains(path, "//"):
 		return pathRule{}, errors.New("must have the form METHOD path=Type.letters, with the path below the base, such as GET documents/*=DocumentReference.r")
+	case slices.ContainsFunc(strings.Split(path, "/"), neverReceived):
+		return pathRule{}, errors.New("must not have dot segments, parameters, spaces, encoded separators or an asterisk beside anything else in a segment: no such path is received")
 	case !slices.Contains(methods, method):
 		return pathRule{}, errors.New("must begin with a method, one of " + strings.Join(methods, " "))
 	}
@@ -41,16 +44,30 @@ func parsePathRule(entry string) (pathRule, error) {
 	return pathRule{method, strings.Split(path, "/"), n}, nil
 }
 
+// neverReceived holds for a segment that no request has: the proxy refuses it, or it
+// would be another part of the target.
+func neverReceived(segment string) bool {
+	decoded, err := url.PathUnescape(segment)
+	return err != nil || decoded == "." || decoded == ".." || strings.ContainsAny(decoded, "/\\\x00") ||
+		strings.ContainsAny(segment, ";?# ") || segment != "*" && strings.Contains(segment, "*")
+}
+
 // matches compares the raw path, byte by byte. An asterisk doesn't stand for an
-// operation: one that isn't listed must not be permitted by accident.
+// operation: one that isn't listed must not be permitted by accident. Nor does it for
+// what some server reads as another path, or as one that FHIR knows.
 func (p *pathRule) matches(method, path string) bool {
 	if method == "HEAD" {
 		method = "GET"
 	}
-	if method != p.method {
+	path = strings.TrimSuffix(path, "/")
+	if method != p.method || !p.covers(path) {
 		return false
 	}
-	path = strings.TrimSuffix(path, "/")
+	return !slices.Contains(p.segments, "*") || !(fhir.MayClimb(path) || isKnown(method, path))
+}
+
+// covers compares segment by segment.
+func (p *pathRule) covers(path string) bool {
 	for i, want := range p.segments {
 		segment, rest, more := strings.Cut(path, "/")
 		if last := i == len(p.segments)-1; last != !more && (!last || want != "*") {
@@ -61,12 +78,14 @@ func (p *pathRule) matches(method, path string) bool {
 		}
 		path = rest
 	}
-	for segment := range strings.SplitSeq(path, "/") {
-		if isDollar(segment) {
-			return false
-		}
-	}
-	return true
+	return !slices.ContainsFunc(strings.Split(path, "/"), isDollar)
+}
+
+// isKnown reports whether FHIR knows a path once it is decoded, as servers do.
+func isKnown(method, path string) bool {
+	decoded, err := url.PathUnescape(path)
+	interaction, _ := fhir.ParseInteraction(method, decoded)
+	return err != nil || interaction != fhir.Unknown
 }
 
 func isDollar(segment string) bool {

@@ -17,8 +17,9 @@ type Config struct {
 	Operations []string
 	// Paths says what paths that FHIR doesn't know need:
 	// "GET documents/*=DocumentReference.r", "GET */__page/*=s". An asterisk stands
-	// for one segment, and at the end for anything below. Without a type the
-	// letters are needed on whichever type.
+	// for one segment, and at the end for anything below, but for nothing that some
+	// server decodes to another path. Without a type the letters are needed on
+	// whichever type.
 	Paths []string
 	// Strict takes a scope with search parameters only for requests that carry the
 	// same parameters, instead of for its whole type.
@@ -76,8 +77,8 @@ func builtin() map[string][]need {
 	here := func(p Permission) []need { return []need{{permission: p}} }
 	everywhere := []need{{resourceType: EveryType, permission: Read | Search}}
 	return map[string][]need{
-		"apply":         here(Read),
-		"document":      here(Read),
+		"apply":         everywhere, // evaluates expressions over whatever the subject has
+		"document":      everywhere, // brings all that a Composition refers to
 		"everything":    everywhere,
 		"expand":        here(Read),
 		"export":        everywhere,

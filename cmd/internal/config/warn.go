@@ -2,6 +2,7 @@ package config
 
 import (
 	"net/netip"
+	"net/url"
 	"regexp"
 	"slices"
 	"strings"
@@ -45,10 +46,15 @@ var resourceType = regexp.MustCompile(`^[A-Z][A-Za-z]*$`)
 // publicWarning says why a public path is hardly meant: without a token nobody should
 // read resources, or run operations.
 func publicWarning(path string) string {
+	if decoded, err := url.PathUnescape(path); err == nil {
+		path = decoded // as the server does
+	}
 	for segment := range strings.SplitSeq(path, "/") {
 		switch {
 		case strings.HasPrefix(segment, "$"):
 			return "names an operation, which anybody may run then without a token"
+		case segment == "_history" || segment == "_search":
+			return "names resources of any type, which anybody may read then without a token"
 		case resourceType.MatchString(segment):
 			return "names a resource type, which anybody may read then without a token"
 		}

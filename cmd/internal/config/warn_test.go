@@ -30,6 +30,9 @@ func TestWarnings(t *testing.T) {
 		{[]string{"SIDECAR_PUBLIC_PATHS", "metadata,Patient"}, "SIDECAR_PUBLIC_PATHS"},
 		{[]string{"SIDECAR_PUBLIC_PATHS", "Organization/1"}, "SIDECAR_PUBLIC_PATHS"},
 		{[]string{"SIDECAR_PUBLIC_PATHS", "$versions"}, "SIDECAR_PUBLIC_PATHS"},
+		{[]string{"SIDECAR_PUBLIC_PATHS", "%24versions"}, "SIDECAR_PUBLIC_PATHS"},
+		{[]string{"SIDECAR_PUBLIC_PATHS", "%50atient/*"}, "SIDECAR_PUBLIC_PATHS"},
+		{[]string{"SIDECAR_PUBLIC_PATHS", "_history"}, "SIDECAR_PUBLIC_PATHS"},
 		{[]string{"SIDECAR_PUBLIC_PATHS", "DEFAULT1/metadata"}, ""},
 
 		{assertion, "SIDECAR_REQUIRED_AUDIENCES"},
