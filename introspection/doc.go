@@ -10,6 +10,7 @@
 //	date.go           NumericDate
 //	fhircontext.go    fhirContext in the one form that is passed on
 //	strictjson.go     JSON that can't be read in two ways
+//	jwt.go            a JWT's parts, not verified
 //	quote.go          JSON strings of printable ASCII
 //	requestid.go      ids of requests
 //

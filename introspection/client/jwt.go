@@ -1,9 +1,10 @@
 package client
 
 import (
-	"encoding/base64"
 	"encoding/json"
 	"strings"
+
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
 )
 
 // jwtHeader is what is read of a JWT's header (RFC 7515 §4.1).
@@ -17,27 +18,7 @@ type jwtHeader struct {
 // has no `alg`.
 func parseHeader(token string) (h jwtHeader, isJWT bool) {
 	segment, _, _ := strings.Cut(token, ".")
-	decoded, ok := decodeSegment(segment)
+	decoded, ok := introspection.DecodeJWTSegment(segment)
 	isJWT = ok && json.Unmarshal(decoded, &h) == nil && h.Algorithm != ""
 	return h, isJWT
-}
-
-// jwtPayload returns the payload of a token in JWS compact serialization
-// (RFC 7515 §7.1), decoded but not verified.
-func jwtPayload(token string) ([]byte, bool) {
-	_, rest, ok := strings.Cut(token, ".")
-	if !ok {
-		return nil, false
-	}
-	segment, signature, ok := strings.Cut(rest, ".")
-	if !ok || strings.Contains(signature, ".") {
-		return nil, false
-	}
-	return decodeSegment(segment)
-}
-
-// decodeSegment tolerates padding, because what it decodes is only ever refused.
-func decodeSegment(segment string) ([]byte, bool) {
-	decoded, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(segment, "="))
-	return decoded, err == nil
 }

@@ -56,7 +56,7 @@ func NewPrecheck(config PrecheckConfig) (*Precheck, error) {
 // past its time.
 func (p *Precheck) Refuses(ctx context.Context, token string) bool {
 	header, isJWT := parseHeader(token)
-	payload, ok := jwtPayload(token)
+	payload, ok := introspection.JWTPayload(token)
 	if !ok || !isJWT {
 		return false // opaque
 	}

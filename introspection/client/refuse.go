@@ -28,7 +28,7 @@ func neverAccepted(token string, endpoints ...string) error {
 	var claims struct {
 		Aud any `json:"aud"`
 	}
-	if payload, isJWT := jwtPayload(token); isJWT {
+	if payload, isJWT := introspection.JWTPayload(token); isJWT {
 		_ = json.Unmarshal(payload, &claims) // what is no JSON has no aud
 	}
 	audiences, isArray := claims.Aud.([]any)

@@ -10,6 +10,8 @@ import (
 	"errors"
 	"math/big"
 	"strings"
+
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
 )
 
 // finding is what a key says about a token.
@@ -52,7 +54,7 @@ func verify(key crypto.PublicKey, name, token string) finding {
 	}
 	a, ok := asymmetric(name)
 	end := strings.LastIndexByte(token, '.')
-	signature, isBase64 := decodeSegment(token[end+1:])
+	signature, isBase64 := introspection.DecodeJWTSegment(token[end+1:])
 	if !ok || !isBase64 {
 		return unknown
 	}

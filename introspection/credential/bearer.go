@@ -2,13 +2,12 @@ package credential
 
 import (
 	"context"
-	"encoding/base64"
 	"encoding/json"
 	"net/http"
 	"net/url"
-	"strings"
 	"time"
 
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/transport"
 )
 
@@ -32,15 +31,11 @@ func newBearer(p *parts) authenticator {
 // expiryOf reads when a token ends that is a JWT. Nobody believes it but a gauge: of
 // others, and of those that don't say, it is zero.
 func expiryOf(token string) (at time.Time) {
-	parts := strings.Split(token, ".")
-	if len(parts) != 3 {
-		return at
-	}
-	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
+	payload, ok := introspection.JWTPayload(token)
 	var claims struct {
 		Expires float64 `json:"exp"`
 	}
-	if err != nil || json.Unmarshal(payload, &claims) != nil || claims.Expires < 1 || claims.Expires > maxExpiry {
+	if !ok || json.Unmarshal(payload, &claims) != nil || claims.Expires < 1 || claims.Expires > maxExpiry {
 		return at
 	}
 	return time.Unix(int64(claims.Expires), 0)

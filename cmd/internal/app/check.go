@@ -49,9 +49,8 @@ func (p Program) check(ctx context.Context, args []string) int {
 		_, _ = fmt.Fprintln(p.Stderr, "-request takes a method and a path below the FHIR base, and needs -token-file; see check -h")
 		return exitConfig
 	}
-	wire := doctor.NewWire()
 	built, faults := build(loadSettings(), options{
-		logger: slog.New(slog.DiscardHandler), stdout: io.Discard, build: p.Build, wrap: wire.Wrap,
+		logger: slog.New(slog.DiscardHandler), stdout: io.Discard, build: p.Build, wrap: doctor.Tap,
 	})
 	if len(faults) > 0 {
 		p.tell(faults)
@@ -63,7 +62,7 @@ func (p Program) check(ctx context.Context, args []string) int {
 	report := doctor.New(doctor.Config{
 		Settings: built.settings, Discovery: built.discovery, Endpoints: built.endpoints,
 		Credential: built.credential, CredentialConfig: credential, Client: built.client, Proxy: built.proxy,
-		HTTPClient: built.httpClient, FHIRClient: built.fhirClient, Wire: wire, Store: built.store(),
+		HTTPClient: built.httpClient, FHIRClient: built.fhirClient, Store: built.store(),
 		TokenFile: *tokenFile, Request: *request, SMARTConfiguration: built.smart, Stdin: p.Stdin, Stderr: p.Stderr,
 	}).Check(ctx)
 	write := report.WriteTable

@@ -23,11 +23,14 @@ func (d credentials) checkGrant(ctx context.Context) {
 		d.skip(check, "there is no token endpoint to ask")
 		return
 	}
-	if err := d.cfg.Credential.Obtain(ctx); err != nil {
-		d.fail(check, "no token from "+plainURL(location)+": "+err.Error(), refusals(d).diagnoseGrant(ctx, d.cfg.Wire.last(location), err))
+	recorded, seen := record(ctx)
+	err := d.cfg.Credential.Obtain(recorded)
+	d.obtained = seen.last(location)
+	if err != nil {
+		d.fail(check, "no token from "+plainURL(location)+": "+err.Error(), refusals(d).diagnoseGrant(ctx, d.obtained, err))
 		return
 	}
-	d.ok(check, "token obtained from "+plainURL(location)+d.cfg.Wire.last(location).assertion.String())
+	d.ok(check, "token obtained from "+plainURL(location)+d.obtained.assertion.String())
 }
 
 // checkIntrospection asks about a token that nobody has.
@@ -42,8 +45,10 @@ func (d credentials) checkIntrospection(ctx context.Context) {
 		d.skip(check, "there is no own credential to ask with")
 		return
 	}
-	err := asker(d).ask(ctx, d.cfg.Credential, rand.Text())
-	ex := d.cfg.Wire.last(endpoint)
+	recorded, seen := record(ctx)
+	err := asker(d).ask(recorded, d.cfg.Credential, rand.Text())
+	ex := seen.last(endpoint)
+	d.introspected = ex
 	if !d.cfg.Settings.UsesGrant() && !d.reportCredential(ctx, ex, err) {
 		d.skip(check, "no answer without an own credential that is accepted")
 		return

@@ -23,6 +23,7 @@ func (d documents) check(ctx context.Context) {
 		d.skip(check, "not needed: the endpoints are set")
 		return
 	}
+	ctx, seen := record(ctx)
 	findings, faults := d.cfg.Discovery.Refresh(ctx), d.cfg.Discovery.Faults()
 	// While something is missing, a document that can't be used is why.
 	report := d.warn
@@ -35,7 +36,7 @@ func (d documents) check(ctx context.Context) {
 			d.fail(check, shown(faults[i].Error()), discoveryCause(faults[i]))
 			continue
 		}
-		d.reportFinding(f, report)
+		d.reportFinding(f, seen.last(f.Document), report)
 	}
 	for _, fault := range faults {
 		if fault.Document == "" { // what is wrong with single documents was told with them
@@ -44,9 +45,8 @@ func (d documents) check(ctx context.Context) {
 	}
 }
 
-func (d documents) reportFinding(f discovery.Finding, report func(check, detail string, why diagnosis)) {
+func (d documents) reportFinding(f discovery.Finding, ex wireExchange, report func(check, detail string, why diagnosis)) {
 	const check = "discovery"
-	ex := d.cfg.Wire.last(f.Document)
 	switch {
 	case f.Err == nil:
 		d.reportEndpoints(f)
@@ -110,6 +110,7 @@ func (d documents) checkKeys(ctx context.Context) {
 	if !d.cfg.Settings.JWTPrecheck || location == "" {
 		return // not wanted, or told by discovery
 	}
+	ctx, seen := record(ctx)
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, location, nil)
 	if err != nil {
 		d.fail(check, "their URL can't be used", diagnosis{"the metadata is broken", "SIDECAR_ISSUER_URL"})
@@ -117,7 +118,7 @@ func (d documents) checkKeys(ctx context.Context) {
 	}
 	res, err := d.cfg.HTTPClient.Do(req)
 	if err != nil {
-		d.fail(check, "no answer from "+plainURL(location), networkCause(d.cfg.Wire.last(location), "SIDECAR_ISSUER_URL"))
+		d.fail(check, "no answer from "+plainURL(location), networkCause(seen.last(location), "SIDECAR_ISSUER_URL"))
 		return
 	}
 	defer res.Body.Close()

@@ -1,11 +1,11 @@
 package doctor
 
 import (
-	"encoding/base64"
 	"encoding/json"
 	"slices"
-	"strings"
 	"time"
+
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
 )
 
 // jwtClaims are what of a token may help to tell what is wrong with it.
@@ -41,10 +41,6 @@ func (c jwtClaims) expired() (when string, ok bool) {
 
 // readJWT reads claims of a token without verifying them.
 func readJWT(token string) (claims jwtClaims, ok bool) {
-	parts := strings.Split(token, ".")
-	if len(parts) != 3 {
-		return claims, false
-	}
-	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
-	return claims, err == nil && json.Unmarshal(payload, &claims) == nil
+	payload, ok := introspection.JWTPayload(token)
+	return claims, ok && json.Unmarshal(payload, &claims) == nil
 }

@@ -14,7 +14,7 @@ type peer visit
 func (d peer) checkTLS(context.Context) {
 	const check = "TLS"
 	endpoint := d.cfg.Endpoints().Introspection
-	ex := d.cfg.Wire.last(endpoint)
+	ex := d.introspected
 	if ex.tls == nil || len(ex.tls.PeerCertificates) == 0 {
 		if strings.HasPrefix(endpoint, "http://") {
 			d.skip(check, "plain http")
@@ -38,9 +38,9 @@ func (d peer) checkTLS(context.Context) {
 // checkClock compares with the authorization server's Date header.
 func (d peer) checkClock(context.Context) {
 	const check = "clock"
-	ex := d.cfg.Wire.last(d.cfg.Endpoints().Introspection)
-	if ex.status == 0 && d.cfg.Settings.UsesGrant() {
-		ex = d.cfg.Wire.last(d.cfg.Endpoints().Token)
+	ex := d.introspected
+	if ex.status == 0 {
+		ex = d.obtained
 	}
 	difference, ok := ex.clockDifference()
 	switch {

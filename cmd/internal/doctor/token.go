@@ -74,15 +74,15 @@ func (d tokens) check(ctx context.Context) {
 		d.skip(check, "there is no way to ask; see above")
 		return
 	}
-	before := d.cfg.Wire.count(endpoint)
-	verdict, err := d.cfg.Client.Introspect(ctx, introspection.Request{Token: token})
+	recorded, seen := record(ctx)
+	verdict, err := d.cfg.Client.Introspect(recorded, introspection.Request{Token: token})
 	switch {
 	case errors.Is(err, introspection.ErrInactive):
-		d.inactive(token, d.cfg.Wire.count(endpoint) > before)
+		d.inactive(token, seen.sent(endpoint))
 	case errors.Is(err, introspection.ErrInvalidClient):
 		d.skip(check, "the sidecar's own credential is refused; see above")
 	case err != nil:
-		d.fail(check, reasonOf(err), causes(d.visit).diagnose(ctx, d.cfg.Wire.last(endpoint), err))
+		d.fail(check, reasonOf(err), causes(d.visit).diagnose(ctx, seen.last(endpoint), err))
 	default:
 		d.ok(check, "active")
 		d.explain(verdict.Response)

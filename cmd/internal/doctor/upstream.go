@@ -25,6 +25,7 @@ func (d upstream) check(ctx context.Context) {
 		return
 	}
 	location := base + "/metadata"
+	ctx, seen := record(ctx)
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, location, nil)
 	if err != nil {
 		d.fail(check, "its URL can't be used", diagnosis{"the URL is malformed", upstreamSetting})
@@ -33,11 +34,11 @@ func (d upstream) check(ctx context.Context) {
 	req.Header.Set("Accept", "application/fhir+json, application/json;q=0.9")
 	res, err := d.cfg.FHIRClient.Do(req)
 	if err != nil {
-		d.fail(check, "no answer from "+location, upstreamCause(d.cfg.Wire.last(location)))
+		d.fail(check, "no answer from "+location, upstreamCause(seen.last(location)))
 		return
 	}
 	defer res.Body.Close()
-	ex := d.cfg.Wire.last(location)
+	ex := seen.last(location)
 	switch {
 	case res.StatusCode == http.StatusOK:
 		d.readStatement(location, ex, res.Body)

@@ -60,10 +60,9 @@ type Config struct {
 	// Proxy tells what would become of a token.
 	Proxy *proxy.Proxy
 
-	// HTTPClient goes to the authorization server, FHIRClient to the FHIR server. Wire
-	// sees what both send.
+	// HTTPClient goes to the authorization server, FHIRClient to the FHIR server, both
+	// by a transport of Tap.
 	HTTPClient, FHIRClient *http.Client
-	Wire                   *Wire
 
 	// TokenFile holds a token to ask about, or is "-" for Stdin, which is read once.
 	// Empty: none.
@@ -88,8 +87,12 @@ type visit struct {
 	*findings
 }
 
-// findings are the results so far.
-type findings struct{ results []Result }
+// findings are the results so far, and what later steps look at: how the sidecar got its
+// own token, and what came of asking about a token that nobody has.
+type findings struct {
+	results                []Result
+	obtained, introspected wireExchange
+}
 
 func (f *findings) ok(check, detail string) {
 	f.results = append(f.results, Result{Check: check, Status: statusOK, Detail: detail})

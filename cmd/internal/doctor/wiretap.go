@@ -15,11 +15,11 @@ import (
 	"time"
 )
 
-// wireExchange is what the doctor keeps of one request and its answer: nothing
-// that is secret.
+// wireExchange is what the doctor keeps of one request and its response: nothing that
+// is secret.
 type wireExchange struct {
 	url         string
-	status      int // 0: no answer
+	status      int // 0: no response
 	contentType string
 	location    string // of a redirect, without its query
 	challenge   string // scheme of WWW-Authenticate
@@ -57,51 +57,49 @@ func (ex wireExchange) clockDifference() (time.Duration, bool) {
 	return ex.date.Sub(ex.received).Round(time.Second), true
 }
 
-// Wire looks at the requests of a check, and remembers the last exchange with each
-// URL.
-type Wire struct {
+// recording is what was sent and received for one call of a step, by URL.
+type recording struct {
 	mu        sync.Mutex
 	exchanges map[string]wireExchange
-	sent      map[string]int
 }
 
-// NewWire returns a Wire that has seen nothing.
-func NewWire() *Wire {
-	return &Wire{exchanges: make(map[string]wireExchange), sent: make(map[string]int)}
+type recordingKey struct{}
+
+// record returns a context with which every exchange is recorded that goes through a
+// tapped transport.
+func record(ctx context.Context) (context.Context, *recording) {
+	r := &recording{exchanges: make(map[string]wireExchange)}
+	return context.WithValue(ctx, recordingKey{}, r), r
 }
 
-// Wrap returns a transport that looks at what base sends and gets.
-func (w *Wire) Wrap(base http.RoundTripper) http.RoundTripper {
-	return &tappedTransport{base: base, tap: w}
+// last returns the last exchange with the URL, or the zero value.
+func (r *recording) last(location string) wireExchange {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.exchanges[location]
 }
 
-func (w *Wire) last(location string) wireExchange {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.exchanges[location]
+// sent reports whether a request went to the URL, with or without a response.
+func (r *recording) sent(location string) bool { return r.last(location).url != "" }
+
+func (r *recording) add(ex wireExchange) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.exchanges[ex.url] = ex
 }
 
-// count is how many requests were sent to the URL.
-func (w *Wire) count(location string) int {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.sent[location]
-}
+// Tap returns a transport whose exchanges the steps of a check see. It is base to
+// everybody else.
+func Tap(base http.RoundTripper) http.RoundTripper { return &tappedTransport{base} }
 
-func (w *Wire) add(ex wireExchange) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.exchanges[ex.url] = ex
-	w.sent[ex.url]++
-}
-
-type tappedTransport struct {
-	base http.RoundTripper
-	tap  *Wire
-}
+type tappedTransport struct{ base http.RoundTripper }
 
 // RoundTrip implements http.RoundTripper.
 func (t *tappedTransport) RoundTrip(req *http.Request) (*http.Response, error) {
+	seen, ok := req.Context().Value(recordingKey{}).(*recording)
+	if !ok {
+		return t.base.RoundTrip(req)
+	}
 	ex := wireExchange{url: req.URL.String(), assertion: readAssertion(req)}
 	var connected atomic.Bool
 	trace := &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected.Store(true) }}
@@ -119,7 +117,7 @@ func (t *tappedTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 			ex.location = withoutQuery(to)
 		}
 	}
-	t.tap.add(ex)
+	seen.add(ex)
 	return res, err
 }
 
