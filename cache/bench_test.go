@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/introspectiontest"
 )
 
 // defaultClaims are what checks need and what the headers of a default
@@ -31,9 +32,9 @@ func typicalResponse(tb testing.TB) *introspection.Response {
 	tb.Helper()
 	now := time.Now()
 	body := fmt.Sprintf(typicalAnswer, now.Add(24*time.Hour).Unix())
-	r, err := introspection.DecodeResponse([]byte(body), defaultClaims, now)
+	r, err := introspectiontest.Decode([]byte(body), defaultClaims, now)
 	if err != nil {
-		tb.Fatalf("introspection.DecodeResponse: got error %v, want none", err)
+		tb.Fatalf("introspectiontest.Decode: got error %v, want none", err)
 	}
 	return r
 }
@@ -119,7 +120,7 @@ func bytesPerToken(tb testing.TB) float64 {
 	tb.Helper()
 	exp := time.Now().Add(24 * time.Hour).Unix()
 	c := newBenchCache(tb, sourceFunc(func(context.Context, string) (*introspection.Response, error) {
-		return introspection.DecodeResponse(fmt.Appendf(nil, typicalAnswer, exp), defaultClaims, time.Now())
+		return introspectiontest.Decode(fmt.Appendf(nil, typicalAnswer, exp), defaultClaims, time.Now())
 	}), memoryTokens)
 	before := heap()
 	for i := range memoryTokens {

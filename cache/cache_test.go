@@ -20,6 +20,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/introspectiontest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -148,9 +149,9 @@ func (f *fixture) wantMetrics(t *testing.T, want map[string]float64) {
 // decode reads an answer as the client does.
 func decode(t *testing.T, body string, now time.Time) *introspection.Response {
 	t.Helper()
-	r, err := introspection.DecodeResponse([]byte(body), 0, now)
+	r, err := introspectiontest.Decode([]byte(body), 0, now)
 	if err != nil {
-		t.Fatalf("introspection.DecodeResponse: got error %v, want none", err)
+		t.Fatalf("introspectiontest.Decode: got error %v, want none", err)
 	}
 	return r
 }
@@ -247,7 +248,7 @@ func TestAge(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			var f *fixture
 			f = newFixture(t, func(context.Context, string) (*introspection.Response, error) {
-				return introspection.DecodeResponse([]byte(test.body), 0, f.now())
+				return introspectiontest.Decode([]byte(test.body), 0, f.now())
 			}, test.change)
 			var asked int64
 			for i, step := range test.steps {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cache"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/introspectiontest"
 )
 
 // endpoint stands for an introspection.Client.
@@ -14,7 +15,7 @@ type endpoint struct{}
 
 func (endpoint) Introspect(context.Context, introspection.Request) (introspection.Verdict, error) {
 	fmt.Println("the endpoint is asked")
-	response, err := introspection.DecodeResponse([]byte(`{"active":true,"sub":"Z5O3upPC88QrAjx00dis"}`), 0, time.Now())
+	response, err := introspectiontest.Decode([]byte(`{"active":true,"sub":"Z5O3upPC88QrAjx00dis"}`), 0, time.Now())
 	return introspection.Verdict{Response: response}, err
 }
 

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/introspectiontest"
 )
 
 // model is the cache as one would write it without a thought for speed: two
@@ -173,7 +174,7 @@ func (w *world) introspect(_ context.Context, token string) (*introspection.Resp
 		return nil, err
 	}
 	// Some servers call expired tokens active: the decoder's business.
-	return introspection.DecodeResponse(body, introspection.NewClaimSet(introspection.Patient), w.now())
+	return introspectiontest.Decode(body, introspection.NewClaimSet(introspection.Patient), w.now())
 }
 
 // change does one random thing to the world.

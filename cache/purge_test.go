@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/introspectiontest"
 )
 
 func digestOf(token string) *[sha256.Size]byte {
@@ -33,7 +34,7 @@ func described(t *testing.T) sourceFunc {
 		if part[2] != "" {
 			body += fmt.Sprintf(`,"patient":%q`, part[2])
 		}
-		return introspection.DecodeResponse([]byte(body+"}"), introspection.NewClaimSet(introspection.Patient), noon)
+		return introspectiontest.Decode([]byte(body+"}"), introspection.NewClaimSet(introspection.Patient), noon)
 	}
 }
 

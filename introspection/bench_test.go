@@ -27,8 +27,8 @@ func BenchmarkDecode(b *testing.B) {
 			b.SetBytes(int64(len(raw)))
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, err := DecodeResponse(raw, everyClaim, now); err != nil {
-					b.Fatalf("DecodeResponse: got error %v, want none", err)
+				if _, err := decodeResponse(raw, everyClaim, now); err != nil {
+					b.Fatalf("decodeResponse: got error %v, want none", err)
 				}
 			}
 		})

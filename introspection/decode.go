@@ -11,15 +11,6 @@ import (
 // alwaysRead are the members that every response is judged by.
 var alwaysRead = []string{"active", "exp", "nbf", "iat", "token_type", "token_use", "typ", "cnf"}
 
-// checked are the claims that the checks of a sidecar may look at.
-var checked = NewClaimSet(Scope, ClientID, TokenType, Subject, Audience, Issuer, Expires)
-
-// DecodeResponse decodes a body that was obtained now, and keeps the claims in
-// wanted beside those that checks may look at: see Decoder.
-func DecodeResponse(body []byte, wanted ClaimSet, now time.Time) (*Response, error) {
-	return Decoder{Claims: wanted | checked}.Decode(Answer{Body: body, ObtainedAt: now}, now)
-}
-
 // Decoder reads introspection responses (RFC 7662 §2.2). The zero value keeps
 // nothing but what every response is judged by: kind and dates.
 type Decoder struct {

@@ -33,7 +33,7 @@ func FuzzDecodeResponse(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
 		original := string(body)
-		resp, err := DecodeResponse(body, everyClaim, decodeTime)
+		resp, err := decodeResponse(body, everyClaim, decodeTime)
 		if string(body) != original {
 			t.Fatal("the input was changed, want it left alone")
 		}

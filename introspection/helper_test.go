@@ -1,8 +1,6 @@
 package introspection
 
-import (
-	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/introspectiontest"
-)
+import "time"
 
 func must[T any](v T, err error) T {
 	if err != nil {
@@ -12,4 +10,9 @@ func must[T any](v T, err error) T {
 }
 
 // canary is part of every secret of these tests and must appear nowhere else.
-const canary = introspectiontest.Canary
+const canary = "cAnArY-7f3b"
+
+// decodeResponse reads a body that was obtained now.
+func decodeResponse(body []byte, wanted ClaimSet, now time.Time) (*Response, error) {
+	return Decoder{Claims: wanted}.Decode(Answer{Body: body, ObtainedAt: now}, now)
+}

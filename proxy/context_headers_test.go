@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/introspectiontest"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/wire"
 )
 
@@ -349,7 +350,7 @@ func FuzzContextHeaders(f *testing.F) {
 		if err != nil || !utf8.ValidString(text) {
 			return
 		}
-		response, err := introspection.DecodeResponse(body, allClaims(), time.Unix(0, 0))
+		response, err := introspectiontest.Decode(body, allClaims(), time.Unix(0, 0))
 		if err != nil {
 			return // malformed, and so no verdict
 		}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/introspectiontest"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy"
 )
 
@@ -19,7 +20,7 @@ func (k knows) Introspect(_ context.Context, r introspection.Request) (introspec
 	if r.Token != string(k) {
 		return introspection.Verdict{}, introspection.ErrInactive
 	}
-	response, err := introspection.DecodeResponse([]byte(`{"active":true,"patient":"Patient/123"}`),
+	response, err := introspectiontest.Decode([]byte(`{"active":true,"patient":"Patient/123"}`),
 		introspection.NewClaimSet(introspection.Patient), time.Now())
 	return introspection.Verdict{Response: response}, err
 }

@@ -24,6 +24,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/introspectiontest"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/fastpath"
 )
 
@@ -98,9 +99,9 @@ func allClaims() (claims introspection.ClaimSet) {
 // decode reads an introspection answer with all its claims.
 func decode(tb testing.TB, body string) *introspection.Response {
 	tb.Helper()
-	response, err := introspection.DecodeResponse([]byte(body), allClaims(), time.Unix(0, 0))
+	response, err := introspectiontest.Decode([]byte(body), allClaims(), time.Unix(0, 0))
 	if err != nil {
-		tb.Fatalf("introspection.DecodeResponse: got error %v, want none", err)
+		tb.Fatalf("introspectiontest.Decode: got error %v, want none", err)
 	}
 	return response
 }

@@ -23,6 +23,7 @@ import (
 
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cache"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/introspectiontest"
 )
 
 // The tests of this file hold for every input, so they make up as many as there
@@ -376,7 +377,7 @@ func (p *patients) introspect(_ context.Context, token string) (*introspection.R
 		return nil, &introspection.Failure{Kind: introspection.ErrUnavailable}
 	default:
 		number := strings.TrimPrefix(token, "T")
-		return introspection.DecodeResponse(fmt.Appendf(nil, `{"active":true,"exp":%d,"patient":"P%s","sub":"S%s","client_id":"C%s"}`,
+		return introspectiontest.Decode(fmt.Appendf(nil, `{"active":true,"exp":%d,"patient":"P%s","sub":"S%s","client_id":"C%s"}`,
 			p.now().Unix()+1+n%3, number, number, number), introspection.NewClaimSet(introspection.Patient), p.now())
 	}
 }

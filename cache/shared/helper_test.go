@@ -123,7 +123,7 @@ func newReplica(t *testing.T, store Store, a *authority, change ...func(*Config)
 			},
 			Ask: a.ask,
 			Decode: func(answer introspection.Answer) (*introspection.Response, error) {
-				return introspection.DecodeResponse(answer.Body, introspection.NewClaimSet(introspection.Scope,
+				return introspectiontest.Decode(answer.Body, introspection.NewClaimSet(introspection.Scope,
 					introspection.Subject, introspection.ClientID, introspection.Patient), r.now())
 			},
 			Authority: func() string { return "https://as.example/introspect" },

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/introspectiontest"
 )
 
 func TestSecondReplicaAsksNobody(t *testing.T) {
@@ -43,7 +44,7 @@ func TestReplicasWithOtherClaims(t *testing.T) {
 		// The writer keeps no patient; the reader's verdict has it all the same.
 		writer := newReplica(t, store, as, func(c *Config) {
 			c.Source.Decode = func(a introspection.Answer) (*introspection.Response, error) {
-				return introspection.DecodeResponse(a.Body, introspection.NewClaimSet(introspection.Subject), time.Now())
+				return introspectiontest.Decode(a.Body, introspection.NewClaimSet(introspection.Subject), time.Now())
 			}
 		})
 		reader := newReplica(t, store, as)

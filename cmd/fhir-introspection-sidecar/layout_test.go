@@ -87,7 +87,7 @@ var arrows = map[string][]string{
 		"github.com/coreos/go-oidc/v3/...", "github.com/prometheus/client_golang/...",
 	},
 	"introspection/transport":         {},
-	"introspection/introspectiontest": {},
+	"introspection/introspectiontest": {module + "/introspection"},
 	"proxy/fhir":                      {},
 	"proxy/fastpath":                  {module + "/proxy/wire"},
 	"proxy/policy":                    {module + "/introspection", module + "/proxy/fhir", module + "/proxy/smart"},

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/introspectiontest"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/smart"
 )
 
@@ -56,7 +57,7 @@ func TestAccess(t *testing.T) {
 		{"not limited", patient(Strict), Request{Method: "GET", Path: "Patient/p2"}, named, "", "", ""},
 	} {
 		claims := introspection.NewClaimSet(introspection.Patient, introspection.Scope, introspection.Tenant)
-		response, err := introspection.DecodeResponse([]byte(`{"active":true,`+tt.claims+`}`), claims, time.Unix(0, 0))
+		response, err := introspectiontest.Decode([]byte(`{"active":true,`+tt.claims+`}`), claims, time.Unix(0, 0))
 		if err != nil {
 			t.Fatalf("%s: got error %v, want none", tt.name, err)
 		}

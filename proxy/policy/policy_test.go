@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/introspectiontest"
 )
 
 // decode reads an introspection response with all its claims.
@@ -15,7 +16,7 @@ func decode(tb testing.TB, body string) *introspection.Response {
 	tb.Helper()
 	claims := introspection.NewClaimSet(introspection.Patient, introspection.Audience, introspection.Issuer,
 		introspection.Scope, introspection.TokenType)
-	response, err := introspection.DecodeResponse([]byte(body), claims, time.Unix(0, 0))
+	response, err := introspectiontest.Decode([]byte(body), claims, time.Unix(0, 0))
 	if err != nil {
 		tb.Fatalf("decoding %s: got %v, want no error", body, err)
 	}
@@ -156,7 +157,7 @@ func TestReasonsAreDistinct(t *testing.T) {
 
 func ExamplePolicy_Check() {
 	p := Policy{Issuers: []string{"https://as.example.org/"}}
-	r, _ := introspection.DecodeResponse([]byte(`{"active":true,"iss":"https://evil.example.org/"}`),
+	r, _ := introspectiontest.Decode([]byte(`{"active":true,"iss":"https://evil.example.org/"}`),
 		introspection.NewClaimSet(introspection.Issuer), time.Now())
 	fmt.Println(p.Check(r, time.Now()))
 	// Output: issuer
