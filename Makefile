@@ -23,7 +23,7 @@ ARGS      ?=
 .NOTPARALLEL:
 .PHONY: help build quick test properties check bench bench-go bench-nginx fuzz demo docs docs-check lint fmt vet cover clean
 .PHONY: image image-test release-test sbom protocols upstreams definitions differential clients manifests chart-test dashboards dashboards-pictures e2e-kubernetes guards guards-check suites list-suites
-.PHONY: faults shared-cache soak soak-short vulncheck
+.PHONY: faults interop shared-cache soak soak-short vulncheck
 
 # Show this list.
 help:
@@ -116,6 +116,10 @@ clients: build
 # Compare the tables made from the definitions of FHIR R4 with them; WRITE=1 writes them.
 definitions:
 	deploy/tests/definitions/run.sh
+
+# Put the binary between real authorization servers, FHIR servers, proxies and clients.
+interop: build
+	deploy/tests/interop/run.sh
 
 FAULTFLAGS ?= -rolling 1m -flood 15s
 SOAK_TIME  ?= 20m

@@ -320,6 +320,11 @@ func doctorCredentials() []doctorCase {
 		{"unknown own token", introspectiontest.Config{}, func(t *testing.T, p *patient) {
 			p.set("BEARER_TOKEN_FILE", writeFile(t, "b", canary+"-other"))
 		}, own, "the token in the file is not known there", "SIDECAR_BEARER_TOKEN_FILE"},
+		{"bearer where none is taken", introspectiontest.Config{}, func(t *testing.T, p *patient) {
+			p.answers(t, func(w http.ResponseWriter, _ *http.Request) { // as Keycloak does: no challenge
+				introspectiontest.WriteJSON(w, http.StatusUnauthorized, map[string]any{"error": "invalid_client"})
+			})
+		}, own, "then SIDECAR_INTROSPECTION_AUTH has to say how", "SIDECAR_BEARER_TOKEN_FILE"},
 		{"expired own token", introspectiontest.Config{}, func(t *testing.T, p *patient) {
 			p.set("BEARER_TOKEN_FILE", writeFile(t, "b", unsigned(`{"exp":1790000000}`)))
 		}, own, "the token in the file expired at 2026-09-21 14:13:20 UTC", "SIDECAR_BEARER_TOKEN_FILE"},
@@ -368,6 +373,9 @@ func doctorAssertions() []doctorCase {
 		{"assertion for the issuer", introspectiontest.Config{Auth: introspectiontest.ClientAssertion, AssertionAudience: "https://as.example"}, func(t *testing.T, p *patient) {
 			p.assertion(t, ecKey(t), "TOKEN_ENDPOINT", "https://as.example/token", "ISSUER_URL", "https://as.example")
 		}, own, "with SIDECAR_CLIENT_ASSERTION_AUDIENCE=issuer it was accepted", audienceSetting},
+		{"assertion for a server that goes by a public name", introspectiontest.Config{Auth: introspectiontest.ClientAssertion, AssertionAudience: "https://sso.example/realm"}, func(t *testing.T, p *patient) {
+			p.assertion(t, ecKey(t), "REQUIRED_ISSUERS", "https://sso.example/realm")
+		}, own, "with SIDECAR_CLIENT_ASSERTION_AUDIENCE=https://sso.example/realm it was accepted", audienceSetting},
 		{"another algorithm", introspectiontest.Config{}, func(t *testing.T, p *patient) {
 			p.assertion(t, rsaKey(t))
 			p.strict(t, func(a sentAssertion) bool { return a.Algorithm == "RS512" })

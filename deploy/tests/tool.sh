@@ -12,10 +12,11 @@ set -euo pipefail
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 tools=${TOOLS_DIR:-$repository/.tools}
 
-# name, module, version, package below the module, build tags
+# name, module, version, package below the module, build tags, and cgo for what needs it
 table() {
 	cat <<-'TABLE'
 		actionlint       github.com/rhysd/actionlint                  v1.7.12   cmd/actionlint
+		caddy            github.com/caddyserver/caddy/v2              v2.11.9   cmd/caddy
 		cosign           github.com/sigstore/cosign/v3                v3.1.3    cmd/cosign
 		goreleaser       github.com/goreleaser/goreleaser/v2          v2.15.1   .
 		h2spec           github.com/summerwind/h2spec                 v2.2.1+incompatible cmd/h2spec
@@ -23,6 +24,7 @@ table() {
 		helm4            helm.sh/helm/v4                              v4.3.1    cmd/helm
 		helm-docs        github.com/norwoodj/helm-docs                v1.14.2   cmd/helm-docs
 		helm-unittest    github.com/helm-unittest/helm-unittest       v1.1.2    cmd/helm-unittest
+		hydra            github.com/ory/hydra/v2                      v2.3.0    .               sqlite,json1 cgo
 		kubectl-validate sigs.k8s.io/kubectl-validate                 v0.0.4    .
 		kustomize        sigs.k8s.io/kustomize/kustomize/v5           v5.8.1    .
 		prometheus       github.com/prometheus/prometheus             v0.316.0  cmd/prometheus  remove_all_sd
@@ -33,7 +35,7 @@ table() {
 }
 
 name=${1:?"usage: tool.sh NAME, one of: $(table | awk '{printf "%s ", $1}')"}
-read -r module version directory tags < <(table | awk -v name="$name" '$1 == name {print $2, $3, $4, $5}') || true
+read -r module version directory tags cgo < <(table | awk -v name="$name" '$1 == name {print $2, $3, $4, $5, $6}') || true
 if [[ -z ${module:-} ]]; then
 	echo "tool.sh: no tool named $name; one of: $(table | awk '{printf "%s ", $1}')" >&2
 	exit 2
@@ -68,7 +70,7 @@ if [[ ! -x $binary ]]; then
 			if (m == 2) print old[1] (n == 2 ? "@" old[2] : "") "=" new[1] "@" new[2]
 		}' | while read -r line; do go mod edit -replace "$line"; done
 		go mod tidy
-		CGO_ENABLED=0 go build -trimpath -tags "${tags:-}" -ldflags '-s -w' -o "$binary.new" "$package"
+		CGO_ENABLED=$([[ -n ${cgo:-} ]] && echo 1 || echo 0) go build -trimpath -tags "${tags:-}" -ldflags '-s -w' -o "$binary.new" "$package"
 	) >"$scratch/log" 2>&1 || {
 		tail -20 "$scratch/log" >&2
 		echo "tool.sh: could not build $name $version" >&2

@@ -53,7 +53,11 @@ func (d refusals) diagnoseBearer(ex wireExchange) diagnosis {
 	if when, expired := claims.expired(); err == nil && isJWT && expired {
 		return diagnosis{"the token in the file expired at " + when, "SIDECAR_BEARER_TOKEN_FILE"}
 	}
-	return diagnosis{"the token in the file is not known there: of another server, revoked, or expired", "SIDECAR_BEARER_TOKEN_FILE"}
+	why := "the token in the file is not known there: of another server, revoked, or expired"
+	if ex.challenge == "" { // what takes bearer tokens asks for one (RFC 6750, section 3)
+		why += "; or the server takes no bearer token here, as Keycloak doesn't: then SIDECAR_INTROSPECTION_AUTH has to say how"
+	}
+	return diagnosis{why, "SIDECAR_BEARER_TOKEN_FILE"}
 }
 
 // tryOtherAuth authenticates in the other ways that the settings have what it takes for,
@@ -136,6 +140,12 @@ func (d refusals) otherAudiences(refused string) (audiences []string) {
 	} {
 		if a.url != "" && a.url != refused && (a.name != "introspection" || !d.cfg.Settings.UsesGrant()) {
 			audiences = append(audiences, a.name)
+		}
+	}
+	// A server that goes by another name than the one it is asked at wants that name.
+	for _, issuer := range d.cfg.Settings.RequiredIssuers {
+		if issuer != refused && issuer != d.cfg.Settings.IssuerURL {
+			audiences = append(audiences, issuer)
 		}
 	}
 	return audiences
