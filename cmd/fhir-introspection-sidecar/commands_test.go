@@ -22,7 +22,7 @@ import (
 )
 
 // TestCommands runs the scripts, each in a directory and with neighbours of its
-// own. The program is a real process.
+// own. The program is a real process. J17: an address that is taken.
 func TestCommands(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 filepath.Join("testdata", "script"),

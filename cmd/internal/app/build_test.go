@@ -173,6 +173,54 @@ func TestBuildFaults(t *testing.T) {
 	}
 }
 
+// TestSecretFiles: a file that holds something else is at fault, and what it holds is
+// told to nobody.
+func TestSecretFiles(t *testing.T) {
+	const canary = "zx81canary"
+	for _, content := range []string{"", "\n", canary + "\ttwo", canary + "\x00", canary + "\r\nX: y", canary + "\xff"} {
+		for variable, beside := range map[string][]string{
+			"SIDECAR_BEARER_TOKEN_FILE":  nil,
+			"SIDECAR_CLIENT_SECRET_FILE": {"SIDECAR_INTROSPECTION_AUTH", "client_secret_basic", "SIDECAR_CLIENT_ID", "c"},
+			"SIDECAR_CLIENT_KEY_FILE":    {"SIDECAR_INTROSPECTION_AUTH", "client_assertion", "SIDECAR_CLIENT_ID", "c"},
+			"SIDECAR_CA_FILE":            nil,
+		} {
+			environ := with(with(leastSettings(), "SIDECAR_BEARER_TOKEN_FILE", writeFile(t, "token", "token")), beside...)
+			environ = with(environ, variable, writeFile(t, "file", content))
+			sc, faults := build(configure(t, environ), options{logger: discard, stdout: io.Discard})
+			got := texts(faults)
+			if sc != nil || len(got) != 1 || !strings.HasPrefix(got[0], variable+": ") {
+				t.Errorf("%s %q: got faults %q, want one, of the variable", variable, content, got)
+			}
+			if strings.Contains(strings.Join(got, "\n"), canary) {
+				t.Errorf("%s %q: got %q, want nothing of the content", variable, content, got)
+			}
+		}
+	}
+}
+
+// TestBuildTakes: values that look like faults and are none.
+func TestBuildTakes(t *testing.T) {
+	for _, pairs := range [][]string{
+		{"SIDECAR_INTROSPECTION_ENDPOINT", "http://[::1]:9/i"},
+		{"SIDECAR_INTROSPECTION_ENDPOINT", "http://localhost:9/i"},
+		{"SIDECAR_INTROSPECTION_ENDPOINT", "https://as.example/i"},
+		{"SIDECAR_INTROSPECTION_ENDPOINT", "http://as.example/i", "SIDECAR_ALLOW_INSECURE_HTTP", "true"},
+		{"SIDECAR_UPSTREAM_URL", "https://fhir.example"},
+		{"SIDECAR_TRUSTED_PROXIES", "10.0.0.0/8, fd00::/8"},
+		{"SIDECAR_CACHE_MAX_AGE", "10s", "SIDECAR_CACHE_NO_EXP_AGE", "0", "SIDECAR_CLOCK_SKEW", "0"},
+		{"SIDECAR_HEADER_PREFIX", "X-Authorization-"},
+		{"SIDECAR_UPSTREAM_URL", "http://127.0.0.1:9/fhir/{tenant}"},
+	} {
+		environ := with(with(leastSettings(), "SIDECAR_BEARER_TOKEN_FILE", writeFile(t, "token", "token")), pairs...)
+		sc, faults := build(configure(t, environ), options{logger: discard, stdout: io.Discard})
+		if len(faults) > 0 {
+			t.Errorf("%v: got faults %v, want none", pairs, faults)
+			continue
+		}
+		sc.cache.Close()
+	}
+}
+
 // TestEveryFaultAtOnce: an operator mends everything in one go, in an order that
 // stays the same from one attempt to the next.
 func TestEveryFaultAtOnce(t *testing.T) {

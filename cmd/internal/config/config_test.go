@@ -196,10 +196,13 @@ func TestUnreadable(t *testing.T) {
 	}
 }
 
+// TestUnknownVariables: a slip is told, a secret in the environment too (L18), and what
+// Kubernetes sets for a Service is neither.
 func TestUnknownVariables(t *testing.T) {
 	for _, tt := range []struct{ entry, want string }{
 		{"SIDECAR_TOKEN=zx81canary", "SIDECAR_TOKEN: is not a setting"},
 		{"SIDECAR_=zx81canary", "SIDECAR_: is not a setting"},
+		{"SIDECAR_lower=zx81canary", "SIDECAR_lower: is not a setting"},
 		{"SIDECAR_ADMIN_PORT=9000", "SIDECAR_ADMIN_PORT: is not a setting"},
 		{"SIDECAR_PORT=8000", "SIDECAR_PORT: is not a setting"},
 		{"SIDECAR_SERVICE_PORT=http", "SIDECAR_SERVICE_PORT: is not a setting"},

@@ -255,6 +255,7 @@ var settingTests = slices.Concat(sharedTests, accessTests, []settingTest{
 	{"SIDECAR_HEADER_PREFIX", "", nil, wantPrefix},
 	{"SIDECAR_HEADER_PREFIX", "X-Launch", nil, wantPrefix},
 	{"SIDECAR_HEADER_PREFIX", "X_Launch-", nil, wantPrefix},
+	{"SIDECAR_HEADER_PREFIX", "X-Launch\r\n-", nil, wantPrefix},
 	{"SIDECAR_HEADER_PREFIX", "X-", nil, "would take in the header X-Content-Type-Options"},
 	{"SIDECAR_HEADER_PREFIX", "X-Forwarded-", nil, "would take in the header X-Forwarded-For"},
 	{"SIDECAR_HEADERS", "none", nil, ""},
