@@ -21,7 +21,7 @@ ARGS      ?=
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help build quick test properties check bench bench-go bench-nginx fuzz demo docs docs-check lint fmt vet cover clean
+.PHONY: help build quick test properties check bench bench-go bench-nginx bench-smoke fuzz demo docs docs-check lint fmt vet cover clean
 .PHONY: image image-test release-test sbom protocols upstreams definitions differential clients manifests chart-test dashboards dashboards-pictures e2e-kubernetes guards guards-check suites list-suites
 .PHONY: faults interop shared-cache soak soak-short vulncheck
 
@@ -88,7 +88,7 @@ guards:
 guards-check:
 	deploy/tests/guards/run.sh -stale
 
-SUITES := image-test release-test chart-test dashboards protocols upstreams definitions differential clients faults shared-cache soak-short guards e2e-kubernetes
+SUITES := image-test release-test chart-test dashboards protocols bench-smoke upstreams definitions differential clients faults shared-cache soak-short guards e2e-kubernetes
 
 # Run the long suites, as CI does after check.
 suites: $(SUITES)
@@ -157,16 +157,20 @@ check: build vet lint guards-check test docs-check fuzz demo
 check: FUZZTIME = 2000x
 check: ARGS = -once
 
-# Run the Go benchmarks, then measure the sidecar and nginx side by side.
+# Run the Go benchmarks, then measure the sidecar beside other proxies.
 bench: bench-go bench-nginx
 
 # Run the Go benchmarks, the cache hit path among them.
 bench-go:
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
-# Measure the sidecar and nginx side by side; ARGS are passed on.
+# Measure the sidecar beside nginx, nginx+Lua and HAProxy+Lua; ARGS are passed on (-h).
 bench-nginx: build
 	deploy/bench/run.sh $(ARGS)
+
+# Prove that every proxy of bench-nginx still serves every case (ten seconds).
+bench-smoke: build
+	deploy/bench/run.sh -smoke
 
 # Without a bound on minimising, a short run does little else. `make check` counts
 # executions: at the end of a time Go's fuzzer now and then reports its own
