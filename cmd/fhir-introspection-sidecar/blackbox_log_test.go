@@ -159,14 +159,6 @@ func TestBlackboxLogs(t *testing.T) {
 	if other.logs("request")[0]["token_ref"] == ref {
 		t.Error("got the token_ref of another process, want one of its own")
 	}
-	// At info, allowed requests leave no line.
-	quiet := start(t, env{"LOG_LEVEL": "info"})
-	quiet.ask(t, "GET /fhir/Patient", good)
-	quiet.ask(t, "GET /fhir/Patient")
-	eventually(t, "the refusal", func() bool { return len(quiet.logs("request")) > 0 })
-	if n := len(quiet.logs("request")); n != 1 {
-		t.Errorf("got %d lines, want 1", n)
-	}
 }
 
 // Section 9: at each level, the lines of that level and above, and on each the same

@@ -35,7 +35,7 @@ func (c *child) counts(t *testing.T) map[string]float64 {
 }
 
 // Section 8: each thing that happens is counted where the contract says, and
-// nowhere else.
+// nowhere else. F29: the bound of the cache holds.
 func TestBlackboxMetricValues(t *testing.T) {
 	if testing.Short() {
 		t.Skip("waits for timeouts")
