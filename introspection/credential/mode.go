@@ -8,23 +8,52 @@ import (
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/transport"
 )
 
+// Proof is what a client proves with who it is.
+type Proof uint8
+
+// The proofs. All but the first two prove it of a ClientID.
+const (
+	NoProof Proof = iota
+	ProofToken
+	ProofSecret
+	ProofKey
+	ProofCertificate
+)
+
 // mode is a way of authenticating with its names. An empty one: not there.
 type mode struct {
 	auth  Auth      // at the introspection endpoint
 	token TokenAuth // at the token endpoint
+	proof Proof
 	build func(*parts) authenticator
 }
 
 // modes is every way of authenticating.
 func modes() []mode {
 	return []mode{
-		{AuthBearer, "", newBearer},
-		{AuthClientAssertion, TokenAuthPrivateKeyJWT, newAssertion},
-		{AuthClientSecretBasic, TokenAuthSecretBasic, newSecretBasic},
-		{AuthClientSecretPost, TokenAuthSecretPost, newSecretPost},
-		{AuthTLSClient, TokenAuthTLSClient, newTLSClient},
-		{AuthNone, "", newNone},
+		{AuthBearer, "", ProofToken, newBearer},
+		{AuthClientAssertion, TokenAuthPrivateKeyJWT, ProofKey, newAssertion},
+		{AuthClientSecretBasic, TokenAuthSecretBasic, ProofSecret, newSecretBasic},
+		{AuthClientSecretPost, TokenAuthSecretPost, ProofSecret, newSecretPost},
+		{AuthTLSClient, TokenAuthTLSClient, ProofCertificate, newTLSClient},
+		{AuthNone, "", NoProof, newNone},
 	}
+}
+
+// Proof returns what this way of authenticating takes. What is none takes nothing.
+func (a Auth) Proof() Proof { return proofOf(func(m mode) bool { return m.auth == a }) }
+
+// Proof returns what this way of authenticating takes. What is none takes nothing.
+func (a TokenAuth) Proof() Proof {
+	return proofOf(func(m mode) bool { return m.token == a && a != "" })
+}
+
+func proofOf(is func(mode) bool) Proof {
+	all := modes()
+	if i := slices.IndexFunc(all, is); i >= 0 {
+		return all[i].proof
+	}
+	return NoProof
 }
 
 // Auths returns every value of Auth.

@@ -86,29 +86,37 @@ func (c *Config) checkAuthorizationServer() {
 }
 
 func (c *Config) checkCredential() {
+	auth := credential.Auth(c.IntrospectionAuth)
+	variable, file := c.ProofFile(auth.Proof())
 	required := func(variable, value string) {
 		if value == "" {
 			c.fault(variable, "is required with SIDECAR_INTROSPECTION_AUTH=%s", c.IntrospectionAuth)
 		}
 	}
-	switch credential.Auth(c.IntrospectionAuth) {
-	case credential.AuthBearer:
+	switch {
+	case auth == credential.AuthBearer:
 		c.checkGrant()
-	case credential.AuthClientAssertion:
+	case variable != "":
 		required("SIDECAR_CLIENT_ID", c.ClientID)
-		required("SIDECAR_CLIENT_KEY_FILE", c.ClientKeyFile)
-	case credential.AuthClientSecretBasic, credential.AuthClientSecretPost:
-		required("SIDECAR_CLIENT_ID", c.ClientID)
-		required("SIDECAR_CLIENT_SECRET_FILE", c.ClientSecretFile)
-	case credential.AuthTLSClient:
-		required("SIDECAR_CLIENT_ID", c.ClientID)
-		required("SIDECAR_CLIENT_CERT_FILE", c.ClientCertFile)
-	case credential.AuthNone:
-		if !c.endpointIsLocal() {
-			c.fault("SIDECAR_INTROSPECTION_AUTH", "none is for an endpoint on a loopback address only")
-		}
+		required(variable, file)
+	case auth == credential.AuthNone && !c.endpointIsLocal():
+		c.fault("SIDECAR_INTROSPECTION_AUTH", "none is for an endpoint on a loopback address only")
 	}
 	c.checkAssertion()
+}
+
+// ProofFile returns the setting of the file with what a client proves with who it is,
+// and its value. Both are "" for what takes no such file.
+func (c *Config) ProofFile(proof credential.Proof) (variable, file string) {
+	switch proof {
+	case credential.ProofSecret:
+		return "SIDECAR_CLIENT_SECRET_FILE", c.ClientSecretFile
+	case credential.ProofKey:
+		return "SIDECAR_CLIENT_KEY_FILE", c.ClientKeyFile
+	case credential.ProofCertificate:
+		return "SIDECAR_CLIENT_CERT_FILE", c.ClientCertFile
+	}
+	return "", ""
 }
 
 // endpointIsLocal reports whether the introspection endpoint, as it is set or
@@ -171,13 +179,7 @@ func (c *Config) checkGrant() {
 		c.fault("SIDECAR_CLIENT_KEY_FILE", "or SIDECAR_CLIENT_SECRET_FILE must be set to obtain a bearer token")
 		return
 	}
-	proof := map[credential.TokenAuth]struct{ variable, value string }{
-		credential.TokenAuthSecretBasic:   {"SIDECAR_CLIENT_SECRET_FILE", c.ClientSecretFile},
-		credential.TokenAuthSecretPost:    {"SIDECAR_CLIENT_SECRET_FILE", c.ClientSecretFile},
-		credential.TokenAuthPrivateKeyJWT: {"SIDECAR_CLIENT_KEY_FILE", c.ClientKeyFile},
-		credential.TokenAuthTLSClient:     {"SIDECAR_CLIENT_CERT_FILE", c.ClientCertFile},
-	}[c.GrantAuth()]
-	if proof.variable != "" && proof.value == "" {
-		c.fault(proof.variable, "is required with SIDECAR_TOKEN_AUTH=%s", c.TokenAuth)
+	if variable, file := c.ProofFile(c.GrantAuth().Proof()); variable != "" && file == "" {
+		c.fault(variable, "is required with SIDECAR_TOKEN_AUTH=%s", c.TokenAuth)
 	}
 }

@@ -86,13 +86,11 @@ func (c *Config) mode() string {
 func (c *Config) ignored() (variables []string) {
 	auth := credential.Auth(c.IntrospectionAuth)
 	file := auth == credential.AuthBearer && c.BearerTokenFile != ""
-	grant := credential.TokenAuth("")
+	proof := auth.Proof()
 	if c.UsesGrant() {
-		grant = c.GrantAuth()
+		proof = c.GrantAuth().Proof()
 	}
-	signs := auth == credential.AuthClientAssertion || grant == credential.TokenAuthPrivateKeyJWT
-	secret := auth == credential.AuthClientSecretBasic || auth == credential.AuthClientSecretPost ||
-		grant == credential.TokenAuthSecretBasic || grant == credential.TokenAuthSecretPost
+	signs, secret := proof == credential.ProofKey, proof == credential.ProofSecret
 	for _, s := range []struct {
 		variable, value string
 		used            bool

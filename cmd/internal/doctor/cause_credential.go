@@ -20,20 +20,20 @@ type refusals visit
 func (d refusals) diagnoseRefused(ctx context.Context, ex wireExchange) diagnosis {
 	s := d.cfg.Settings
 	auth := credential.Auth(s.IntrospectionAuth)
-	if difference, ok := ex.clockDifference(); ok && difference.Abs() > maxClockDifference && auth == credential.AuthClientAssertion {
+	if difference, ok := ex.clockDifference(); ok && difference.Abs() > maxClockDifference && auth.Proof() == credential.ProofKey {
 		return diagnosis{"the authorization server's clock is " + formatSkew(difference) + ": to it the assertion is expired or not valid yet", ""}
 	}
 	if why, found := d.tryOtherAuth(ctx); found {
 		return why
 	}
-	switch auth {
-	case credential.AuthBearer:
+	switch auth.Proof() {
+	case credential.ProofToken:
 		return d.diagnoseBearer(ex)
-	case credential.AuthClientAssertion:
+	case credential.ProofKey:
 		return d.tryAssertions(ex, func(change func(*credential.Config)) bool { return asker(d).accepted(ctx, change) })
-	case credential.AuthTLSClient:
-		return diagnosis{"client " + shown(s.ClientID) + " is not registered with this certificate for tls_client_auth, or the certificate doesn't get there: a gateway in front may end TLS", "SIDECAR_CLIENT_CERT_FILE"}
-	case credential.AuthClientSecretBasic, credential.AuthClientSecretPost:
+	case credential.ProofCertificate:
+		return diagnosis{"client " + shown(s.ClientID) + " is not registered with this certificate for " + s.IntrospectionAuth + ", or the certificate doesn't get there: a gateway in front may end TLS", "SIDECAR_CLIENT_CERT_FILE"}
+	case credential.ProofSecret:
 		return diagnosis{"the client id or the secret is not right; neither the header nor the form is accepted with them", "SIDECAR_CLIENT_SECRET_FILE"}
 	}
 	return diagnosis{"the server asks for a credential, and none is configured", "SIDECAR_INTROSPECTION_AUTH"}
@@ -74,18 +74,15 @@ func (d refusals) tryOtherAuth(ctx context.Context) (diagnosis, bool) {
 // otherAuths are the ways of authenticating that could be chosen as well.
 func (d refusals) otherAuths() (others []credential.Auth) {
 	s := d.cfg.Settings
-	for _, way := range []struct {
-		auth     credential.Auth
-		possible bool
-	}{
-		{credential.AuthClientSecretBasic, s.ClientID != "" && s.ClientSecretFile != ""},
-		{credential.AuthClientSecretPost, s.ClientID != "" && s.ClientSecretFile != ""},
-		{credential.AuthClientAssertion, s.ClientID != "" && s.ClientKeyFile != ""},
-		{credential.AuthTLSClient, s.ClientID != "" && s.ClientCertFile != ""},
-		{credential.AuthBearer, s.BearerTokenFile != "" || s.ClientID != "" && d.cfg.Endpoints().Token != ""},
-	} {
-		if way.possible && way.auth != credential.Auth(s.IntrospectionAuth) {
-			others = append(others, way.auth)
+	for _, name := range credential.Auths() {
+		other := credential.Auth(name)
+		_, file := s.ProofFile(other.Proof())
+		possible := s.ClientID != "" && file != ""
+		if other == credential.AuthBearer {
+			possible = s.BearerTokenFile != "" || s.ClientID != "" && d.cfg.Endpoints().Token != ""
+		}
+		if possible && name != s.IntrospectionAuth {
+			others = append(others, other)
 		}
 	}
 	return others
