@@ -47,7 +47,7 @@ image:
 image-test:
 	deploy/tests/image/run.sh
 
-# Build a release's archives, checksums and SBOMs, and look at them. Publishes nothing.
+# Publish a release to a registry of its own, verify it, and try to forge it (two minutes).
 release-test:
 	deploy/tests/release/run.sh
 

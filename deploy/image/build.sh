@@ -33,16 +33,17 @@ epoch=${SOURCE_DATE_EPOCH:-$(git -C "$root" log -1 --format=%ct)}
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-mkdir -p "$work/context/root" "$(dirname "$output")"
+platform=linux/$(go env GOARCH)
+mkdir -p "$(dirname "$output")"
 make -s -C "$root" build BIN="$work/binary" VERSION="$version" COMMIT="$commit"
-install -m 0755 "$work/binary" "$work/context/root/fhir-introspection-sidecar"
-install -D -m 0644 "$ca" "$work/context/root/etc/ssl/certs/ca-certificates.crt"
-find "$work/context/root" -type d -exec chmod 0755 {} +
+install -D -m 0755 "$work/binary" "$work/context/$platform/fhir-introspection-sidecar"
+install -D -m 0644 "$ca" "$work/context/bin/root/etc/ssl/certs/ca-certificates.crt"
+find "$work/context" -type d -exec chmod 0755 {} +
 
 storage=(--root "$work/store" --runroot "$work/run" --storage-driver vfs)
 buildah "${storage[@]}" bud --quiet --isolation chroot --target prebuilt --timestamp "$epoch" \
 	--build-arg VERSION="$version" --build-arg COMMIT="$commit" \
-	--build-arg TARGETOS=linux --build-arg TARGETARCH="$(go env GOARCH)" \
+	--platform "$platform" \
 	--tag "$image" --file "$root/deploy/Dockerfile" "$work/context" >/dev/null
 rm -f "$output"
 buildah "${storage[@]}" push --quiet "$image" "docker-archive:$output:$image"

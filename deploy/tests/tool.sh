@@ -29,6 +29,7 @@ table() {
 		kustomize        sigs.k8s.io/kustomize/kustomize/v5           v5.8.1    .
 		prometheus       github.com/prometheus/prometheus             v0.316.0  cmd/prometheus  remove_all_sd
 		promtool         github.com/prometheus/prometheus             v0.316.0  cmd/promtool    remove_all_sd
+		registry         github.com/google/go-containerregistry       v0.22.1   cmd/registry
 		syft             github.com/anchore/syft                      v1.38.0   cmd/syft
 		vegeta           github.com/tsenart/vegeta/v12                v12.13.0  .
 	TABLE

@@ -1,9 +1,12 @@
 #!/usr/bin/env bash
-# Builds what a release publishes, from the last commit and without publishing, and
-# looks at it: archives for every platform, packages, checksums, SBOMs, the systemd unit
-# and the workflows. Images and signatures need what only the release itself has.
+# Publishes the last commit as a release, by what publishes one, to a registry of its own,
+# and looks at it: archives for every platform, packages, checksums, SBOMs, the images,
+# the chart. Verifies them as README.md says, with cosign and an identity as GitHub's, and
+# shows that what was changed, or signed by anybody else, is refused. The workflows and the
+# systemd unit are checked, too.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../../.." && pwd)
+here=$root/deploy/tests/release
 
 passed=0
 ok() {
@@ -15,19 +18,33 @@ fail() {
 	exit 1
 }
 
-"$root/deploy/tests/packages.sh" jq rpm systemd-analyze:systemd
+tool() { "$root/deploy/tests/tool.sh" "$@"; }
+"$root/deploy/tests/packages.sh" jq rpm curl openssl buildah skopeo unzip python3 pip3:python3-pip \
+	systemd-analyze:systemd /usr/share/ca-certificates/mozilla:ca-certificates
 work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-goreleaser=$("$root/deploy/tests/tool.sh" goreleaser)
-mkdir "$work/bin"
-ln -s "$("$root/deploy/tests/tool.sh" syft)" "$work/bin/syft"
-export PATH=$work/bin:$PATH SYFT_CHECK_FOR_APP_UPDATE=false
+registry=''
+cleanup() {
+	[[ -z $registry ]] || kill "$registry" 2>/dev/null || true
+	wait 2>/dev/null || true
+	rm -rf "$work"
+}
+trap cleanup EXIT
 
-"$("$root/deploy/tests/tool.sh" actionlint)" "$root"/.github/workflows/*.yml || fail "a workflow is not valid"
+# --- workflows ----------------------------------------------------------------
+"$(tool actionlint)" "$root"/.github/workflows/*.yml || fail "a workflow is not valid"
 ! grep -hE 'uses: ' "$root"/.github/workflows/*.yml | grep -vE '@[0-9a-f]{40} # v[0-9.]+$' || fail "an action isn't pinned by its commit"
-ok "the workflows are valid, and their actions pinned"
+zizmor=${TOOLS_DIR:-$root/.tools}/zizmor-1.32.0
+if [[ ! -x $zizmor/zizmor ]]; then
+	mkdir -p "$zizmor"
+	echo "zizmor==1.32.0 --hash=sha256:84a6acb975accc13408786a2bd274b572537ca19c933ebbc13e78f3988562071" >"$work/requirements"
+	pip3 download -q --no-deps --only-binary :all: --require-hashes -d "$zizmor" -r "$work/requirements"
+	unzip -qjo "$zizmor"/*.whl '*/zizmor' -d "$zizmor"
+	chmod +x "$zizmor/zizmor"
+fi
+"$zizmor/zizmor" --offline --no-progress --quiet "$root/.github" || fail "zizmor has found something"
+ok "the workflows are valid, their actions pinned, and zizmor finds nothing"
 
-# The unit, with a program that exists here.
+# --- the systemd unit, with a program that exists here --------------------------
 unit=$work/fhir-introspection-sidecar.service
 sed 's#^ExecStart=/usr/bin/fhir-introspection-sidecar#ExecStart=/bin/true#' "$root/deploy/systemd/fhir-introspection-sidecar.service" >"$unit"
 verified=$(systemd-analyze verify "$unit" 2>&1) && [[ -z $verified ]] || fail "systemd-analyze verify: $verified"
@@ -37,69 +54,35 @@ systemd-analyze security --offline=yes --threshold=15 "$unit" >"$work/log" || {
 }
 ok "the systemd unit is valid, and may do little"
 
+# --- the release ----------------------------------------------------------------
+version=$(sed -n 's/^version: //p' "$root/charts/fhir-introspection-sidecar/Chart.yaml")
+tag=v$version cosign=$(tool cosign) helm=$(tool helm)
+. "$here/world.sh"
+start_registry
+make_identity
+make_tools
+own=$address/fhir-introspection-sidecar
+
 git clone -q "$root" "$work/source"
 cd "$work/source"
 # It wants to know where a release would be published.
 git remote set-url origin https://github.com/fhir-introspection-sidecar/fhir-introspection-sidecar.git
-"$goreleaser" check --quiet || fail ".goreleaser.yaml is not valid"
-for folder in $(go list -deps -f '{{if and .Module .Module.Main}}{{.Dir}}{{end}}' ./cmd/fhir-introspection-sidecar |
-	sed "s#^$PWD/##" | cut -d/ -f1 | sort -u); do
-	grep -q "extra_files: .*[[ ]$folder[],]" .goreleaser.yaml || fail "extra_files lacks $folder, which the image is built from"
-done
-ok ".goreleaser.yaml is valid, and the image gets all of the source"
-"$goreleaser" release --snapshot --clean --skip=sign,docker >"$work/log" 2>&1 || {
+"$(tool goreleaser)" check --quiet || fail ".goreleaser.yaml is not valid"
+# To our own registry, and no files to GitHub.
+sed -i "s#ghcr\.io/fhir-introspection-sidecar#$own#" .goreleaser.yaml deploy/release/run.sh
+sed -i 's/^release:$/&\n  disable: true/' .goreleaser.yaml
+git -c user.name=test -c user.email=test@example.org commit -qam "to a registry of the test's"
+git tag -f "$tag" >/dev/null
+began=$SECONDS
+GITHUB_ACTOR=test GITHUB_TOKEN=a-token GITHUB_SERVER_URL=https://github.com GITHUB_RUN_ID=1 GITHUB_RUN_ATTEMPT=1 \
+	GITHUB_REPOSITORY=fhir-introspection-sidecar/fhir-introspection-sidecar \
+	GITHUB_WORKFLOW_REF=fhir-introspection-sidecar/fhir-introspection-sidecar/.github/workflows/release.yml@refs/tags/$tag \
+	TOOLS_DIR=$work/tools PATH=$work/path:$PATH BUILDAH_FOLDER=$work/buildah deploy/release/run.sh "$tag" >"$work/log" 2>&1 || {
 	cat "$work/log"
-	fail "no snapshot"
+	fail "no release"
 }
-cd dist
-for platform in linux_amd64 linux_arm64 darwin_arm64; do
-	archive=$(ls ./*_"$platform".tar.gz)
-	for file in fhir-introspection-sidecar LICENSE README.md CHANGELOG.md docs/configuration.md; do
-		tar -tzf "$archive" "$file" >/dev/null 2>&1 || fail "$archive has no $file"
-	done
-	jq -e '.spdxVersion | startswith("SPDX-")' "$archive.spdx.json" >/dev/null || fail "$archive has no SBOM"
-	grep -qF "$(basename "$archive")" checksums.txt || fail "$archive has no checksum"
-done
-ok "archives with everything in them, and their SBOMs, for every platform"
-for package in ./*.deb ./*.rpm; do
-	grep -qF "$(basename "$package")" checksums.txt || fail "$package has no checksum"
-done
+ok "released $tag in $((SECONDS - began)) s"
 
-# As apt does it, but below a folder.
-deb=$(ls ./*_"$(go env GOARCH)".deb)
-mkdir -p "$work/machine/var/lib/dpkg"/{info,updates}
-touch "$work/machine/var/lib/dpkg/status"
-package() { dpkg --root="$work/machine" --force-script-chrootless --log=/dev/null "$@" >"$work/log" 2>&1 || fail "dpkg $1: $(cat "$work/log")"; }
-package --install "$deb"
-[[ $("$work/machine/usr/bin/fhir-introspection-sidecar" version) == *"$(git rev-parse --short=12 HEAD)"* ]] || fail "the package has another binary"
-[[ $(stat -c %a "$work/machine/etc/fhir-introspection-sidecar/secrets") == 700 ]] || fail "others can read the secrets"
-cmp "$work/machine/usr/lib/systemd/system/fhir-introspection-sidecar.service" "$work/source/deploy/systemd/fhir-introspection-sidecar.service"
-# What it brings as settings is what the binary takes.
-known=$("$work/machine/usr/bin/fhir-introspection-sidecar" config)
-sed -n 's/^\(SIDECAR_[A-Z_]*\)=.*/\1/p' "$work/machine/etc/fhir-introspection-sidecar/environment" | while read -r variable; do
-	grep -qF "\`$variable\`" <<<"$known" || fail "the settings name $variable"
-done
-echo changed >>"$work/machine/etc/fhir-introspection-sidecar/environment"
-package --remove fhir-introspection-sidecar
-[[ ! -e $work/machine/usr/bin/fhir-introspection-sidecar && -e $work/machine/etc/fhir-introspection-sidecar/environment ]] ||
-	fail "what is removed isn't the program, or it is the settings too"
-ok "the deb installs and leaves; its settings stay"
-rpm=$(ls ./*."$(uname -m)".rpm)
-for file in /usr/bin/fhir-introspection-sidecar /usr/lib/systemd/system/fhir-introspection-sidecar.service; do
-	rpm -qlp "$rpm" 2>/dev/null | grep -qxF $file || fail "$rpm has no $file"
-done
-rpm -qcp "$rpm" 2>/dev/null | grep -qxF /etc/fhir-introspection-sidecar/environment || fail "$rpm would overwrite the settings"
-ok "the rpm has the same"
-sha256sum --quiet --strict -c checksums.txt || fail "checksums"
-ok "the checksums are right"
-commit=$(git rev-parse --short=12 HEAD)
-printed=$(./fhir-introspection-sidecar_linux_"$(go env GOARCH)"_*/fhir-introspection-sidecar version)
-[[ $printed == *"$commit"* ]] || fail "version prints $printed"
-ok "the binary knows its commit"
-# As make build makes it, so that a release can be checked by whoever builds it.
-version=$(jq -r .version metadata.json)
-make -s -C "$work/source" build BIN="$work/own" VERSION="$version" COMMIT="$commit"
-cmp "$work/own" ./fhir-introspection-sidecar_linux_"$(go env GOARCH)"_*/fhir-introspection-sidecar ||
-	fail "make build gives another binary"
-ok "make build gives the same binary, byte for byte"
+. "$here/files.sh"
+. "$here/signatures.sh"
 echo "$passed passed, 0 failed"
