@@ -15,6 +15,13 @@ func TestHAPI(t *testing.T) {
 		t.Run(container, func(t *testing.T) {
 			h := startHAPI(t, container, options...)
 			t.Run("links", func(t *testing.T) { hapiLinks(t, h) })
+			t.Run("curl", func(t *testing.T) {
+				h.reset(t)
+				direct := curl(t, h.base, kinds())
+				h.reset(t)
+				through := "http://" + inFront(t, h.base, nil).data + "/fhir"
+				compareKinds(t, "curl", direct, curl(t, through, kinds()), h.base, through)
+			})
 			for name, proxy := range fronts {
 				t.Run(name, func(t *testing.T) { behindFront(t, h, proxy) })
 			}
@@ -38,10 +45,20 @@ func hapiLinks(t *testing.T, h hapi) {
 	wantPages(t, client, "http://"+trusting.data+"/fhir", "/Patient", "everything", 7)
 }
 
-// TestMedplum asks Medplum's router, whose server lies beside the Kubernetes suite.
+// TestMedplum carries out the guide with Medplum's router, whose server lies beside the
+// Kubernetes suite.
 func TestMedplum(t *testing.T) {
 	base := startMedplum(t)
-	s := inFront(t, base, env{"UPSTREAM_AUTHORIZATION": "strip"})
+	var s *sidecar
+	g := guide{
+		t: t, name: "medplum.md",
+		substitutes: []string{
+			"http://127.0.0.1:8103/fhir/R4", base, "https://as.example.org/introspect", introspects(t),
+			"/run/secrets/introspection-token", writeFile(t, "token", "ignored"),
+		},
+		sets: func(settings env) { s = startSidecar(t, settings) },
+	}
+	g.run()
 	create := request(t, http.MethodPost, "http://"+s.data+"/fhir/Patient", `{"resourceType":"Patient","name":[{"family":"Interop"}]}`,
 		"Authorization", "Bearer everything", "Content-Type", "application/fhir+json")
 	if res := send(t, create); res.status != http.StatusCreated {
@@ -50,8 +67,8 @@ func TestMedplum(t *testing.T) {
 	if b := search(t, client, "http://"+s.data+"/fhir/Patient?family=Interop", "everything"); len(b.Entry) != 1 {
 		t.Errorf("search: got %d entries, want 1", len(b.Entry))
 	}
-	seen := send(t, request(t, http.MethodGet, "http://"+s.data+"/fhir/$echo", "", "Authorization", "Bearer patient-p1")).body
-	if strings.Contains(seen, "Bearer") || !strings.Contains(seen, `"X-Launch-Patient","p1"`) {
-		t.Errorf("headers: got %s, want X-Launch-Patient and no bearer token", seen)
+	seen := send(t, request(t, http.MethodGet, "http://"+s.data+"/fhir/$echo", "", "Authorization", "Bearer patient-p1", "X-Launch-Patient", "p2")).body
+	if strings.Contains(seen, "Bearer") || strings.Contains(seen, "p2") || !strings.Contains(seen, `"X-Launch-Patient","p1"`) {
+		t.Errorf("headers: got %s, want X-Launch-Patient p1 and no bearer token", seen)
 	}
 }

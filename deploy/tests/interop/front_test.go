@@ -116,6 +116,7 @@ func (f front) start(t *testing.T, name, sidecar string) (base string, roots *x5
 
 // behindFront reads and pages by way of a proxy that ends TLS, over both HTTPs.
 func behindFront(t *testing.T, h hapi, f front) {
+	h.reset(t)
 	trusting := inFront(t, h.base, env{"TRUSTED_PROXIES": "127.0.0.0/8"})
 	base, roots := f.start(t, t.Name(), trusting.data)
 	for _, major := range []int{1, 2} {

@@ -45,48 +45,54 @@ type guide struct {
 	name        string
 	substitutes []string // what stands in the guide, what stands for it here, in pairs
 	environment []string // of its commands
-	sets        func(nth int, settings env)
+	sets        func(settings env)
+	json        func(text string)
 	elsewhere   []string // commands that another suite runs; a block with one is left out
 }
 
-// run carries out the blocks of the guide in order: commands in one shell, which keeps
-// its variables, and each block of settings by sets. Java is compiled with the suite's.
+// run carries out the blocks of the guide in order. Commands are for one shell, which
+// keeps its variables; the sidecar of a block of settings runs as soon as the commands
+// before it have.
 func (g *guide) run() {
 	g.t.Helper()
 	all, err := blocks(g.name)
 	if err != nil {
 		g.t.Fatal(err)
 	}
-	script := "set -euo pipefail\n"
-	var configurations []env
+	folder, script := g.t.TempDir(), ""
 	for _, block := range all {
-		text := block.text
 		for i := 0; i+1 < len(g.substitutes); i += 2 {
-			text = strings.ReplaceAll(text, g.substitutes[i], g.substitutes[i+1])
+			block.text = strings.ReplaceAll(block.text, g.substitutes[i], g.substitutes[i+1])
 		}
-		block.text = text
 		settings, configures := block.settings()
 		switch {
 		case configures:
-			configurations = append(configurations, settings)
-		case block.language == "java", containsAny(text, g.elsewhere):
+			g.shell(folder, script)
+			script = ""
+			g.sets(settings)
+		case block.language == "java", containsAny(block.text, g.elsewhere):
+		case block.language == "json" && g.json != nil:
+			g.json(block.text)
 		case block.language == "sh":
-			script += text
+			script += block.text
 		default:
-			g.t.Errorf("%s: a block of %q that nothing carries out:\n%s", g.name, block.language, text)
+			g.t.Errorf("%s: a block of %q that nothing carries out:\n%s", g.name, block.language, block.text)
 		}
 	}
-	cmd := exec.Command("bash", "-c", script)
+	g.shell(folder, script)
+}
+
+// shell runs commands after those that have run. Their variables are kept in a file.
+func (g *guide) shell(folder, script string) {
+	g.t.Helper()
+	cmd := exec.Command("bash", "-euo", "pipefail", "-c", "touch .vars; . ./.vars\n"+script+"\ndeclare -p | grep -E '^declare -- [a-z]+=' >.vars || true\n")
 	cmd.Env = append(os.Environ(), g.environment...)
-	cmd.Dir = g.t.TempDir()
-	if output, err := cmd.CombinedOutput(); err != nil {
+	cmd.Dir = folder
+	output, err := cmd.CombinedOutput()
+	if err != nil {
 		g.t.Fatalf("%s: %v\n%s\n--\n%s", g.name, err, script, output)
-	} else {
-		g.t.Logf("%s:\n%s", g.name, output)
 	}
-	for nth, settings := range configurations {
-		g.sets(nth, settings)
-	}
+	g.t.Logf("%s:\n%s", g.name, output)
 }
 
 func containsAny(text string, parts []string) bool {

@@ -6,7 +6,9 @@ import (
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -54,13 +56,17 @@ func (h *hydra) register(id, strategy string) {
 	h.call(http.MethodPost, h.admin+"/admin/clients", object{
 		"client_id": id, "client_secret": id + "-secret", "access_token_strategy": strategy,
 		"grant_types": []string{"client_credentials", "authorization_code", "refresh_token"}, "response_types": []string{"code"},
-		"redirect_uris": []string{"http://127.0.0.1:1/cb"}, "scope": "openid offline patient/*.rs", "audience": []string{"urn:fhir"},
+		"redirect_uris": []string{"http://127.0.0.1:1/cb"}, "scope": "openid offline patient/*.rs", "audience": []string{fhirAudience},
 		"token_endpoint_auth_method": "client_secret_basic",
 	})
 }
 
-// login goes through the code flow in the place of a browser and of the consent app.
-func (h *hydra) login(id string) tokens {
+// fhirAudience is what the guide calls the FHIR server.
+const fhirAudience = "https://fhir.example.org/fhir"
+
+// login goes through the code flow in the place of a browser and of the consent app,
+// which accepts with what the guide shows.
+func (h *hydra) login(id string, consent object) tokens {
 	h.t.Helper()
 	jar, err := cookiejar.New(nil)
 	if err != nil {
@@ -83,18 +89,41 @@ func (h *hydra) login(id string) tokens {
 	}
 	query := url.Values{
 		"client_id": {id}, "response_type": {"code"}, "scope": {"openid offline patient/*.rs"}, "state": {"a-long-enough-state"},
-		"redirect_uri": {"http://127.0.0.1:1/cb"}, "audience": {"urn:fhir"},
+		"redirect_uri": {"http://127.0.0.1:1/cb"}, "audience": {fhirAudience},
 	}
 	at := visit(h.public + "/oauth2/auth?" + query.Encode())
 	at = visit(accept("login", at, object{"subject": "berta"}))
-	at = visit(accept("consent", at, object{
-		"grant_scope": []string{"openid", "offline", "patient/*.rs"}, "grant_access_token_audience": []string{"urn:fhir"},
-		"session": object{"access_token": object{"patient": "123", "fhirUser": "Practitioner/456"}},
-	}))
+	at = visit(accept("consent", at, consent))
 	form := url.Values{"grant_type": {"authorization_code"}, "code": {at.Query().Get("code")}, "redirect_uri": {"http://127.0.0.1:1/cb"}}
 	body := postForm(h.t, h.public+"/oauth2/token", form, id, id+"-secret")
 	text := func(name string) string { value, _ := body[name].(string); return value }
 	return tokens{text("access_token"), text("refresh_token"), text("id_token")}
+}
+
+// guide carries out the guide, and returns what it has the consent app accept with.
+func (h *hydra) guide() (consent object) {
+	h.t.Helper()
+	folder, token, data := h.t.TempDir(), writeFile(h.t, "token", "ignored"), "127.0.0.1:"+freePort(h.t)
+	if err := os.Symlink(tool(h.t, "HYDRA"), filepath.Join(folder, "hydra")); err != nil {
+		h.t.Fatal(err)
+	}
+	g := guide{
+		t: h.t, name: "hydra.md",
+		substitutes: []string{
+			"https://hydra-admin.auth.svc:4445", h.admin, "https://hydra.example.org", h.public,
+			">introspection-token", ">" + token, "/run/secrets/introspection-token", token,
+			"http://127.0.0.1:8080/fhir", echo(h.t), "http://127.0.0.1:8000", "http://" + data,
+		},
+		environment: []string{"PATH=" + folder + ":" + os.Getenv("PATH"), "HOME=" + folder},
+		sets:        func(settings env) { startSidecar(h.t, settings.with(env{"LISTEN_ADDRESS": data})) },
+		json: func(text string) {
+			if err := json.Unmarshal([]byte(text), &consent); err != nil {
+				h.t.Fatal(err)
+			}
+		},
+	}
+	g.run()
+	return consent
 }
 
 // TestHydra asks Ory Hydra on its admin port, about opaque tokens and about JWTs.
@@ -102,13 +131,14 @@ func TestHydra(t *testing.T) {
 	h := startHydra(t)
 	settings := env{
 		"UPSTREAM_URL": echo(t), "INTROSPECTION_ENDPOINT": h.admin + "/admin/oauth2/introspect", "INTROSPECTION_AUTH": "none",
-		"REQUIRED_AUDIENCES": "urn:fhir", "REQUIRED_ISSUERS": h.public, "CACHE_INACTIVE_AGE": "0", "CACHE_MAX_AGE": soon.String(),
+		"REQUIRED_AUDIENCES": fhirAudience, "REQUIRED_ISSUERS": h.public, "CACHE_INACTIVE_AGE": "0", "CACHE_MAX_AGE": soon.String(),
 	}
+	consent := h.guide()
 	for _, strategy := range []string{"opaque", "jwt"} {
 		t.Run(strategy, func(t *testing.T) {
 			h := &hydra{t: t, public: h.public, admin: h.admin}
 			h.register("app-"+strategy, strategy)
-			all := h.login("app-" + strategy)
+			all := h.login("app-"+strategy, consent)
 			if got := strings.Count(all.access, "."); (got == 2) != (strategy == "jwt") {
 				t.Fatalf("dots in the access token: got %d", got)
 			}

@@ -7,6 +7,7 @@ import (
 
 // TestGuideHAPI runs the interceptors that the guide on HAPI shows.
 func TestGuideHAPI(t *testing.T) {
+	(&guide{t: t, name: "hapi.md", elsewhere: []string{"helm install"}}).run() // deploy/tests/charts has that
 	h := startHAPI(t, "jetty", "-Dinterceptors=LaunchPatientAuthorization,LaunchPatientNarrowing")
 	s := inFront(t, h.base, nil)
 	for _, tt := range []struct {

@@ -214,7 +214,6 @@ func (k *keycloak) settings() env {
 		"CLIENT_SECRET_FILE":     writeFile(k.t, "secret", sidecarBasic+"-secret"),
 		"REQUIRED_AUDIENCES":     sidecarBasic,
 		"CACHE_INACTIVE_AGE":     "0",
-		"INTROSPECTION_TIMEOUT":  "10s",
 	}
 }
 

@@ -32,6 +32,7 @@ func TestOIDCProvider(t *testing.T) {
 	cmd.Env = append(os.Environ(), "PORT="+port, "JWKS="+send(t, request(t, http.MethodGet, "http://"+admin+"/jwks.json", "")).body)
 	start(t, "oidc-provider", cmd).await(t, base+"/.well-known/openid-configuration", patience)
 
+	(&guide{t: t, name: "README.md", substitutes: []string{"https://as.example.org", base}}).run()
 	login := postForm(t, base+"/login", nil, "", "")
 	text := func(name string) string { value, _ := login[name].(string); return value }
 	a := authority{t: t, name: "oidc-provider 9.13", endpoint: base + "/token/introspection", authorize: func(r *http.Request) { r.SetBasicAuth("sidecar", "sidecar-secret") }}

@@ -43,11 +43,14 @@ type sidecar struct {
 // startSidecar runs the binary with settings until the test ends.
 func startSidecar(t *testing.T, settings env) *sidecar {
 	t.Helper()
-	s := &sidecar{t: t, data: "127.0.0.1:" + freePort(t), admin: settings["ADMIN_ADDRESS"]}
-	if s.admin == "" {
-		s.admin = "127.0.0.1:" + freePort(t)
+	s := &sidecar{t: t, data: settings["LISTEN_ADDRESS"], admin: settings["ADMIN_ADDRESS"]}
+	for _, address := range []*string{&s.data, &s.admin} {
+		if *address == "" {
+			*address = "127.0.0.1:" + freePort(t)
+		}
 	}
-	s.settings = env{"BYPASS_GUARD": "off"}.with(settings).with(env{"LISTEN_ADDRESS": s.data, "ADMIN_ADDRESS": s.admin})
+	// A busy machine has JVMs answer slowly.
+	s.settings = env{"BYPASS_GUARD": "off", "INTROSPECTION_TIMEOUT": "10s"}.with(settings).with(env{"LISTEN_ADDRESS": s.data, "ADMIN_ADDRESS": s.admin})
 	cmd := exec.Command(tool(t, "SIDECAR_BINARY"))
 	cmd.Env = s.settings.list()
 	s.process = start(t, "sidecar", cmd)
@@ -60,7 +63,7 @@ func startSidecar(t *testing.T, settings env) *sidecar {
 func check(t *testing.T, settings env, arguments ...string) (output string, code int) {
 	t.Helper()
 	cmd := exec.Command(tool(t, "SIDECAR_BINARY"), append([]string{"check"}, arguments...)...)
-	cmd.Env = env{"BYPASS_GUARD": "off"}.with(settings).list()
+	cmd.Env = env{"BYPASS_GUARD": "off", "INTROSPECTION_TIMEOUT": "10s"}.with(settings).list()
 	combined, err := cmd.CombinedOutput()
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {

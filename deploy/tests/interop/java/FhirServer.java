@@ -156,14 +156,14 @@ public class FhirServer {
     public synchronized List<Patient> byFamily(
         @OptionalParam(name = "family") StringParam family, @OptionalParam(name = "_id") TokenParam id) {
       return getStoredResources().stream()
-          .filter(p -> family == null || p.getNameFirstRep().getFamily().equalsIgnoreCase(family.getValue()))
+          .filter(p -> family == null || p.getName().stream().anyMatch(n -> family.getValue().equalsIgnoreCase(n.getFamily())))
           .filter(p -> id == null || p.getIdElement().getIdPart().equals(new IdType(id.getValue()).getIdPart()))
           .toList();
     }
 
     @Operation(name = "$whoami", idempotent = true)
     public Parameters whoami(@IdParam IdType id, HttpServletRequest request) {
-      return headers(request).addParameter("id", id.getIdPart());
+      return new Parameters().addParameter("id", id.getIdPart()).addParameter("own", "" + request.getHeader("X-Own"));
     }
   }
 
