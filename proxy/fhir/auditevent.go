@@ -181,7 +181,7 @@ func succeeded(event *AuditEvent) bool { return event.Outcome == "0" }
 func what(event *AuditEvent, name string) *reference {
 	if !succeeded(event) || event.Interaction == Delete {
 		resourceType, _, _ := strings.Cut(name, "/")
-		return &reference{Type: resourceType, Identifier: &identifier{Value: name}}
+		return &reference{Type: r4Type(resourceType), Identifier: &identifier{Value: name}}
 	}
 	return &reference{Reference: name}
 }

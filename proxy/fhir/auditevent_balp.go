@@ -32,40 +32,59 @@ func (e *AuditEncoder) balp(r *auditResource, event *AuditEvent) {
 		})
 	}
 	if profile := profileOf(event); complete && profile != "" && event.ClientID != "" && event.Address != "" {
-		if len(patients(event)) > 0 {
-			profile = "Patient" + profile
-		}
 		r.Meta = &meta{Profile: []string{profileBALP + profile}}
 	}
 }
 
-// profileOf names the profile of a success; failures have none.
+// profileOf names the profile of a success; failures have none. Nor has an event about
+// two patients, of which the profiles want one.
 func profileOf(event *AuditEvent) string {
+	who := ""
+	switch len(patients(event)) {
+	case 0:
+	case 1:
+		who = "Patient"
+	default:
+		return ""
+	}
 	if !succeeded(event) {
 		return ""
 	}
 	switch event.Interaction {
 	case Read, Vread:
-		return "Read"
+		return who + "Read"
 	case Create:
-		return "Create"
-	case Update:
-		return "Update"
+		return who + "Create"
+	case Update, Patch:
+		return who + "Update"
 	case Delete:
-		return "Delete"
+		return who + "Delete"
 	case SearchType, SearchSystem:
-		return "Query"
+		return who + "Query"
 	}
 	return ""
 }
 
-// balpAgents writes who took part. DICOM says that a reader is the destination and
-// that who writes or asks is the source.
-func (e *AuditEncoder) balpAgents(r *auditResource, event *AuditEvent) {
-	client, server := coding{systemDCM, "110153", "Source Role ID"}, coding{systemDCM, "110152", "Destination Role ID"}
-	if r.Action == "R" {
-		client, server = server, client
+// roles are what client, server and user are called. To a reader data comes, from who
+// writes or asks it goes, and to delete moves none.
+func roles(action string) (client, server, user coding) {
+	source, destination := coding{systemDCM, "110153", "Source Role ID"}, coding{systemDCM, "110152", "Destination Role ID"}
+	recipient := coding{systemParticipation, "IRCP", "information recipient"}
+	author := coding{systemParticipation, "AUT", "author (originator)"}
+	switch action {
+	case "R":
+		return destination, source, recipient
+	case "C", "U":
+		return source, destination, author
+	case "D":
+		return coding{systemDCM, "110150", "Application"}, coding{systemParticipant, "custodian", "Custodian"}, author
 	}
+	return source, destination, recipient
+}
+
+// balpAgents writes who took part.
+func (e *AuditEncoder) balpAgents(r *auditResource, event *AuditEvent) {
+	client, server, person := roles(r.Action)
 	app := agent{Type: concept(client), Who: &reference{Display: "unknown"}, Network: address(event.Address)}
 	switch {
 	case event.Purge:
@@ -82,8 +101,7 @@ func (e *AuditEncoder) balpAgents(r *auditResource, event *AuditEvent) {
 		return
 	}
 	r.Agent = []agent{app, e.server(server), {
-		Type: concept(coding{systemParticipation, "IRCP", "information recipient"}),
-		Who:  user, Requestor: true, Policy: policy(event),
+		Type: concept(person), Who: user, Requestor: true, Policy: policy(event),
 	}}
 }
 
@@ -166,7 +184,7 @@ func (e *AuditEncoder) balpData(r *auditResource, event *AuditEvent) (complete b
 }
 
 // resourceType is all that is known of what has no id.
-func resourceType(name string) *coding { return coding{systemResourceTypes, name, ""}.orNil() }
+func resourceType(name string) *coding { return coding{systemResourceTypes, r4Type(name), ""}.orNil() }
 
 // purged lists what was to be forgotten; nothing means everything.
 func purged(event *AuditEvent) entity {

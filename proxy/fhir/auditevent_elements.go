@@ -1,11 +1,22 @@
 package fhir
 
+import (
+	_ "embed" // types.txt
+	"strings"
+)
+
+// types lists the resource types of R4, one a line. deploy/tests/definitions makes it.
+//
+//go:embed types.txt
+var types string
+
 // The code systems and profiles that stand in events.
 const (
 	systemEventType     = "http://terminology.hl7.org/CodeSystem/audit-event-type"
 	systemInteraction   = "http://hl7.org/fhir/restful-interaction"
 	systemDCM           = "http://dicom.nema.org/resources/ontology/DCM"
 	systemParticipation = "http://terminology.hl7.org/CodeSystem/v3-ParticipationType"
+	systemParticipant   = "http://terminology.hl7.org/CodeSystem/provenance-participant-type"
 	systemEntityType    = "http://terminology.hl7.org/CodeSystem/audit-entity-type"
 	systemObjectRole    = "http://terminology.hl7.org/CodeSystem/object-role"
 	systemResourceTypes = "http://hl7.org/fhir/resource-types"
@@ -114,4 +125,13 @@ type entity struct {
 type detail struct {
 	Type  string `json:"type"`
 	Value string `json:"valueString"`
+}
+
+// r4Type returns a resource type that R4 has, and "" for what a client made up: a
+// validator refuses a code that its code system lacks.
+func r4Type(name string) string {
+	if strings.HasPrefix(types, name+"\n") || strings.Contains(types, "\n"+name+"\n") {
+		return name
+	}
+	return ""
 }

@@ -50,7 +50,9 @@ func koppeltaalEntities(event *AuditEvent) (entities []entity) {
 		if event.Interaction == SearchType {
 			one.Query = base64.StdEncoding.EncodeToString([]byte(event.Query))
 		}
-		entities = append(entities, one)
+		if one.Type != nil || one.Query != "" {
+			entities = append(entities, one)
+		}
 	}
 	for _, id := range patients(event) {
 		if event.Resource != "Patient/"+id {
@@ -58,10 +60,14 @@ func koppeltaalEntities(event *AuditEvent) (entities []entity) {
 		}
 	}
 	if len(entities) == 0 { // the profile wants one
-		entities = []entity{{
-			Type: coding{systemEntityType, "2", "System Object"}.orNil(),
-			What: &reference{Identifier: &identifier{Value: event.RequestID}},
-		}}
+		object := &reference{Display: "request"}
+		switch {
+		case event.Purge:
+			object.Display = "cached verdicts"
+		case event.RequestID != "":
+			object = &reference{Identifier: &identifier{Value: event.RequestID}}
+		}
+		entities = []entity{{Type: coding{systemEntityType, "2", "System Object"}.orNil(), What: object}}
 	}
 	return entities
 }

@@ -72,6 +72,13 @@ var events = []example{
 	{"create", func(e *fhir.AuditEvent) { e.Interaction, e.Resource = fhir.Create, "Observation/7/_history/1" }},
 	{"create_without_location", func(e *fhir.AuditEvent) { e.Interaction, e.Resource = fhir.Create, "" }},
 	{"update", func(e *fhir.AuditEvent) { e.Interaction = fhir.Update }},
+	{"patch", func(e *fhir.AuditEvent) { e.Interaction = fhir.Patch }},
+	{"read_made_up_type", func(e *fhir.AuditEvent) {
+		e.Type, e.Resource, e.Outcome, e.Description = "Gone", "Gone/1", "4", "status 404"
+	}},
+	{"search_made_up_type", func(e *fhir.AuditEvent) {
+		e.Interaction, e.Type, e.Resource, e.Patient = fhir.SearchType, "Gone", "", ""
+	}},
 	{"delete", func(e *fhir.AuditEvent) { e.Interaction = fhir.Delete }},
 	{"transaction", func(e *fhir.AuditEvent) { e.Interaction, e.Resource, e.Type = fhir.Transaction, "", "" }},
 	{"operation", func(e *fhir.AuditEvent) { e.Interaction, e.Type, e.Resource = fhir.Operation, "Patient", "Patient/p1" }},
@@ -87,7 +94,7 @@ var events = []example{
 		e.Interaction, e.Type, e.Resource = fhir.Unknown, "", ""
 	}},
 	{"purge", func(e *fhir.AuditEvent) {
-		*e = fhir.AuditEvent{Sequence: 8, Recorded: e.Recorded, Outcome: "0", Purge: true, Patient: "p1", Address: "192.0.2.7", RequestID: "r-2"}
+		*e = fhir.AuditEvent{Sequence: 8, Recorded: e.Recorded, Outcome: "0", Purge: true, Patient: "p1", Address: "192.0.2.7"}
 	}},
 }
 
@@ -162,7 +169,7 @@ func TestProfilesAreEarned(t *testing.T) {
 	const base = "https://profiles.ihe.net/ITI/BALP/StructureDefinition/IHE.BasicAudit."
 	for name, want := range map[string]string{
 		"read": "PatientRead", "read_by_client": "Read", "search": "", "search_with_query": "PatientQuery", "create": "PatientCreate",
-		"create_without_location": "", "update": "PatientUpdate", "delete": "PatientDelete", "denied": "", "no_token": "", "transaction": "", "operation": "",
+		"create_without_location": "", "update": "PatientUpdate", "patch": "PatientUpdate", "read_other_patient": "", "delete": "PatientDelete", "denied": "", "no_token": "", "transaction": "", "operation": "",
 		"capabilities": "", "purge": "",
 	} {
 		i := slices.IndexFunc(events, func(e example) bool { return e.name == name })
@@ -170,6 +177,79 @@ func TestProfilesAreEarned(t *testing.T) {
 		if got := strings.TrimPrefix(strings.Join(d.Meta.Profile, " "), base); got != want {
 			t.Errorf("%s: got profile %q, want %q", name, got, want)
 		}
+	}
+}
+
+// profile is what one of IHE's profiles fixes (ITI BALP 1.1, IHE.BasicAudit.*). All of
+// them have outcome 0, type rest, one client, one server and at most one user by these
+// codes, who and network of client and server, and one entity that is the data or the
+// query; the Patient… ones have one patient.
+type profile struct {
+	action, subtypes, client, server, users, role string
+}
+
+var profiles = map[string]profile{
+	"Read":   {"R", "read vread", "110152", "110153", "IRCP", "4"},
+	"Create": {"C", "create", "110153", "110152", "AUT INF CST", "4"},
+	"Update": {"U", "update patch", "110153", "110152", "AUT INF CST", "4"},
+	"Delete": {"D", "delete", "110150", "custodian", "AUT INF CST", "4"},
+	"Query":  {"E", "search search-type search-system", "110153", "110152", "IRCP", "24"},
+}
+
+// TestProfilesAreKept holds what is claimed against the profiles. The same events were
+// put through HAPI FHIR's validator with the profiles compiled from their source.
+func TestProfilesAreKept(t *testing.T) {
+	const base = "https://profiles.ihe.net/ITI/BALP/StructureDefinition/IHE.BasicAudit."
+	kept := 0
+	for _, tt := range events {
+		line, err := encoder(fhir.BALP).Encode(event(tt.change))
+		var r struct {
+			Meta    struct{ Profile []string }
+			Type    struct{ Code string }
+			Subtype []struct{ Code string }
+			Action  string
+			Outcome string
+			Agent   []map[string]any
+			Entity  []map[string]any
+		}
+		if err != nil || json.Unmarshal(line, &r) != nil {
+			t.Fatalf("%s: got %s, %v", tt.name, line, err)
+		}
+		if len(r.Meta.Profile) == 0 {
+			continue
+		}
+		kept++
+		name, patient := strings.CutPrefix(strings.TrimPrefix(r.Meta.Profile[0], base), "Patient")
+		want, known := profiles[name]
+		codes := map[string]int{}
+		for _, agent := range r.Agent {
+			code := agent["type"].(map[string]any)["coding"].([]any)[0].(map[string]any)["code"].(string)
+			codes[code]++
+			isUser := slices.Contains(strings.Fields(want.users), code)
+			if agent["who"] == nil || (agent["network"] == nil) != isUser || isUser && agent["requestor"] != true {
+				t.Errorf("%s: got agent %v, want who it is, a network unless it is the user, and the user as requestor", tt.name, agent)
+			}
+			if !isUser && code != want.client && code != want.server {
+				t.Errorf("%s: got an agent of type %s, which %s doesn't have", tt.name, code, name)
+			}
+		}
+		roles := map[string]int{}
+		for _, entity := range r.Entity {
+			if role, ok := entity["role"].(map[string]any); ok {
+				roles[role["code"].(string)]++
+				if (entity["query"] != nil) != (role["code"] == "24") || (entity["what"] != nil) == (role["code"] == "24") {
+					t.Errorf("%s: got entity %v, want what, or the query", tt.name, entity)
+				}
+			}
+		}
+		patients := map[bool]int{true: 1}[patient]
+		if !known || r.Outcome != "0" || r.Type.Code != "rest" || r.Action != want.action || !slices.Contains(strings.Fields(want.subtypes), r.Subtype[0].Code) ||
+			codes[want.client] != 1 || codes[want.server] != 1 || roles[want.role] != 1 || roles["1"] != patients {
+			t.Errorf("%s: got %s, which isn't as %s wants it", tt.name, line, r.Meta.Profile[0])
+		}
+	}
+	if kept < len(profiles) {
+		t.Errorf("got %d events with a profile, want one for each of %d at least", kept, len(profiles))
 	}
 }
 
@@ -218,6 +298,18 @@ func TestKoppeltaalShape(t *testing.T) {
 		}
 		if len(d.Agent) != 2 || len(d.Entity) == 0 || strings.Contains(line, "u-1") {
 			t.Errorf("%s: got %d agents and %d entities, want 2 and some, and no user: %s", tt.name, len(d.Agent), len(d.Entity), line)
+		}
+	}
+	purge := slices.IndexFunc(events, func(e example) bool { return e.name == "purge" })
+	for _, shape := range []fhir.AuditShape{fhir.BALP, fhir.KT2} {
+		for _, i := range []int{purge, purge - 1} {
+			_, line := decode(t, shape, event(func(e *fhir.AuditEvent) {
+				events[i].change(e)
+				e.RequestID = ""
+			}))
+			if strings.Contains(line, `""`) || strings.Contains(line, `{}`) {
+				t.Errorf("got %s, want no empty value, which FHIR forbids", line)
+			}
 		}
 	}
 	d, _ := decode(t, fhir.KT2, event(nil))

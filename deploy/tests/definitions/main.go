@@ -1,6 +1,6 @@
 // Command definitions writes the tables that are made from the definitions of
-// FHIR R4: what each reference parameter can point to, and what belongs to the
-// compartment of a patient. With -check it writes nothing and fails when a table
+// FHIR R4: what each reference parameter can point to, what belongs to the
+// compartment of a patient, and which resource types there are. With -check it writes nothing and fails when a table
 // differs.
 //
 //	go run . -from DIR -to ROOT [-check]
@@ -48,6 +48,7 @@ func main() {
 	parameters, patient := readParameters(*from), readCompartment(*from)
 	put(filepath.Join(*to, "proxy", "smart", "references.txt"), references(parameters), *check)
 	put(filepath.Join(*to, "proxy", "policy", "compartment.txt"), members(patient, parameters), *check)
+	put(filepath.Join(*to, "proxy", "fhir", "types.txt"), types(patient), *check)
 }
 
 func readParameters(dir string) []parameter {
@@ -131,6 +132,17 @@ func members(c compartment, parameters []parameter) []byte {
 		fmt.Fprintln(&b, strings.TrimSpace(r.Code+" "+strings.Join(slices.Compact(names), " ")))
 	}
 	return b.Bytes()
+}
+
+// types lists every type of resource: a compartment names those that don't belong to it
+// as well.
+func types(c compartment) []byte {
+	var names []string
+	for _, r := range c.Resource {
+		names = append(names, r.Code)
+	}
+	slices.Sort(names)
+	return []byte(strings.Join(names, "\n") + "\n")
 }
 
 func hasPatient(resourceType string, parameters []parameter) bool {
