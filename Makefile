@@ -211,9 +211,12 @@ lint:
 fmt:
 	$(GOLANGCI_LINT) fmt
 
-# Run go vet.
+# Run go vet, and look whether the suites' modules require what they import.
 vet:
 	$(GO) vet ./...
+	@for module in $$(git ls-files 'deploy/**/go.mod'); do \
+		(cd "$$(dirname "$$module")" && $(GO) list -deps -test ./... >/dev/null) || exit 1; \
+	done
 
 # Write coverage.out and print the total.
 cover:
