@@ -44,10 +44,19 @@ func (s *stack) exchanged(raw, answer string, ends bool) (o seen) {
 	}
 	r := s.upstream.got()
 	fields := slices.Clone(r.fields)
+	for i := range fields {
+		fields[i][0] = http.CanonicalHeaderKey(fields[i][0])
+	}
 	slices.SortFunc(fields, func(a, b [2]string) int { return strings.Compare(a[0]+a[1], b[0]+b[1]) })
 	o.upstream = strings.ReplaceAll(fmt.Sprintf("%s %q %q", r.line, fields, r.body), s.upstream.Addr().String(), "upstream")
 	head, body, _ := strings.Cut(dates.ReplaceAllString(string(client), ""), "\r\n\r\n")
-	o.client = fmt.Sprintf("%q %q", slices.Sorted(strings.SplitSeq(head, "\r\n")), body)
+	lines := strings.Split(head, "\r\n")
+	for i, line := range lines {
+		if name, value, ok := strings.Cut(line, ": "); ok {
+			lines[i] = http.CanonicalHeaderKey(name) + ": " + value
+		}
+	}
+	o.client = fmt.Sprintf("%q %q", slices.Sorted(slices.Values(lines)), body)
 	for _, d := range decisions {
 		for class := range statusClasses {
 			if n := s.counted(d, (class+1)*100); n > 0 && !strings.Contains(o.decision, d.label) {

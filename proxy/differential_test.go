@@ -169,9 +169,18 @@ func TestPropertyRequestIsAsUsual(t *testing.T) {
 		w.compare(t, c.damaged(raw.String()), func(client string, requests []*received) string {
 			heads := strings.Split(client, "\r\n\r\n")
 			for i, head := range heads {
-				heads[i] = fmt.Sprintf("%q", slices.Sorted(strings.SplitSeq(head, "\r\n")))
+				lines := strings.Split(head, "\r\n")
+				for j, line := range lines {
+					if name, value, ok := strings.Cut(line, ": "); ok {
+						lines[j] = http.CanonicalHeaderKey(name) + ": " + value
+					}
+				}
+				heads[i] = fmt.Sprintf("%q", slices.Sorted(slices.Values(lines)))
 			}
 			for _, r := range requests {
+				for i := range r.fields {
+					r.fields[i][0] = http.CanonicalHeaderKey(r.fields[i][0])
+				}
 				slices.SortFunc(r.fields, func(a, b [2]string) int { return slices.Compare(a[:], b[:]) })
 				heads = append(heads, fmt.Sprintf("%s %q", r.line, r.fields))
 			}

@@ -93,8 +93,8 @@ func (f *forwarder) forward(x *exchange) (failed *decision) {
 // while the response may come already. The FHIR server may answer before it has read
 // everything.
 func (f *forwarder) addBody(x *exchange, r *upstream.Request, out *wire.Builder) {
-	if whole, ok := x.remote.StartBody(); ok {
-		out.Bytes = append(out.Bytes, whole...)
+	var whole bool
+	if out.Bytes, whole = x.remote.StartBody(out.Bytes); whole {
 		x.body.ended.Store(true)
 		return
 	}
@@ -240,9 +240,10 @@ func (f *forwarder) passOn(x *exchange, res *upstream.Response, b *buffer) {
 		_ = x.flush()
 		x.cut()
 	}
-	res.Trailer.Delete(func(field *wire.Field) bool { return f.namespace.mustNotTrail(field.Name) })
-	if len(res.Trailer) > 0 {
-		x.remote.WriteTrailers(res.Trailer)
+	trailer := res.Trailer()
+	trailer.Delete(func(field *wire.Field) bool { return f.namespace.mustNotTrail(field.Name) })
+	if len(trailer) > 0 {
+		x.remote.WriteTrailers(trailer)
 	}
 }
 

@@ -451,9 +451,9 @@ func TestBodyFraming(t *testing.T) {
 		{"POST /fhir/Patient HTTP/1.1\r\nHost: f\r\n" + bearerTOK + "\r\nContent-Length: 6\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nG\r\n0\r\n\r\n", "G", "chunked"},
 	} {
 		a := s.do(tt.raw)
-		// net/http hides whether a length stood beside the chunks (RFC 9112 §6.1).
-		if chunked := tt.length == "chunked"; a.Close != chunked {
-			t.Errorf("%.80q: connection ends %t, want %t", tt.raw, a.Close, chunked)
+		// A length beside the chunks may have been read by somebody else (RFC 9112 §6.1).
+		if both := tt.body == "G"; a.Close != both {
+			t.Errorf("%.80q: connection ends %t, want %t", tt.raw, a.Close, both)
 		}
 		r := s.upstream.got()
 		framing := strings.Join(append(r.all("Content-Length"), r.all("Transfer-Encoding")...), ",")

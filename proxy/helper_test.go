@@ -26,6 +26,7 @@ import (
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/introspectiontest"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/fastpath"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/wire"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files")
@@ -216,7 +217,7 @@ func (o *observed) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // newStack starts everything, as it is in the program. The FHIR base is /fhir.
 func newStack(t *testing.T, options ...func(*Config)) *stack {
 	t.Helper()
-	return newStackBehind(t, func(l net.Listener, s *http.Server) net.Listener { return fastpath.New(l, s) }, options...)
+	return newStackBehind(t, withFastPath, options...)
 }
 
 // newStackBehind lets front stand before the server.
@@ -263,10 +264,10 @@ func newStackBehind(t *testing.T, front func(net.Listener, *http.Server) net.Lis
 	}()
 	t.Cleanup(func() {
 		_ = server.Close()
-		if l, ok := listener.(*fastpath.Listener); ok {
+		if l, ok := listener.(*passing); ok {
 			now, cancel := context.WithCancel(context.Background())
 			cancel()
-			_ = l.Wait(now)
+			_ = l.fast.Wait(now)
 		}
 		p.CloseIdleConnections()
 		if o, ok := s.served.Handler.(*oracle); ok {
@@ -276,6 +277,62 @@ func newStackBehind(t *testing.T, front func(net.Listener, *http.Server) net.Lis
 	})
 	s.proxy = p
 	return s
+}
+
+// passing is a listener whose connections the fast path serves first, without what the
+// program has between it and http.Server.
+type passing struct {
+	net.Listener
+	fast   *fastpath.Server
+	rest   chan net.Conn
+	closed chan struct{}
+}
+
+// withFastPath makes a stack as it is in the program.
+func withFastPath(l net.Listener, s *http.Server) net.Listener {
+	served, _ := s.Handler.(*observed)
+	p, _ := served.Handler.(*Proxy)
+	fast := fastpath.New(fastpath.Config{
+		Handler: func(ctx context.Context, r *wire.Request, x *fastpath.Exchange) {
+			defer func() { served.done <- struct{}{} }()
+			p.Serve(ctx, r, x)
+		},
+		HeaderTimeout: s.ReadHeaderTimeout, IdleTimeout: s.IdleTimeout, ErrorLog: s.ErrorLog,
+	})
+	s.RegisterOnShutdown(fast.Close)
+	passes := &passing{Listener: l, fast: fast, rest: make(chan net.Conn), closed: make(chan struct{})}
+	go passes.accept()
+	return passes
+}
+
+func (p *passing) accept() {
+	defer close(p.closed)
+	for {
+		c, err := p.Listener.Accept()
+		if err != nil {
+			return
+		}
+		go func() {
+			if c = p.fast.Serve(c); c == nil {
+				return
+			}
+			select {
+			case p.rest <- c:
+			case <-p.closed:
+				_ = c.Close()
+			}
+		}()
+	}
+}
+
+// Accept implements net.Listener.
+func (p *passing) Accept() (net.Conn, error) {
+	select {
+	case c := <-p.rest:
+		return c, nil
+	case <-p.closed:
+		return nil, net.ErrClosed
+	}
 }
 
 // wait returns when n more requests are done, log line and metrics included.

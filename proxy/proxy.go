@@ -14,6 +14,7 @@ import (
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/policy"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/upstream"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/wire"
 )
 
 // Proxy forwards requests with an active token and refuses all others.
@@ -85,6 +86,16 @@ func New(config Config) (*Proxy, error) {
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s := &standard{w: w, r: r}
 	p.serve(r.Context(), newExchange(s, s.request(), s.protocol(), p.trusted, &p.draining))
+}
+
+// Serve decides about one request whose head has been read, and has its response written
+// by other. ctx ends when the client leaves.
+func (p *Proxy) Serve(ctx context.Context, in *wire.Request, other remote) {
+	var of protocol
+	if !isHost(in.Host) {
+		of.fault = refuseHost
+	}
+	p.serve(ctx, newExchange(other, in, of, p.trusted, &p.draining))
 }
 
 // serve decides about an exchange and ends it.

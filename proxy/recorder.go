@@ -18,10 +18,10 @@ type remote interface {
 	Flush() error
 	// WriteTrailers writes what follows the body.
 	WriteTrailers(trailers wire.Fields)
-	// StartBody begins to read the body of the request, and returns it if all of it has
+	// StartBody begins to read the body of the request, and appends it if all of it has
 	// come.
-	StartBody() (whole []byte, ok bool)
-	// Read reads the body of the request.
+	StartBody(to []byte) (with []byte, whole bool)
+	// Read reads the body otherwise.
 	Read(b []byte) (int, error)
 	// SetReadDeadline ends a Read.
 	SetReadDeadline(t time.Time) error

@@ -87,9 +87,9 @@ func (s *standard) WriteTrailers(trailers wire.Fields) {
 
 // StartBody implements remote. net/http would hold the response back until the client
 // has sent its body.
-func (s *standard) StartBody() (whole []byte, ok bool) {
+func (s *standard) StartBody(to []byte) (with []byte, whole bool) {
 	_ = http.NewResponseController(s.w).EnableFullDuplex()
-	return nil, false
+	return to, false
 }
 
 // Read implements remote.

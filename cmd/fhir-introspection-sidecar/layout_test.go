@@ -110,7 +110,7 @@ const (
 	maxDepth      = 3        // folders below the root
 	minGo         = "1.27.4" // the oldest toolchain without a known hole
 	maxPackages   = 24       // 22 that ship, the test kit and the demo
-	maxInterfaces = 5        // Introspector, a way of authenticating, and what proxy, fastpath and shared want of others
+	maxInterfaces = 4        // Introspector, a way of authenticating, and what proxy and shared want of others
 )
 
 // layout collects what the whole tree is counted for.

@@ -1,7 +1,9 @@
 package fastpath
 
 import (
+	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -15,18 +17,16 @@ import (
 )
 
 const (
-	// maxHead bounds a canonical head, in bytes.
-	maxHead = 8 << 10
-
-	// maxFields is how many names its fields may have: what they take stays with the
-	// connection.
-	maxFields = 64
-
 	// headTimeout bounds a head, from its first byte to its last.
 	headTimeout = 100 * time.Millisecond
 
 	// watchAfter is when to begin to look whether the client is still there.
 	watchAfter = 10 * time.Millisecond
+
+	// lingerTimeout and lingerBytes are what a client gets to stop sending a body that
+	// nobody reads.
+	lingerTimeout = 500 * time.Millisecond
+	lingerBytes   = 256 << 10
 )
 
 // The states of a connection.
@@ -36,93 +36,108 @@ const (
 	closed
 )
 
-// conn is a connection on which every request so far was canonical. One goroutine owns it; another one
-// watches the client while an answer takes long.
+// conn is a connection on which every request so far was canonical. One goroutine owns
+// it; another one watches the client while a response takes long.
 type conn struct {
-	stream
-	l            *Listener
+	net.Conn
+	s            *Server
+	in           *wire.Input
 	state        atomic.Int32
 	ctx          context.Context //nolint:containedctx // ends with the connection
 	cancel       context.CancelFunc
-	read         []byte // and not answered yet
 	readDeadline time.Time
-	template     http.Request // what all requests have in common
-	request      http.Request
-	header       http.Header
-	values       [maxFields]string
-	writer       writer
+	peer         string
+	secure       bool
 	timer        *time.Timer
 
-	mu        sync.Mutex
-	answering bool
-	watch     chan int      // gets how much more was read
-	leaving   chan struct{} // closed when the client won't send more
-	left      sync.Once
-	unwatch   chan struct{} // closed when the response is complete
+	mu         sync.Mutex
+	responding bool
+	watch      chan struct{} // closed when the watcher is done
+	leaving    chan struct{} // closed when the client won't send more
+	left       sync.Once
+	unwatch    chan struct{} // closed when the response is complete
 }
 
-func newConn(l *Listener, s stream) *conn {
-	c := &conn{
-		stream: s, l: l, read: make([]byte, 0, maxHead), header: http.Header{},
-	}
-	c.leaving = make(chan struct{})
-	c.ctx, c.cancel = context.WithCancel(wire.WithLeaving(context.WithValue(l.base, http.LocalAddrContextKey, s.LocalAddr()), c.leaving))
-	c.template = http.Request{Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: c.header, Body: http.NoBody, RemoteAddr: s.RemoteAddr().String()}
-	c.template = *c.template.WithContext(c.ctx)
-	c.writer = writer{c: c, header: http.Header{}}
+func newConn(s *Server, inner net.Conn) *conn {
+	c := &conn{Conn: inner, s: s, in: wire.NewInput(inner), peer: inner.RemoteAddr().String(), leaving: make(chan struct{})}
+	_, c.secure = inner.(*tls.Conn)
+	c.ctx, c.cancel = context.WithCancel(wire.WithLeaving(context.Background(), c.leaving))
 	c.timer = time.AfterFunc(time.Hour, c.watchClient)
 	return c
 }
 
-func (c *conn) serve() {
-	defer c.l.end(c)
+// serve serves requests, and returns a connection with one that isn't canonical.
+func (c *conn) serve() (rest net.Conn) {
 	defer c.cancel()
 	defer c.timer.Stop()
-	defer c.catch()
-	c.readDeadline = time.Now().Add(c.l.server.ReadHeaderTimeout)
+	c.readDeadline = time.Now().Add(c.s.config.HeaderTimeout)
 	_ = c.SetReadDeadline(c.readDeadline)
 	for {
-		n, ok := c.awaitHead()
-		if !ok {
+		n, err := c.awaitHead()
+		if err != nil {
 			break
 		}
-		if !c.state.CompareAndSwap(idle, busy) || !c.answer(n) {
-			_ = c.Close()
-			return
+		var h head
+		if !h.parse(string(c.in.Bytes()[:n])) {
+			break
+		}
+		h.Peer, h.Secure = c.peer, c.secure
+		if !c.state.CompareAndSwap(idle, busy) || !c.respond(&h, n) {
+			c.close()
+			return nil
 		}
 		c.state.Store(idle)
-		if !c.l.isOpen() { // which closeIdle has not found idle
-			_ = c.Close()
-			return
+		if !c.s.isOpen() { // which closeIdle has not found idle
+			c.close()
+			return nil
 		}
 		c.extendIdleDeadline()
 	}
-	c.leave()
+	return c.leave()
 }
 
 // leave takes a connection off the fast path: it is over or not canonical.
-func (c *conn) leave() {
-	if len(c.read) == 0 || !c.state.CompareAndSwap(idle, busy) {
-		_ = c.Close()
-		return
+func (c *conn) leave() (rest net.Conn) {
+	if c.in.Len() == 0 || !c.state.CompareAndSwap(idle, busy) {
+		c.close()
+		return nil
 	}
 	_ = c.SetReadDeadline(time.Time{})
-	c.l.hand(&replayed{stream: c.stream, first: c.read}, nil)
+	rest = &replayed{Conn: c.Conn, first: bytes.Clone(c.in.Bytes())}
+	c.in.Drop()
+	return rest
+}
+
+// close ends the connection and forgets what came on it.
+func (c *conn) close() {
+	_ = c.Close()
+	c.in.Drop()
 }
 
 // replayed is a connection of which something was read already.
 type replayed struct {
-	stream
+	net.Conn
 	first []byte
 }
 
 // NetConn returns the connection itself, as tls.Conn does.
-func (r *replayed) NetConn() net.Conn { return r.stream }
+func (r *replayed) NetConn() net.Conn { return r.Conn }
+
+// CloseWrite is what http.Server calls before Close, lest a reset destroys the last
+// response.
+func (r *replayed) CloseWrite() error { return closeWrite(r.Conn) }
+
+func closeWrite(c net.Conn) error {
+	if closer, ok := c.(interface{ CloseWrite() error }); ok {
+		return closer.CloseWrite()
+	}
+	return nil
+}
 
 // Read implements net.Conn.
 func (r *replayed) Read(p []byte) (int, error) {
 	if len(r.first) == 0 {
-		return r.stream.Read(p)
+		return r.Conn.Read(p)
 	}
 	n := copy(p, r.first)
 	if r.first = r.first[n:]; len(r.first) == 0 {
@@ -134,7 +149,7 @@ func (r *replayed) Read(p []byte) (int, error) {
 // extendIdleDeadline postpones the deadline of an idle connection, unless that gains next to
 // nothing.
 func (c *conn) extendIdleDeadline() {
-	timeout := c.l.server.IdleTimeout
+	timeout := c.s.config.IdleTimeout
 	until := time.Now().Add(timeout)
 	if gain := until.Sub(c.readDeadline); gain < 0 || gain > timeout/64 {
 		c.readDeadline = until
@@ -142,43 +157,82 @@ func (c *conn) extendIdleDeadline() {
 	}
 }
 
-// awaitHead waits for a canonical head, parses it and returns its length.
-func (c *conn) awaitHead() (n int, ok bool) {
-	for n = headEnd(c.read); n < 0; n = headEnd(c.read) {
-		if len(c.read) == cap(c.read) {
-			return 0, false
+// awaitHead waits for a whole head and returns its length.
+func (c *conn) awaitHead() (n int, err error) {
+	for {
+		if end := bytes.Index(c.in.Bytes(), []byte("\r\n\r\n")); end >= 0 {
+			return end + 4, nil
 		}
-		if len(c.read) > 0 && time.Until(c.readDeadline) > headTimeout {
+		if c.in.Len() >= wire.InputSize {
+			return 0, wire.ErrMalformed
+		}
+		if c.in.Len() > 0 && time.Until(c.readDeadline) > headTimeout {
 			c.readDeadline = time.Now().Add(headTimeout)
 			_ = c.SetReadDeadline(c.readDeadline)
 		}
-		more, err := c.stream.Read(c.read[len(c.read):cap(c.read)])
-		c.read = c.read[:len(c.read)+more]
-		if err != nil {
-			return 0, false
+		if err := c.in.Fill(); err != nil {
+			return 0, err
 		}
 	}
-	clear(c.header)
-	clear(c.values[:])
-	c.request = c.template
-	return n, parse(string(c.read[:n]), &c.request, c.values[:])
 }
 
-// answer answers the request, whose head has n bytes, and reports whether
-// another one may come.
-func (c *conn) answer(n int) bool {
+// respond has the request handled whose head has n bytes, and reports whether another
+// one may come.
+func (c *conn) respond(h *head, n int) bool {
+	c.in.Take(n)
+	c.in.Release() // waiting for the FHIR server needs no memory for tokens
+	x := newExchange(c, h)
+	if x.body.Ended() {
+		c.startWatching()
+	}
+	if !c.handle(h, x) {
+		return false
+	}
+	keeps := x.finish() && x.body.Ended()
+	c.stopWatching()
+	if !x.body.Ended() {
+		c.linger()
+	}
+	c.in.Release() // an idle connection must not keep a token
+	return keeps && c.ctx.Err() == nil
+}
+
+// handle reports whether there is a response to send. After a panic there is none, as
+// with http.Server.
+func (c *conn) handle(h *head, x *Exchange) (ok bool) {
+	defer func() {
+		p := recover()
+		if ok = p == nil; ok {
+			return
+		}
+		c.stopWatching()
+		x.drop()
+		if p != http.ErrAbortHandler { //nolint:errorlint // it is thrown as it is
+			c.s.config.ErrorLog.Printf("http: panic serving %v: %v\n%s", c.peer, p, debug.Stack())
+		}
+	}()
+	c.s.config.Handler(c.ctx, &h.Request, x)
+	return true
+}
+
+// linger reads on for a while, lest a reset destroys the response.
+func (c *conn) linger() {
+	_ = closeWrite(c.Conn)
+	_ = c.SetReadDeadline(time.Now().Add(lingerTimeout))
+	for read := 0; read < lingerBytes; read += c.in.Len() {
+		c.in.Take(c.in.Len())
+		if c.in.Fill() != nil {
+			break
+		}
+	}
+}
+
+// startWatching is called when no more of the request comes.
+func (c *conn) startWatching() {
 	c.mu.Lock()
-	c.answering = true
+	c.responding = true
 	c.mu.Unlock()
 	c.timer.Reset(watchAfter)
-	c.writer.begin(c.request.Method == http.MethodHead)
-	c.l.server.Handler.ServeHTTP(&c.writer, &c.request)
-	ok := c.writer.finish()
-	c.stopWatching()
-	left := copy(c.read, c.read[n:])
-	clear(c.read[left:]) // an idle connection must not keep a token
-	c.read = c.read[:left]
-	return ok && c.ctx.Err() == nil
 }
 
 // watchClient ends the context when the client leaves. Whatever else it sends is
@@ -186,33 +240,33 @@ func (c *conn) answer(n int) bool {
 // earlier request: one watcher is enough, and two would lose what they read.
 func (c *conn) watchClient() {
 	c.mu.Lock()
-	if !c.answering || c.watch != nil || len(c.read) == cap(c.read) {
+	if !c.responding || c.watch != nil || c.in.Len() >= wire.InputSize {
 		c.mu.Unlock()
 		return
 	}
-	watch, unwatch := make(chan int, 1), make(chan struct{})
+	watch, unwatch := make(chan struct{}), make(chan struct{})
 	c.watch, c.unwatch = watch, unwatch
 	_ = c.SetReadDeadline(time.Time{})
 	c.mu.Unlock()
-	n, err := c.stream.Read(c.read[len(c.read):cap(c.read)])
+	err := c.in.Fill()
 	// A client that has only said that it won't send more waits for its response.
 	halfClosed := errors.Is(err, io.EOF)
 	if halfClosed {
 		c.left.Do(func() { close(c.leaving) })
 	}
-	gone := err != nil && (!halfClosed || wire.AwaitReset(c.stream, unwatch, nil))
+	gone := err != nil && (!halfClosed || wire.AwaitReset(c.Conn, unwatch, nil))
 	c.mu.Lock()
-	if gone && c.answering {
+	if gone && c.responding {
 		c.cancel()
 	}
 	c.mu.Unlock()
-	watch <- n
+	close(watch)
 }
 
 func (c *conn) stopWatching() {
 	c.timer.Stop()
 	c.mu.Lock()
-	c.answering = false
+	c.responding = false
 	watch := c.watch
 	c.watch = nil
 	c.mu.Unlock()
@@ -221,11 +275,11 @@ func (c *conn) stopWatching() {
 	}
 	close(c.unwatch)
 	_ = c.SetReadDeadline(time.Unix(1, 0))
-	c.read = c.read[:len(c.read)+<-watch]
+	<-watch
 	c.readDeadline = time.Time{}
 }
 
-// closeIdle closes the connection unless it is answering.
+// closeIdle closes the connection unless it is responding.
 func (c *conn) closeIdle() {
 	if c.state.CompareAndSwap(idle, closed) {
 		_ = c.Close()
@@ -235,17 +289,4 @@ func (c *conn) closeIdle() {
 func (c *conn) abort() {
 	c.cancel()
 	_ = c.Close()
-}
-
-// catch ends the connection after a panic, as http.Server does.
-func (c *conn) catch() {
-	p := recover()
-	if p == nil {
-		return
-	}
-	c.stopWatching()
-	_ = c.Close()
-	if p != http.ErrAbortHandler { //nolint:errorlint // it is thrown as it is
-		c.l.server.ErrorLog.Printf("http: panic serving %v: %v\n%s", c.template.RemoteAddr, p, debug.Stack())
-	}
 }

@@ -1,34 +1,39 @@
 package fastpath
 
 import (
-	"bytes"
 	"net/http"
-	"net/textproto"
-	"net/url"
+	"strconv"
 	"strings"
+
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/wire"
 )
+
+// maxFields is how many fields a canonical head may have.
+const maxFields = 64
 
 // Classes of characters.
 const (
 	inName  = 1 << iota // of a field: fewer than RFC 9110 §5.6.2 allows
 	inHost              // fewer than RFC 3986 §3.2.2 allows
-	inToken             // RFC 9110 §5.6.2
 	visible             // RFC 5234 VCHAR
+	inValue             // visible, or a space
+	hexadecimal
 )
 
 var classes = func() (table [256]uint8) {
 	for c := '!'; c <= '~'; c++ {
-		table[c] = visible
+		table[c] = visible | inValue
 	}
+	table[' '] = inValue
 	for _, c := range "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-" {
-		table[c] |= inName | inHost | inToken
-	}
-	for _, c := range "!#$%&'*+-.^_`|~" {
-		table[c] |= inToken
+		table[c] |= inName | inHost
 	}
 	table['_'] |= inName
 	for _, c := range ".:[]" {
 		table[c] |= inHost
+	}
+	for _, c := range "0123456789abcdefABCDEF" {
+		table[c] |= hexadecimal
 	}
 	return table
 }()
@@ -43,96 +48,132 @@ func all(s string, class uint8) bool {
 	return s != ""
 }
 
-// headEnd returns the length of the head that b begins with, or -1.
-func headEnd(b []byte) int {
-	if i := bytes.Index(b, []byte("\r\n\r\n")); i >= 0 {
-		return i + 4
-	}
-	return -1
+// head is a request's head, and what it says about its connection.
+type head struct {
+	wire.Request
+	framed  bool // the length of the body was told
+	closes  bool // after the response
+	expects bool // to be told before it sends the body
 }
 
-// parse fills r in from a head that is in the canonical form, and reports whether it
-// is. Fields go to r.Header, which is empty, and their values to values, which has
-// room for as many fields as are canonical.
+// parse reads a head that is in the canonical form, and reports whether it is.
 //
-//	head  = ("GET" / "HEAD") SP target SP "HTTP/1.1" CRLF 1*(field CRLF) CRLF
-//	field = name ":" SP value
+//	head   = method SP target SP "HTTP/1.1" CRLF 1*(field CRLF) CRLF
+//	method = "GET" / "HEAD" / "POST" / "PUT" / "PATCH" / "DELETE" / "OPTIONS"
+//	field  = name ":" SP value
 //
 // A target begins with a slash and has visible ASCII only. A name has letters,
-// digits, dashes and underscores only. A value has visible ASCII and blanks only, and
-// no blank at either end. There is one Host. Nothing frames a body, wants an
-// answer before the answer, or is about the connection, other than keeping it.
-func parse(head string, r *http.Request, values []string) bool {
-	line, rest, _ := strings.Cut(head, "\r\n")
-	if !parseLine(line, r) {
+// digits, dashes and underscores only. A value has visible ASCII and spaces only, and
+// no space at either end. There is one Host. At most one field frames a body: a length in
+// digits, or chunked.
+func (h *head) parse(text string) bool {
+	line, rest, _ := strings.Cut(text, "\r\n")
+	if !h.parseLine(line) {
 		return false
 	}
+	h.Fields = make(wire.Fields, 0, min(maxFields, strings.Count(rest, "\r\n")))
 	for rest != "\r\n" {
 		line, rest, _ = strings.Cut(rest, "\r\n")
 		name, value, ok := strings.Cut(line, ": ")
-		if !ok || !all(name, inName) || !isValue(value) {
+		if !ok || !all(name, inName) || !isValue(value) || !h.take(wire.Field{Name: name, Value: value}) {
 			return false
 		}
-		name = textproto.CanonicalMIMEHeaderKey(name)
-		switch {
-		case name == "Host":
-			if r.Host != "" || !all(value, inHost) {
-				return false
-			}
-			r.Host = value
-		case !isOrdinary(name, value):
-			return false
-		default:
-			if earlier, ok := r.Header[name]; ok {
-				r.Header[name] = append(earlier, value) // which is full, so that it moves
-				continue
-			}
-			if len(values) == 0 {
-				return false
-			}
-			values[0] = value
-			r.Header[name] = values[:1:1]
-			values = values[1:]
-		}
 	}
-	return r.Host != ""
+	return h.Host != "" && (!h.expects || h.Length != 0)
 }
 
-func parseLine(line string, r *http.Request) bool {
-	var ok bool
-	r.Method, line, _ = strings.Cut(line, " ")
-	r.RequestURI, ok = strings.CutSuffix(line, " HTTP/1.1")
-	if !ok || r.Method != http.MethodGet && r.Method != http.MethodHead {
+func (h *head) parseLine(line string) (ok bool) {
+	h.Method, line, _ = strings.Cut(line, " ")
+	switch h.Method {
+	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions:
+	default:
 		return false
 	}
-	if !strings.HasPrefix(r.RequestURI, "/") || !all(r.RequestURI, visible) {
-		return false
-	}
-	var err error
-	r.URL, err = url.ParseRequestURI(r.RequestURI)
-	return err == nil
+	h.Target, ok = strings.CutSuffix(line, " HTTP/1.1")
+	return ok && strings.HasPrefix(h.Target, "/") && all(h.Target, visible) && validEscapes(h.Target)
 }
 
-func isValue(s string) bool {
-	if s == "" || s[0] == ' ' || s[len(s)-1] == ' ' {
-		return false
-	}
-	for i := range len(s) {
-		if s[i] != ' ' && classes[s[i]]&visible == 0 {
+// validEscapes holds for a path in which every percent sign begins an octet: net/http
+// refuses all others.
+func validEscapes(target string) bool {
+	path, _, _ := strings.Cut(target, "?")
+	for i := strings.IndexByte(path, '%'); i >= 0 && i < len(path); i++ {
+		if path[i] == '%' && (len(path)-i < 3 || !all(path[i+1:i+3], hexadecimal)) {
 			return false
 		}
 	}
 	return true
 }
 
-// isOrdinary holds for fields that mean nothing to an HTTP server.
-func isOrdinary(name, value string) bool {
-	switch name {
-	case "Connection":
-		return value == "keep-alive"
-	case "Content-Length", "Transfer-Encoding", "Trailer", "Te", "Upgrade", "Expect", "Keep-Alive", "Http2-Settings",
-		"Pragma": // net/http makes a Cache-Control of it
+// isValue holds for what stands in a canonical field.
+func isValue(s string) bool {
+	return all(s, inValue) && s[0] != ' ' && s[len(s)-1] != ' '
+}
+
+// take takes a field, and reports whether it is canonical.
+func (h *head) take(f wire.Field) bool {
+	canonical := true
+	switch {
+	case f.Is("host"):
+		return h.takeHost(f.Value)
+	case f.Is("content-length"):
+		return h.takeLength(f.Value)
+	case f.Is("transfer-encoding"):
+		return h.takeCoding(f.Value)
+	case f.Is("connection"):
+		canonical = h.takeOptions(f.Value)
+	case f.Is("expect"):
+		canonical = h.takeExpectation(f.Value)
+	case f.Is("pragma"), f.Is("trailer"): // net/http makes other fields of them
 		return false
 	}
-	return !strings.HasPrefix(name, "Proxy-")
+	if len(h.Fields) == maxFields {
+		return false
+	}
+	h.Fields = append(h.Fields, f)
+	return canonical
+}
+
+func (h *head) takeHost(value string) bool {
+	twice := h.Host != ""
+	h.Host = value
+	return !twice && all(value, inHost)
+}
+
+func (h *head) takeCoding(value string) bool {
+	twice := h.framed
+	h.framed, h.Length = true, wire.Chunked
+	return !twice && strings.EqualFold(value, "chunked")
+}
+
+// takeLength takes digits without a zero before them: some read what has one as octal.
+func (h *head) takeLength(value string) bool {
+	n, err := strconv.ParseInt(value, 10, 64)
+	if h.framed || err != nil || n < 0 || value[0] == '+' || value[0] == '-' || value[0] == '0' && len(value) > 1 {
+		return false
+	}
+	h.framed, h.Length = true, n
+	return true
+}
+
+// takeOptions takes what is about the connection and known to be: a name that it doesn't
+// know would be that of a field that must not pass.
+func (h *head) takeOptions(value string) bool {
+	for option := range strings.SplitSeq(value, ",") {
+		f := wire.Field{Name: strings.Trim(option, " ")}
+		switch {
+		case f.Is("close"):
+			h.closes = true
+		case f.Is("keep-alive"), f.Is("upgrade"), f.Is("http2-settings"), f.Is("te"):
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+func (h *head) takeExpectation(value string) bool {
+	twice := h.expects
+	h.expects = true
+	return !twice && strings.EqualFold(value, "100-continue")
 }

@@ -89,8 +89,8 @@ func (fs Fields) Nominated() (names Nominated) {
 		}
 		for option := range strings.SplitSeq(fs[i].Value, ",") {
 			option = strings.Trim(option, " \t")
-			if equalFold(option, "keep-alive") || equalFold(option, "close") {
-				continue
+			if IsHop(option) || equalFold(option, "close") || equalFold(option, "http2-settings") {
+				continue // which pass nowhere
 			}
 			if names == nil {
 				names = Nominated{}
@@ -222,14 +222,21 @@ func (b *Builder) Request(method, host, path string, query ...string) {
 
 // Field adds a field.
 func (b *Builder) Field(name, value string) {
-	value = strings.Trim(value, " \t")
-	if !IsToken(name) || !all(value, inValue) {
+	before := len(b.Bytes)
+	if b.Bytes = AppendField(b.Bytes, name, value); len(b.Bytes) == before {
 		b.Err = errField
-		return
 	}
-	b.Bytes = append(append(b.Bytes, name...), ": "...)
-	b.Bytes = append(append(b.Bytes, value...), "\r\n"...)
 }
 
 // End ends the head.
 func (b *Builder) End() { b.Bytes = append(b.Bytes, "\r\n"...) }
+
+// AppendField appends a field line, unless it would be read as anything else.
+func AppendField(to []byte, name, value string) []byte {
+	value = strings.Trim(value, " \t")
+	if !IsToken(name) || !all(value, inValue) {
+		return to
+	}
+	to = append(append(to, name...), ": "...)
+	return append(append(to, value...), "\r\n"...)
+}

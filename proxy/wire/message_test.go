@@ -189,6 +189,7 @@ func TestChunks(t *testing.T) {
 		{"5\nhello\n0\n\n", "", "", "", ErrMalformed},
 		{"1\r\nabc\r\n", "a", "", "", ErrMalformed},
 		{"1\r\na\n0\r\n\r\n", "a", "", "", ErrMalformed},
+		{"1\r\naXX0\r\n\r\n", "a", "", "", ErrMalformed},
 		{"0x1\r\na\r\n", "", "", "", ErrMalformed},
 		{"-1\r\na\r\n", "", "", "", ErrMalformed},
 		{"+1\r\na\r\n", "", "", "", ErrMalformed},

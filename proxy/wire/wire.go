@@ -30,6 +30,9 @@ const Linger = 5 * time.Second
 type Config struct {
 	// TLS is what the connections are secured with. Nil: they aren't.
 	TLS *tls.Config
+	// Serve serves a connection of HTTP/1 before server does, and returns what is left of
+	// it; nil: nothing. Without it server gets all of them.
+	Serve func(net.Conn) (rest net.Conn)
 	// Report is called once for each connection that is refused before there is a
 	// request. status is what it got, or 0 where TLS didn't come about. peer is an IP
 	// address and a port. Nil: nobody is told.
@@ -75,6 +78,8 @@ func New(inner net.Listener, server *http.Server, config Config) *Listener {
 	l.tellLeaving()
 	if config.TLS != nil {
 		l.tellTLS()
+	}
+	if l.accepts() {
 		go l.accept()
 	}
 	return l
@@ -133,7 +138,7 @@ func (l *Listener) tellTLS() {
 			ctx = nextContext(ctx, c)
 		}
 		if c, ok := c.(*conn); ok {
-			if secured, ok := c.Conn.(*tls.Conn); ok {
+			if secured := securedOf(c.Conn); secured != nil {
 				state := secured.ConnectionState()
 				ctx = context.WithValue(ctx, stateKey{}, &state)
 			}
@@ -148,9 +153,26 @@ func (l *Listener) tellTLS() {
 	})
 }
 
+// securedOf returns the connection of TLS that c is or holds, or nil.
+func securedOf(c net.Conn) *tls.Conn {
+	for {
+		if secured, ok := c.(*tls.Conn); ok {
+			return secured
+		}
+		outer, ok := c.(interface{ NetConn() net.Conn })
+		if !ok {
+			return nil
+		}
+		c = outer.NetConn()
+	}
+}
+
+// accepts reports whether connections come from accept.
+func (l *Listener) accepts() bool { return l.config.TLS != nil || l.config.Serve != nil }
+
 // Accept implements net.Listener.
 func (l *Listener) Accept() (net.Conn, error) {
-	if l.config.TLS == nil {
+	if !l.accepts() {
 		c, err := l.Listener.Accept()
 		if err != nil {
 			return nil, err
@@ -171,8 +193,8 @@ func (l *Listener) Close() error {
 	return l.Listener.Close()
 }
 
-// accept begins TLS on each connection in a goroutine of its own, because only the
-// handshake tells whether HTTP/2 is spoken, which http.Server wants a *tls.Conn for.
+// accept begins with each connection in a goroutine of its own. Only the handshake of
+// TLS tells whether HTTP/2 is spoken, which http.Server wants a *tls.Conn for.
 func (l *Listener) accept() {
 	for l.ctx.Err() == nil {
 		c, err := l.Listener.Accept()
@@ -180,8 +202,22 @@ func (l *Listener) accept() {
 			l.hand(nil, err)
 			continue
 		}
-		go l.handshake(tls.Server(c, l.config.TLS))
+		if l.config.TLS != nil {
+			go l.handshake(tls.Server(c, l.config.TLS))
+		} else {
+			go l.serve(c)
+		}
 	}
+}
+
+// serve lets a connection of HTTP/1 be served.
+func (l *Listener) serve(c net.Conn) {
+	if l.config.Serve != nil {
+		if c = l.config.Serve(c); c == nil {
+			return
+		}
+	}
+	l.hand(l.newConn(c), nil)
 }
 
 func (l *Listener) handshake(c *tls.Conn) {
@@ -200,7 +236,7 @@ func (l *Listener) handshake(c *tls.Conn) {
 	case c.ConnectionState().NegotiatedProtocol == "h2":
 		l.hand(c, nil)
 	default:
-		l.hand(l.newConn(c), nil)
+		go l.serve(c) // with less of a stack than a handshake takes
 	}
 }
 

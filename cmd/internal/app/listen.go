@@ -4,12 +4,9 @@ import (
 	"errors"
 	"io"
 	"net"
-	"net/http"
 	"os"
 	"sync"
 	"time"
-
-	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/fastpath"
 )
 
 // ownDescriptors are kept for probes, scrapes, files and calls to the authorization
@@ -24,18 +21,6 @@ const manyDescriptors = 1 << 21
 // would end the process, and the flood find the next one. A request needs a second
 // descriptor, for the FHIR server.
 func clientPlaces(descriptors int) int { return max(1, (descriptors-ownDescriptors)/2) }
-
-// dataListener bounds the connections that clients may have, and how long writing to
-// them may stall. With fast, canonical requests on them are answered before server
-// sees them: then there is a fast path to wait for at the end.
-func dataListener(ln net.Listener, server *http.Server, places int, stall time.Duration, fast bool) (net.Listener, *fastpath.Listener) {
-	ln = limit(ln, places, stall)
-	if !fast {
-		return ln, nil
-	}
-	plain := fastpath.New(ln, server)
-	return plain, plain
-}
 
 // limitedListener accepts while it has places. Who comes later waits in the
 // kernel's queue.

@@ -2,14 +2,12 @@ package app
 
 import (
 	"errors"
-	"io"
-	"log"
 	"net"
 	"net/http"
-	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cmd/internal/config"
 )
 
 func TestClientPlaces(t *testing.T) {
@@ -20,53 +18,15 @@ func TestClientPlaces(t *testing.T) {
 	}
 }
 
-// TestDataListener: the http.Server sees no connection as long as requests on it are
-// canonical, unless the fast path is off.
-func TestDataListener(t *testing.T) {
-	for _, fast := range []bool{true, false} {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatalf("net.Listen: got error %v, want none", err)
+// TestFastServer: there is a fast path unless it is off.
+func TestFastServer(t *testing.T) {
+	for _, on := range []bool{true, false} {
+		settings := &config.Config{Settings: &config.Settings{}}
+		settings.FastPath = on
+		sc := &sidecar{settings: settings}
+		if fast := sc.fastServer(&http.Server{}); on != (fast != nil) {
+			t.Errorf("got %v, want one: %t", fast, on)
 		}
-		var seen atomic.Int32
-		server := &http.Server{
-			Handler:           http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }),
-			ReadHeaderTimeout: patience, IdleTimeout: patience, ErrorLog: log.New(io.Discard, "", 0),
-			ConnState: func(_ net.Conn, state http.ConnState) {
-				if state == http.StateNew {
-					seen.Add(1)
-				}
-			},
-		}
-		data, plain := dataListener(ln, server, 100, patience, fast)
-		if fast != (plain != nil) {
-			t.Errorf("fast path: got %v, want one: %t", plain, fast)
-		}
-		ended := make(chan error)
-		go func() { ended <- server.Serve(data) }()
-		transport := &http.Transport{MaxConnsPerHost: 1}
-		client := &http.Client{Transport: transport}
-		for _, c := range []struct {
-			line string
-			seen bool
-		}{{"GET /", !fast}, {"HEAD /", !fast}, {"POST /", true}, {"GET /", true}} {
-			method, target, _ := strings.Cut(c.line, " ")
-			r, err := http.NewRequestWithContext(t.Context(), method, "http://"+ln.Addr().String()+target, nil)
-			if err != nil {
-				t.Fatalf("http.NewRequestWithContext: got error %v, want none", err)
-			}
-			res, err := client.Do(r)
-			if err != nil || res.StatusCode != http.StatusNoContent {
-				t.Fatalf("%s: got %v %v, want status 204", c.line, res, err)
-			}
-			_ = res.Body.Close()
-			if got := seen.Load() > 0; got != c.seen {
-				t.Errorf("fast path %t, after %s: the server has seen the connection: got %t, want %t", fast, c.line, got, c.seen)
-			}
-		}
-		transport.CloseIdleConnections()
-		_ = server.Close()
-		<-ended
 	}
 }
 

@@ -62,8 +62,11 @@ func (sc *sidecar) serve(ctx context.Context) error {
 	limitHeap(memory)
 	places := maxConnections(sc.settings.MaxConnections, memory, descriptorLimit())
 	dataServer, adminServer := sc.dataServer(places), sc.adminServer()
-	data, plain := dataListener(data, dataServer, places, sc.settings.StallTimeout, sc.tls == nil && sc.settings.FastPath)
-	data = wire.New(data, dataServer, wire.Config{TLS: sc.tls, Report: sc.protocolErrors.report})
+	wiring, fast := wire.Config{TLS: sc.tls, Report: sc.protocolErrors.report}, sc.fastServer(dataServer)
+	if fast != nil {
+		wiring.Serve = fast.Serve
+	}
+	data = wire.New(limit(data, places, sc.settings.StallTimeout), dataServer, wiring)
 	// The loops outlive the signal: requests in flight still need a credential.
 	loops, stopLoops := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopLoops()
@@ -81,7 +84,7 @@ func (sc *sidecar) serve(ctx context.Context) error {
 	group.Go(func() error { return ended(dataServer.Serve(data)) })
 	group.Go(func() error {
 		<-failed.Done() // by the signal or by a server
-		err := errors.Join(sc.drain(ctx, dataServer, plain), adminServer.Close())
+		err := errors.Join(sc.drain(ctx, dataServer, fast), adminServer.Close())
 		sc.awaitHandlers()
 		stopLoops()
 		return err
@@ -159,7 +162,7 @@ func ended(err error) error {
 // drain lets requests finish: first readiness goes red and clients are asked to
 // leave their connections, while the delay gives load balancers time to see it;
 // then the listener closes and what is in flight gets the timeout.
-func (sc *sidecar) drain(ctx context.Context, server *http.Server, plain *fastpath.Listener) error {
+func (sc *sidecar) drain(ctx context.Context, server *http.Server, fast *fastpath.Server) error {
 	alreadyDraining := sc.beginDrain()
 	sc.logger.Info("draining", "delay", sc.settings.ShutdownDelay.String(), "timeout", sc.settings.ShutdownTimeout.String())
 	// Asked to end, not failed; and nobody waits twice.
@@ -169,14 +172,31 @@ func (sc *sidecar) drain(ctx context.Context, server *http.Server, plain *fastpa
 	timeout, cancel := context.WithTimeout(context.WithoutCancel(ctx), sc.settings.ShutdownTimeout)
 	defer cancel()
 	err := server.Shutdown(timeout)
-	if plain != nil {
-		err = errors.Join(err, plain.Wait(timeout))
+	if fast != nil {
+		err = errors.Join(err, fast.Wait(timeout))
 	}
 	if err != nil {
 		_ = server.Close()
 		return fmt.Errorf("requests were cut off after SIDECAR_SHUTDOWN_TIMEOUT: %w", err)
 	}
 	return nil
+}
+
+// fastServer serves HTTP/1.1 before server does; nil: it doesn't.
+func (sc *sidecar) fastServer(server *http.Server) *fastpath.Server {
+	if !sc.settings.FastPath {
+		return nil
+	}
+	fast := fastpath.New(fastpath.Config{
+		Handler: func(ctx context.Context, r *wire.Request, x *fastpath.Exchange) {
+			sc.inFlight.Add(1)
+			defer sc.inFlight.Add(-1)
+			sc.proxy.Serve(ctx, r, x)
+		},
+		HeaderTimeout: server.ReadHeaderTimeout, IdleTimeout: server.IdleTimeout, ErrorLog: server.ErrorLog,
+	})
+	server.RegisterOnShutdown(fast.Close) // once nobody listens
+	return fast
 }
 
 // counted counts the handlers that run.

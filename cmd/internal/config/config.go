@@ -125,7 +125,7 @@ type Settings struct {
 	StallTimeout    time.Duration `split_words:"true" default:"60s" min:"1s" max:"24h" desc:"How long a request's body, or the writing of a response, may make no progress before it is broken off. Event streams that are idle are not stalled."`
 	IdleTimeout     time.Duration `split_words:"true" default:"120s" min:"1s" max:"24h" desc:"How long a client's connection may be idle. Load balancers that keep theirs longer need more."`
 	Http2           bool          `split_words:"true" default:"true" desc:"HTTP/2 on the data listener, when it speaks TLS. false: HTTP/1.1 only."` //nolint:revive // HTTP2 would become SIDECAR_HTT_P2
-	FastPath        bool          `split_words:"true" default:"true" desc:"Serve canonical GET and HEAD requests without net/http's overhead. false: everything by net/http."`
+	FastPath        bool          `split_words:"true" default:"true" desc:"Serve canonical HTTP/1.1 requests without net/http's overhead. false: everything by net/http."`
 	LogFormat       string        `split_words:"true" default:"json" oneof:"json text" desc:"Lines of JSON, or of text for reading at a terminal."`
 	LogLevel        string        `split_words:"true" default:"info" oneof:"debug info warn error" desc:"debug, info, warn or error."`
 }
