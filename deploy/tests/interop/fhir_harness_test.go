@@ -10,7 +10,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 )
 
 // issued are the tokens that the tests of FHIR servers and clients use, and what is
@@ -93,7 +92,7 @@ func startHAPI(t *testing.T, container string, options ...string) hapi {
 	// What every container in Kubernetes has: Spring Boot believes forwarded headers then.
 	cmd.Env = append(os.Environ(), "KUBERNETES_SERVICE_HOST=10.96.0.1", "KUBERNETES_SERVICE_PORT=443")
 	h := hapi{base: "http://127.0.0.1:" + port + "/fhir"}
-	start(t, "HAPI on "+container, cmd).await(t, h.base+"/metadata", 3*time.Minute)
+	start(t, "HAPI on "+container, cmd).await(t, h.base+"/metadata")
 	return h
 }
 
@@ -197,6 +196,6 @@ func startMedplum(t *testing.T) (base string) {
 	cmd.Dir = folder
 	cmd.Env = append(os.Environ(), "PORT="+port)
 	base = "http://127.0.0.1:" + port + "/fhir"
-	start(t, "Medplum", cmd).await(t, base+"/metadata", patience)
+	start(t, "Medplum", cmd).await(t, base+"/metadata")
 	return base
 }

@@ -31,7 +31,18 @@ log: {level: warn}
 `, public, admin, h.public))
 	cmd := exec.Command(tool(t, "HYDRA"), "serve", "all", "--dev", "-c", config)
 	cmd.Env = []string{"DSN=memory", "SQA_OPT_OUT=true", "PATH=/usr/bin:/bin", "HOME=" + t.TempDir()}
-	start(t, "Hydra", cmd).await(t, h.admin+"/health/ready", patience)
+	p := start(t, "Hydra", cmd)
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Log(p.log.tail())
+		}
+	})
+	p.await(t, h.admin+"/health/ready")
+	// It would make some when it issues the first token, of 4096 bits, and lose the code
+	// for that token when it takes too long.
+	for _, set := range []string{"hydra.openid.id-token", "hydra.jwt.access-token"} {
+		h.call(http.MethodPut, h.admin+"/admin/keys/"+set, object{"keys": []object{rsaJWK(t, set)}})
+	}
 	return h
 }
 

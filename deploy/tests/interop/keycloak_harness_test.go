@@ -51,7 +51,7 @@ func startKeycloak(t *testing.T, version string, public bool) *keycloak {
 		cmd := exec.Command(filepath.Join(k.home, "bin", "kc.sh"), arguments...)
 		cmd.Env = append(os.Environ(), "JAVA_OPTS_KC_HEAP=-Xmx512m", "KC_CACHE=local",
 			"KC_BOOTSTRAP_ADMIN_USERNAME=admin", "KC_BOOTSTRAP_ADMIN_PASSWORD=admin")
-		start(t, "Keycloak "+version, cmd).await(t, k.base+"/realms/master", 5*time.Minute)
+		start(t, "Keycloak "+version, cmd).await(t, k.base+"/realms/master")
 	}
 	k.public = k.base
 	if public {

@@ -16,8 +16,12 @@ import (
 	"time"
 )
 
-// patience is how long anything but the start of a JVM may take.
-const patience = 30 * time.Second
+// patience is how long anything but the start of a server may take, and startup how
+// long that. A JVM needs a minute on a busy machine.
+const (
+	patience = 30 * time.Second
+	startup  = 5 * time.Minute
+)
 
 // client follows no redirects and never hangs.
 var client = &http.Client{
@@ -98,10 +102,10 @@ func (p *process) end() {
 }
 
 // await waits until something answers a GET of url, whatever it says.
-func (p *process) await(t *testing.T, url string, limit time.Duration) {
+func (p *process) await(t *testing.T, url string) {
 	t.Helper()
 	began := time.Now()
-	for time.Since(began) < limit {
+	for time.Since(began) < startup {
 		select {
 		case <-p.done:
 			t.Fatalf("%s ended\n%s", p.name, p.log.tail())

@@ -30,7 +30,7 @@ func TestOIDCProvider(t *testing.T) {
 	cmd := exec.Command("node", "oidc-provider.mjs")
 	cmd.Dir = nodeFolder(t)
 	cmd.Env = append(os.Environ(), "PORT="+port, "JWKS="+send(t, request(t, http.MethodGet, "http://"+admin+"/jwks.json", "")).body)
-	start(t, "oidc-provider", cmd).await(t, base+"/.well-known/openid-configuration", patience)
+	start(t, "oidc-provider", cmd).await(t, base+"/.well-known/openid-configuration")
 
 	(&guide{t: t, name: "README.md", substitutes: []string{"https://as.example.org", base}}).run()
 	login := postForm(t, base+"/login", nil, "", "")
@@ -70,7 +70,7 @@ func TestDjangoOAuthToolkit(t *testing.T) {
 	}
 	cmd := exec.Command("python3", script)
 	cmd.Env = append(os.Environ(), "PORT="+port, "PYTHONPATH="+tool(t, "PYTHON"))
-	start(t, "django-oauth-toolkit", cmd).await(t, base+"/", patience)
+	start(t, "django-oauth-toolkit", cmd).await(t, base+"/")
 
 	login := postForm(t, base+"/login", nil, "", "")
 	access, _ := login["access_token"].(string)

@@ -54,7 +54,7 @@ func startSidecar(t *testing.T, settings env) *sidecar {
 	cmd := exec.Command(tool(t, "SIDECAR_BINARY"))
 	cmd.Env = s.settings.list()
 	s.process = start(t, "sidecar", cmd)
-	s.await(t, "http://"+s.admin+"/livez", patience)
+	s.await(t, "http://"+s.admin+"/livez")
 	return s
 }
 

@@ -17,6 +17,7 @@ settings.configure(
     ALLOWED_HOSTS=["127.0.0.1"],
     ROOT_URLCONF=__name__,
     USE_TZ=True,
+    PASSWORD_HASHERS=["django.contrib.auth.hashers.MD5PasswordHasher"],  # a client secret is hashed at every call
     DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": "file:as?mode=memory&cache=shared"}},
     INSTALLED_APPS=["django.contrib.auth", "django.contrib.contenttypes", "oauth2_provider"],
     DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",
