@@ -88,7 +88,7 @@ guards:
 guards-check:
 	deploy/tests/guards/run.sh -stale
 
-SUITES := image-test release-test chart-test dashboards protocols bench-smoke upstreams definitions differential clients faults shared-cache soak-short guards e2e-kubernetes
+SUITES := image-test release-test chart-test dashboards protocols bench-smoke upstreams definitions differential clients faults shared-cache interop soak-short guards e2e-kubernetes
 
 # Run the long suites, as CI does after check.
 suites: $(SUITES)
