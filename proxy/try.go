@@ -21,13 +21,17 @@ type Trial struct {
 }
 
 // Try decides about a request of an active token, for an operator: method and target as
-// they stand in a request line.
+// they stand in a request line. Without a response the token is inactive.
 func (p *Proxy) Try(method, target string, response *introspection.Response) Trial {
 	x := &exchange{request: request{method: method, target: parseTarget(target)}}
 	x.verdict.Response = response
 	at, decided := p.router.route(&x.request)
 	x.place = at
-	if decided == nil {
+	switch {
+	case decided != nil:
+	case response == nil:
+		decided, x.reason = refuseToken, inactive
+	default:
 		decided = allowed
 		if refused := p.judge(x); refused != nil {
 			decided = refused

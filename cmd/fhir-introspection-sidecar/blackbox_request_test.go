@@ -34,13 +34,18 @@ func TestCheckRequest(t *testing.T) {
 	t.Parallel()
 	all := claims{"scope": "patient/Observation.rs", "patient": "1", "exp": 4102444800}
 	for request, want := range map[string][]string{
-		"GET /Observation?patient=1": {"let through", "stays with the patient"},
-		"GET /Observation?patient=2": {"status 403, insufficient_scope, patient", "leads to another patient", "SIDECAR_PATIENT_GUARD"},
-		"GET /Task":                  {"status 403, insufficient_scope, interaction", "this would help: patient/Task.s", "SIDECAR_SCOPE_ENFORCEMENT"},
-		"POST /$reindex":             {"status 403, insufficient_scope, operation", "SIDECAR_OPERATIONS"},
-		"GET /Observation/5":         {"let through", "the URL doesn't tell"},
-		"GET /metadata":              {"public, without looking at a token"},
-		"GET /a//b":                  {"status 400, bad_path"},
+		"GET /Observation?patient=1":      {"let through", "stays with the patient"},
+		"GET /Observation?patient=2":      {"status 403, insufficient_scope, patient", "leads to another patient", "SIDECAR_PATIENT_GUARD"},
+		"GET /Task":                       {"status 403, insufficient_scope, interaction", "this would help: patient/Task.s", "SIDECAR_SCOPE_ENFORCEMENT"},
+		"POST /$reindex":                  {"status 403, insufficient_scope, operation", "SIDECAR_OPERATIONS"},
+		"GET /Observation/5":              {"let through", "the URL doesn't tell"},
+		"GET /metadata":                   {"public, without looking at a token"},
+		"GET /a//b":                       {"status 400, bad_path", "read such a path differently"},
+		"FOO /Task":                       {"status 405, method_not_allowed", "no such method"},
+		"GET /documents/1":                {"status 403, insufficient_scope, interaction", "FHIR knows no such path", "SIDECAR_PATH_SCOPES"},
+		"GET /fhir/Observation?patient=1": {"GET /fhir/Observation?patient=1 (stays with the patient): let through"},
+		"GET https://fhir.example.org/fhir/Observation?patient=1":  {"GET /fhir/Observation?patient=1 (stays with the patient): let through"},
+		"GET https://fhir.example.org/other/Observation?patient=1": {"status 404, not_found", "SIDECAR_UPSTREAM_URL"},
 	} {
 		t.Run(request, func(t *testing.T) {
 			t.Parallel()
@@ -54,6 +59,39 @@ func TestCheckRequest(t *testing.T) {
 				if !strings.Contains(stdout, part) {
 					t.Errorf("got %s, want %q in it", stdout, part)
 				}
+			}
+		})
+	}
+}
+
+// A token that isn't accepted makes it 401, whatever is asked for, and check says what it
+// found instead of what it wanted.
+func TestCheckRequestOfUnacceptedTokens(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		claims claims
+		want   []string
+	}{
+		"unknown": {nil, []string{"calls it inactive", "status 401, invalid_token, inactive", "whatever is asked for"}},
+		"refresh": {claims{"scope": "user/*.rs", "token_use": "refresh_token"}, []string{"no access token: a refresh token", "status 401, invalid_token, kind"}},
+		"bound":   {claims{"scope": "user/*.rs", "cnf": map[string]any{"jkt": "x"}}, []string{"bound to its sender (cnf)", "status 401, invalid_token, bound"}},
+		"early":   {claims{"scope": "user/*.rs", "nbf": 4102444800}, []string{"nbf or iat is still to come", "status 401, invalid_token, not_yet"}},
+		"lost":    {claims{"scope": "patient/*.rs"}, []string{"no patient that they are limited to", "status 403, insufficient_scope, patient_context", "SIDECAR_CLAIM_ALIASES", "this would help: launch/patient"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			e, _, file := checkEnv(t, c.claims)
+			if c.claims == nil {
+				file = writeFile(t, "token", "nobody-knows-it")
+			}
+			code, stdout, _ := runToEnd(t, e, nil, "check", "-token-file", file, "-request", "GET /Observation")
+			for _, part := range c.want {
+				if code != 1 || !strings.Contains(stdout, part) {
+					t.Errorf("got %d %s, want 1 and %q in it", code, stdout, part)
+				}
+			}
+			if strings.Contains(stdout, "likely cause: ;") {
+				t.Errorf("got %s, want a cause", stdout)
 			}
 		})
 	}

@@ -14,7 +14,12 @@ func text(s string) detail {
 }
 
 func claim(name string, c introspection.Claim) detail {
-	return func(r *introspection.Response, _ time.Time) string { return name + " " + r.Text(c) }
+	return func(r *introspection.Response, _ time.Time) string {
+		if text := r.Text(c); text != "" {
+			return name + " " + text
+		}
+		return "no " + name
+	}
 }
 
 func expiry(r *introspection.Response, now time.Time) string {

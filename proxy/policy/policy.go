@@ -124,7 +124,10 @@ var rules = [...]rule{
 			return slices.Contains(p.Audiences, audience)
 		})
 	}, func(r *introspection.Response, _ time.Time) string {
-		return "aud " + strings.Join(slices.Collect(r.Audiences()), " ")
+		if all := strings.Join(slices.Collect(r.Audiences()), " "); all != "" {
+			return "aud " + all
+		}
+		return "no aud"
 	}},
 
 	{Issuer, func(p *Policy, r *introspection.Response, _ time.Time) bool {

@@ -117,7 +117,7 @@ func TestDetails(t *testing.T) {
 		{`"exp":1800000000`, Expired, "expires in 0s"},
 		{`"nbf":1800000006`, NotYet, "nbf and iat have passed"},
 		{`"aud":["other","one more"]`, Audience, "aud other one more"},
-		{`"scope":"x"`, Audience, "aud "},
+		{`"scope":"x"`, Audience, "no aud"},
 		{`"iss":"https://as.test"`, Issuer, "iss https://as.test"},
 		{`"scope":"system/Task.r"`, RequiredScope, "scope system/Task.r"},
 		{`"scope":"patient/Task.r","patient":"not an id"`, PatientContext, "the patient that patient/ scopes are limited to"},

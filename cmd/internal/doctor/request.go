@@ -14,10 +14,11 @@ import (
 type requests visit
 
 // CheckRequest reports what is wrong with a request to ask about: a method and a path
-// below the FHIR base, such as "GET /Observation?patient=1".
+// below the FHIR base, such as "GET /Observation?patient=1", or the whole URL.
 func CheckRequest(request string) error {
 	method, target, ok := strings.Cut(request, " ")
-	if !ok || method == "" || !strings.HasPrefix(target, "/") || strings.Contains(target, " ") {
+	if !ok || method == "" || strings.Contains(target, " ") ||
+		!strings.HasPrefix(target, "/") && !strings.HasPrefix(target, "http://") && !strings.HasPrefix(target, "https://") {
 		return errors.New("must be a method and a path below the FHIR base, such as 'GET /Observation?patient=1'")
 	}
 	return nil
@@ -25,42 +26,76 @@ func CheckRequest(request string) error {
 
 // accessSettings are what decides about a request of an accepted token.
 var accessSettings = map[policy.Reason]diagnosis{
-	policy.Interaction:  {"no scope of the token permits it", "SIDECAR_SCOPE_ENFORCEMENT"},
-	policy.Operation:    {"the operation isn't listed, so that no scope permits it", "SIDECAR_OPERATIONS"},
-	policy.OtherPatient: {"the token is limited to one patient, and the URL leads to another one or doesn't tell", "SIDECAR_PATIENT_GUARD"},
-	policy.Tenant:       {"the token is of another tenant", "SIDECAR_TENANT_CLAIM"},
+	policy.Interaction:    {"no scope of the token permits it", "SIDECAR_SCOPE_ENFORCEMENT"},
+	policy.PatientContext: {"its patient/ scopes are limited to a patient, and the authorization server names none", "SIDECAR_CLAIM_ALIASES"},
+	policy.Operation:      {"the operation isn't listed, so that no scope permits it", "SIDECAR_OPERATIONS"},
+	policy.OtherPatient:   {"the token is limited to one patient, and the URL leads to another one or doesn't tell", "SIDECAR_PATIENT_GUARD"},
+	policy.Tenant:         {"the token is of another tenant", "SIDECAR_TENANT_CLAIM"},
 }
 
-// tryRequest shows what would become of a request with the token, and why.
+// unknownPath is for what FHIR's grammar doesn't have.
+var unknownPath = diagnosis{"FHIR knows no such path, so that no scope permits it; if the server does, say what it needs", "SIDECAR_PATH_SCOPES"}
+
+// everybody has the causes of what is refused whoever asks.
+var everybody = map[string]diagnosis{
+	"bad_path":           {"servers read such a path differently, so that it is refused for every token", ""},
+	"method_not_allowed": {"FHIR has no such method", ""},
+	"not_found":          {"it isn't below the FHIR base", "SIDECAR_UPSTREAM_URL"},
+}
+
+// causeOf is why a request is refused, or would be.
+func causeOf(trial *proxy.Trial, reason policy.Reason) diagnosis {
+	why, known := accessSettings[reason]
+	switch {
+	case reason == policy.Interaction && trial.Scopes == "" && trial.Reported == "":
+		return unknownPath
+	case reason != "" && !known:
+		return diagnosis{"the token isn't accepted, whatever is asked for; see above", ""}
+	case reason == "":
+		return everybody[trial.Decision]
+	case trial.Scopes != "":
+		why.cause += "; this would help: " + trial.Scopes
+	}
+	return why
+}
+
+// target is the request's, from the root of the host: below the FHIR base, unless it is
+// a URL, or begins with the base already.
+func (d requests) target(asked string) string {
+	base := strings.TrimRight(d.cfg.Settings.Upstream.EscapedPath(), "/")
+	if _, rest, absolute := strings.Cut(asked, "://"); absolute && !strings.HasPrefix(asked, "/") {
+		_, path, _ := strings.Cut(rest, "/")
+		return "/" + path
+	}
+	if strings.Contains(base, "{") || strings.Contains(base, "%7B") || base != "" && strings.HasPrefix(asked, base+"/") {
+		return asked
+	}
+	return base + asked
+}
+
+// tryRequest shows what would become of a request with the token, and why. Without a
+// response the token is inactive.
 func (d requests) tryRequest(response *introspection.Response) {
 	const check = "request"
 	if d.cfg.Request == "" {
 		return
 	}
 	method, target, _ := strings.Cut(d.cfg.Request, " ")
-	base := d.cfg.Settings.Upstream.EscapedPath()
-	if base = strings.TrimRight(base, "/"); !strings.Contains(base, "{") && !strings.Contains(base, "%7B") {
-		target = base + target
-	}
+	target = d.target(target)
 	trial := d.cfg.Proxy.Try(method, target, response)
 	detail := shown(method+" "+target) + ": "
 	if trial.Guarded != "" {
 		detail = shown(method+" "+target) + " (" + guardText(trial.Guarded) + "): "
 	}
-	why := accessSettings[trial.Reason]
 	switch {
 	case trial.Status != 0:
 		detail += fmt.Sprintf("status %d, %s", trial.Status, trial.Decision)
 		if trial.Reason != "" {
 			detail += ", " + string(trial.Reason)
 		}
-		if trial.Scopes != "" {
-			why.cause += "; this would help: " + trial.Scopes
-		}
-		d.fail(check, detail, why)
+		d.fail(check, detail, causeOf(&trial, trial.Reason))
 	case trial.Reported != "":
-		why = accessSettings[trial.Reported]
-		d.warn(check, detail+"let through, and reported as "+string(trial.Reported), why)
+		d.warn(check, detail+"let through, and reported as "+string(trial.Reported), causeOf(&trial, trial.Reported))
 	default:
 		d.ok(check, detail+outcomeText(trial))
 	}

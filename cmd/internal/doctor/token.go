@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -79,6 +80,7 @@ func (d tokens) check(ctx context.Context) {
 	switch {
 	case errors.Is(err, introspection.ErrInactive):
 		d.inactive(token, seen.sent(endpoint))
+		requests(d.visit).tryRequest(nil)
 	case errors.Is(err, introspection.ErrInvalidClient):
 		d.skip(check, "the sidecar's own credential is refused; see above")
 	case err != nil:
@@ -90,18 +92,18 @@ func (d tokens) check(ctx context.Context) {
 	}
 }
 
-// policyRules say what the report calls the rules of the policy, and what they are
-// configured with, if anything.
-var policyRules = map[policy.Reason]struct{ name, setting string }{
-	policy.Kind:           {"kind", ""},
-	policy.Bound:          {"binding", ""},
-	policy.TokenType:      {"type", "SIDECAR_REQUIRED_TOKEN_TYPES"},
-	policy.Expired:        {"expiry", ""},
-	policy.NotYet:         {"time", "SIDECAR_CLOCK_SKEW"},
-	policy.Audience:       {"audience", "SIDECAR_REQUIRED_AUDIENCES"},
-	policy.Issuer:         {"issuer", "SIDECAR_REQUIRED_ISSUERS"},
-	policy.RequiredScope:  {"scope", "SIDECAR_REQUIRED_SCOPES"},
-	policy.PatientContext: {"patient", "SIDECAR_PATIENT_CONTEXT"},
+// policyRules say what the report calls the rules of the policy, what they are
+// configured with, if anything, and what is found where one fails, unless that is a claim.
+var policyRules = map[policy.Reason]struct{ name, setting, fault string }{
+	policy.Kind:           {"kind", "", "no access token: a refresh token, an id token or another kind"},
+	policy.Bound:          {"binding", "", "bound to its sender (cnf), which isn't verified here"},
+	policy.TokenType:      {"type", "SIDECAR_REQUIRED_TOKEN_TYPES", ""},
+	policy.Expired:        {"expiry", "", "exp has passed by the clock here"},
+	policy.NotYet:         {"time", "SIDECAR_CLOCK_SKEW", "nbf or iat is still to come by the clock here"},
+	policy.Audience:       {"audience", "SIDECAR_REQUIRED_AUDIENCES", ""},
+	policy.Issuer:         {"issuer", "SIDECAR_REQUIRED_ISSUERS", ""},
+	policy.RequiredScope:  {"scope", "SIDECAR_REQUIRED_SCOPES", ""},
+	policy.PatientContext: {"patient", "SIDECAR_PATIENT_CONTEXT", "patient/ scopes, and no patient that they are limited to"},
 }
 
 // explain shows how an active token fares.
@@ -112,7 +114,7 @@ func (d tokens) explain(response *introspection.Response) {
 			d.ok("token "+rule.name, shown(result.Detail))
 			continue
 		}
-		d.fail("token "+rule.name, shown(result.Detail), diagnosis{"the token is active, but not what is required: requests with it are refused", rule.setting})
+		d.fail("token "+rule.name, shown(cmp.Or(rule.fault, result.Detail)), diagnosis{"the token is active, but not what is required: requests with it are refused", rule.setting})
 	}
 	header := d.cfg.Proxy.ContextFor(response)
 	for _, name := range slices.Sorted(maps.Keys(header)) {
