@@ -40,7 +40,7 @@ func adapted(handler http.Handler) fastpath.Handler {
 			r.Header.Set("Content-Length", "0")
 		}
 		if in.Length != 0 {
-			r.Body = &adaptedBody{x: x, chunked: in.Length < 0}
+			r.Body = &adaptedBody{x: x, short: in.Length >= 0 && in.Length < 256<<10}
 		}
 		if in.Secure {
 			r.TLS = &tls.ConnectionState{}
@@ -53,12 +53,12 @@ func adapted(handler http.Handler) fastpath.Handler {
 
 // adaptedBody begins to read when it is read.
 type adaptedBody struct {
-	x       *fastpath.Exchange
-	chunked bool
-	begun   bool
-	whole   []byte
-	all     bool
-	ended   bool
+	x     *fastpath.Exchange
+	short bool // enough for http.Server to hope for the rest
+	begun bool
+	whole []byte
+	all   bool
+	ended bool
 }
 
 func (b *adaptedBody) Read(p []byte) (int, error) {
@@ -99,7 +99,7 @@ func (w *adaptedWriter) WriteHeader(status int) {
 	w.begun = true
 	h := wire.ResponseHead{Status: status, Told: -1, Keeps: w.header.Get("Connection") != "close"}
 	if body, ok := w.body.(*adaptedBody); ok {
-		h.Keeps = h.Keeps && (body.ended || !body.chunked)
+		h.Keeps = h.Keeps && (body.ended || body.short)
 	}
 	for name, values := range w.header {
 		for _, value := range values {

@@ -215,6 +215,7 @@ var heads = []struct {
 	{"JDK", "GET / HTTP/1.1\r\nConnection: Upgrade, HTTP2-Settings\r\nHost: a\r\nHTTP2-Settings: AAEAAEAA\r\nUpgrade: h2c\r\n\r\n", true},
 	{"Expect", "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-Continue\r\nContent-Length: 2\r\n\r\n{}", true},
 	{"body cut off", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n{}", true},
+	{"long body cut off", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9223372036720368808\r\n\r\n{}", true},
 	{"chunk cut off", "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{}", true},
 
 	{"CONNECT", "CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n", false},

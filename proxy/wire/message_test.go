@@ -64,6 +64,8 @@ func TestResponseHeads(t *testing.T) {
 		{"HTTP/1.1 -20 OK\r\n\r\n", "GET", ErrMalformed, 0, 0, false},
 		{"http/1.1 200 OK\r\n\r\n", "GET", ErrMalformed, 0, 0, false},
 		{"HTTP/1.10 200 OK\r\n\r\n", "GET", ErrMalformed, 0, 0, false},
+		{"HTTP/0.9 200 OK\r\n\r\n", "GET", ErrMalformed, 0, 0, false},
+		{"HTTP/0.0 200 OK\r\nTransfer-Encoding: x\r\n\r\n", "GET", ErrMalformed, 0, 0, false},
 	} {
 		h := ResponseHead{}
 		if err := h.Parse(tt.head, tt.method); !errors.Is(err, tt.want) {

@@ -71,21 +71,21 @@ func CheckStatusLine(line string) error {
 	return err
 }
 
-// parseStatus reads a status line, and returns 0 for HTTP/1.0 and everything before it.
+// parseStatus reads a status line, and returns 0 for HTTP/1.0 and 1 for later ones.
 func (h *ResponseHead) parseStatus(line string) (minor int, err error) {
 	proto, status, ok := strings.Cut(line, " ")
 	if strings.ContainsAny(line, "\r\n\x00") {
 		return 0, ErrAmbiguous
 	}
 	code, _, _ := strings.Cut(strings.TrimLeft(status, " "), " ")
-	if !ok || len(code) != 3 || len(proto) != len("HTTP/1.1") || proto[:5] != "HTTP/" || proto[6] != '.' || !isDigit(proto[5]) || !isDigit(proto[7]) {
+	if !ok || len(code) != 3 || len(proto) != len("HTTP/1.1") || proto[:5] != "HTTP/" || proto[6] != '.' || !isDigit(proto[5]) || proto[5] == '0' || !isDigit(proto[7]) {
 		return 0, ErrMalformed
 	}
 	if h.Status, err = strconv.Atoi(code); err != nil || h.Status < 0 || code[0] == '+' {
 		return 0, ErrMalformed
 	}
 	h.Keeps = proto == "HTTP/1.1" && h.Status >= 200
-	if proto[5] == '0' || proto == "HTTP/1.0" {
+	if proto == "HTTP/1.0" {
 		return 0, nil
 	}
 	return 1, nil
