@@ -177,7 +177,10 @@ func TestStaysUp(t *testing.T) {
 		if m := address.FindStringSubmatch(piece); m != nil {
 			base = m[1]
 		}
-		if strings.Contains(piece, "what was counted") {
+		if got := utf8.RuneCountInString(strings.TrimRight(piece, "\n")); got > 80 {
+			t.Errorf("got %d characters, want 80 at most: %s", got, piece)
+		}
+		if strings.Contains(piece, "the counts") {
 			interrupt()
 			continue
 		}

@@ -240,5 +240,5 @@ func (p *printer) invitation(sc *sidecar) {
 	curl("456's", "-i -H 'Authorization: Bearer %s' $F/Task", bramToken)
 	curl("not 123's", "-i -H 'Authorization: Bearer %s' $F/Task/58", annaToken)
 	curl("refused", "-i -H 'Authorization: Bearer %s' $F/Task", revokedToken)
-	curl("what was counted", "-s %s/metrics | grep ^introspection", sc.admin)
+	curl("the counts", "-s %s/metrics | grep ^introspection", sc.admin)
 }
