@@ -22,7 +22,7 @@ ARGS      ?=
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help build quick test properties check bench bench-go bench-nginx bench-smoke fuzz demo docs docs-check lint fmt vet cover clean
-.PHONY: image image-test release-test sbom protocols upstreams definitions differential clients manifests chart-test dashboards dashboards-pictures e2e-kubernetes guards guards-check suites list-suites
+.PHONY: image image-test release-test sbom protocols upstreams definitions differential clients manifests chart-test dashboards dashboards-pictures e2e-kubernetes guides guards guards-check suites list-suites
 .PHONY: faults interop shared-cache soak soak-short vulncheck
 
 # Show this list.
@@ -80,6 +80,10 @@ dashboards-pictures: build
 e2e-kubernetes:
 	deploy/tests/kubernetes/run.sh
 
+# Follow what README and guides give to paste, as far as it needs no cluster (half a minute).
+guides:
+	deploy/tests/guides/run.sh
+
 # Take each guard out of a copy of the tree and show that a test notices.
 guards:
 	deploy/tests/guards/run.sh
@@ -88,7 +92,7 @@ guards:
 guards-check:
 	deploy/tests/guards/run.sh -stale
 
-SUITES := image-test release-test chart-test dashboards protocols bench-smoke upstreams definitions differential clients faults shared-cache interop soak-short guards e2e-kubernetes
+SUITES := image-test release-test chart-test dashboards protocols bench-smoke upstreams definitions differential clients faults shared-cache interop soak-short guides guards e2e-kubernetes
 
 # Run the long suites, as CI does after check.
 suites: $(SUITES)

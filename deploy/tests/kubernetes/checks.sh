@@ -3,6 +3,7 @@
 # $patience: how long anything may take on a machine that is busy with other things.
 
 chart=$root/charts/fhir-introspection-sidecar
+bearer=first # what the authorization server takes from sidecars
 
 # prepare_namespace makes what every installation needs, under the strictest Pod
 # Security Standard: the authorization server, with a certificate of its own
@@ -11,7 +12,7 @@ prepare_namespace() {
 	kubectl create namespace e2e >/dev/null
 	kubectl label namespace e2e pod-security.kubernetes.io/enforce=restricted >/dev/null
 	openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 -subj /CN=authority \
-		-addext subjectAltName=DNS:authority.e2e.svc.cluster.local,DNS:authority \
+		-addext subjectAltName=DNS:authority.e2e.svc.cluster.local,DNS:authority,DNS:as.example.org \
 		-keyout "$work/authority.key" -out "$work/authority.crt" 2>/dev/null
 	kubectl -n e2e create secret tls authority --cert="$work/authority.crt" --key="$work/authority.key" >/dev/null
 	kubectl -n e2e create configmap authority-ca --from-file=ca.crt="$work/authority.crt" >/dev/null
@@ -37,7 +38,6 @@ write_values() {
 		minReadySeconds: 1
 		server:
 		  image: {repository: localhost/fhir-server, tag: e2e, pullPolicy: Never}
-		  env: [{name: PORT, value: "8080"}]
 		  preStopSeconds: 5
 		  resources: {requests: {cpu: 10m, memory: 64Mi}, limits: {memory: 1Gi}}
 		tests:

@@ -87,6 +87,8 @@ write_configuration() {
 		.:53 {
 		  bind $node_ip
 		  errors
+		  # The name that the documentation uses, see guides.sh.
+		  rewrite name as.example.org authority.e2e.svc.cluster.local
 		  kubernetes cluster.local {
 		    kubeconfig $work/kubeconfig e2e
 		  }

@@ -2,6 +2,7 @@
 # What may happen to a pod, under load. Sourced by run.sh.
 
 base=http://fhir-fhir-introspection-sidecar/fhir
+load_flags=(-rate 100)
 
 # under_load SECONDS COMMAND... runs the command two seconds into a load, and
 # leaves the load's tally in a file, for count. A wrong answer is always a failure.
@@ -9,7 +10,7 @@ under_load() {
 	local seconds=$1 pid status=0
 	shift
 	rm -f "$work/tally"
-	client load -rate 100 -seconds "$seconds" "$base" >"$work/tally" 2>"$work/load.err" &
+	client load "${load_flags[@]}" -seconds "$seconds" "$base" >"$work/tally" 2>"$work/load.err" &
 	pid=$!
 	sleep 2
 	"$@" >"$work/fault.log" 2>&1 || status=$?
@@ -77,6 +78,7 @@ fault_rotation() {
 	check "  the old token is refused by now, the new one works" \
 		answers 200 -header 'Authorization: Bearer active-199' "$base/Patient"
 	check "  without a restart" test "$(restarts)" -eq "$1"
+	bearer=second
 }
 
 rotate() {
@@ -97,16 +99,18 @@ in_pod_token() {
 fault_rolling_update() {
 	local servers sidecars
 	helm -n e2e upgrade fhir "$chart" -f "$work/values.yaml" --set replicaCount=2 --wait --timeout $patience >/dev/null
+	load_flags=(-rate 150)
 	servers=$(container_ids server containerStatuses)
 	sidecars=$(container_ids fhir-introspection-sidecar initContainerStatuses)
-	check "rolling update of two replicas under load" under_load 60 \
+	check "rolling update of two replicas under load" under_load 40 \
 		helm -n e2e upgrade fhir "$chart" -f "$work/values.yaml" --set replicaCount=2 --set image.tag=next --wait --timeout $patience
 	say "  $(cat "$work/tally")"
 	check "  nothing was lost" nothing_lost
 	check "  the FHIR servers ended before their sidecars" await "their end" 120 ended_in_order "$servers" "$sidecars"
-	check "rollback under load" under_load 60 helm -n e2e rollback fhir --wait --timeout $patience
+	check "rollback under load" under_load 40 helm -n e2e rollback fhir --wait --timeout $patience
 	say "  $(cat "$work/tally")"
 	check "  nothing was lost" nothing_lost
+	load_flags=(-rate 100)
 }
 
 # fault_out_of_memory: without a garbage collector the memory limit is soon reached.

@@ -24,7 +24,7 @@ make_image() {
 
 make_images() {
 	local tree=$work/tree
-	mkdir -p "$work/images" "$tree"/{workloads,fhir,curl}
+	mkdir -p "$work/images" "$tree"/{workloads,fhir,curl,valkey}
 	(cd "$here/workloads" && CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o "$tree/workloads/workloads" .)
 	make_image pause "$tree/workloads" /workloads pause
 	make_image workloads "$tree/workloads" /workloads
@@ -38,7 +38,16 @@ make_images() {
 	install -D -m 0755 "$(command -v busybox)" "$tree/curl/bin/busybox"
 	ln -sf busybox "$tree/curl/bin/sh"
 	ln -sf busybox "$tree/curl/bin/cat"
-	make_image curl "$tree/curl" /bin/sh
+	ln -sf busybox "$tree/curl/bin/env"
+	printf '#!/bin/sh\n' >"$tree/curl/bin/pg_isready" # what HAPI's chart waits with
+	chmod +x "$tree/curl/bin/pg_isready"
+	make_image curl "$tree/curl" /bin/env
+
+	# Debian's Redis speaks TLS and takes Valkey's arguments; its image's first argument
+	# is the command, too.
+	put_program "$tree/valkey" "$(command -v redis-server)" /bin/valkey-server
+	install -D -m 0755 "$(command -v busybox)" "$tree/valkey/bin/env"
+	make_image valkey "$tree/valkey" /bin/env
 
 	IMAGE=localhost/fhir-introspection-sidecar:e2e VERSION=e2e "$root/deploy/image/build.sh" "$work/images/sidecar.tar"
 	IMAGE=localhost/fhir-introspection-sidecar:next VERSION=next "$root/deploy/image/build.sh" "$work/images/next.tar"

@@ -3,6 +3,8 @@
 # tries to break it there. See README.md.
 #
 #   KEEP=1       leave the cluster running at the end
+#   PARTS        what to do, of: standalone replicas included ordinary manifests hapi
+#                guides versions
 #   TOOLS_DIR    where built tools are kept (default: .tools in the repository)
 set -euo pipefail
 
@@ -14,6 +16,7 @@ coredns_version=1.15.0
 work=${E2E_DIR:-/tmp/fhir-introspection-sidecar-e2e}
 netns=fis-e2e
 patience=600s
+parts=${PARTS:-standalone replicas included ordinary manifests hapi guides versions}
 began=$SECONDS
 passed=0 failed=0
 
@@ -25,6 +28,12 @@ passed=0 failed=0
 . "$here/checks.sh"
 # shellcheck source=faults.sh
 . "$here/faults.sh"
+# shellcheck source=replicas.sh
+. "$here/replicas.sh"
+# shellcheck source=hapi.sh
+. "$here/hapi.sh"
+# shellcheck source=guides.sh
+. "$here/guides.sh"
 
 say() { echo "[$((SECONDS - began)) s] $*"; }
 ok() {
@@ -80,7 +89,7 @@ diagnose() {
 	exit 1
 }
 "$root/deploy/tests/packages.sh" etcd:etcd-server containerd runc buildah iptables conntrack ip:iproute2 jq openssl \
-	busybox:busybox-static curl node:nodejs npm /usr/lib/cni/bridge:containernetworking-plugins
+	busybox:busybox-static redis-server curl node:nodejs npm /usr/lib/cni/bridge:containernetworking-plugins
 say "tools"
 kube=$("$here/tools.sh" $newest kube-apiserver kube-controller-manager kube-scheduler kubelet kubectl kube-proxy)
 coredns=$("$here/tools.sh" $coredns_version coredns)/coredns
@@ -101,24 +110,59 @@ start_cluster
 import_images
 say "Kubernetes $newest is ready"
 
-prepare_namespace
-install_standalone
-check_requests standalone http://fhir-fhir-introspection-sidecar
-check_isolation
-check_order
-measure
-check_helm_test
-fault_kill
-fault_rotation 1
-fault_rolling_update
-fault_out_of_memory
-helm -n e2e uninstall fhir --wait >/dev/null
+# uninstall RELEASE removes one, with its pods.
+uninstall() { helm -n e2e uninstall "$1" --wait >/dev/null; }
 
-install_included
-check_requests "included by another chart" http://included
-helm -n e2e uninstall included --wait >/dev/null
-install_ordinary
-check_requests "ordinary container" http://ordinary-fhir-introspection-sidecar
-helm -n e2e uninstall ordinary --wait >/dev/null
-install_manifests
-check_versions
+part_standalone() {
+	install_standalone
+	check_requests standalone http://fhir-fhir-introspection-sidecar
+	check_isolation
+	check_order
+	measure
+	check_helm_test
+	fault_kill
+	fault_rotation 1
+	fault_rolling_update
+	fault_out_of_memory
+	uninstall fhir
+}
+
+part_replicas() {
+	install_store
+	install_replicas
+	fault_rolling_restart
+	check_purge
+	fault_store
+	uninstall fhir
+}
+
+part_included() {
+	install_included
+	check_requests "included by another chart" http://included
+	uninstall included
+}
+
+part_ordinary() {
+	install_ordinary
+	check_requests "ordinary container" http://ordinary-fhir-introspection-sidecar
+	uninstall ordinary
+}
+
+part_manifests() { install_manifests; }
+
+part_hapi() {
+	install_hapi_overlay
+	install_injectors
+	check_injection
+	check_injector_gone
+}
+
+part_guides() { follow_guides; }
+
+part_versions() { check_versions; }
+
+prepare_namespace
+for part in $parts; do
+	say "part: $part"
+	"part_$part"
+done

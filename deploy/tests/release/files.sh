@@ -35,6 +35,9 @@ package --remove fhir-introspection-sidecar
 [[ ! -e $work/machine/usr/bin/fhir-introspection-sidecar && -e $work/machine/etc/fhir-introspection-sidecar/environment ]] ||
 	fail "what is removed isn't the program, or it is the settings too"
 ok "the deb installs and leaves; its settings stay"
+# And where systemd is the first process: it runs, too.
+"$root/deploy/tests/systemd/run.sh" "$deb" || fail "the deb on a machine with systemd"
+passed=$((passed + 9))
 
 # As dnf does it: a machine with nothing but rpm's own database.
 rpm=$(ls ./*."$(uname -m)".rpm)

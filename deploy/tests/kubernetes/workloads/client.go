@@ -91,6 +91,7 @@ func load(args []string) error {
 	rate := flags.Int("rate", 100, "requests per second")
 	seconds := flags.Int("seconds", 10, "")
 	tokens := flags.Int("tokens", patients, "how many of the active tokens")
+	first := flags.Int("first", 0, "and from which on")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -101,7 +102,7 @@ func load(args []string) error {
 	defer next.Stop()
 	for n := range *rate * *seconds {
 		<-next.C
-		running.Go(func() { count.ask(client, base, n, n%*tokens) })
+		running.Go(func() { count.ask(client, base, n, *first+n%*tokens) })
 	}
 	running.Wait()
 	line, _ := json.Marshal(map[string]any{
@@ -122,7 +123,7 @@ func (c *tally) ask(client *http.Client, base string, n, patient int) {
 		return
 	}
 	inactive := n%10 == 9
-	token := fmt.Sprintf("active-%d", patient)
+	token := activeToken(patient)
 	if inactive {
 		token = fmt.Sprintf("junk-%d", n)
 	}

@@ -10,16 +10,18 @@ import (
 )
 
 var commands = map[string]func(args []string) error{
-	"authority": authority,
-	"get":       get,
-	"load":      load,
-	"dial":      dial,
-	"pause":     pause,
+	"authority":  authority,
+	"get":        get,
+	"load":       load,
+	"purge":      purge,
+	"dial":       dial,
+	"neighbours": neighbours,
+	"pause":      pause,
 }
 
 func main() {
 	if len(os.Args) < 2 || commands[os.Args[1]] == nil {
-		fmt.Fprintln(os.Stderr, "usage: workloads authority|get|load|dial|pause ...")
+		fmt.Fprintln(os.Stderr, "usage: workloads authority|get|load|purge|dial|neighbours|pause ...")
 		os.Exit(2)
 	}
 	if err := commands[os.Args[1]](os.Args[2:]); err != nil {
