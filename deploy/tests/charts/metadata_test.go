@@ -50,7 +50,9 @@ func TestChartMetadata(t *testing.T) {
 	if err := yaml.UnmarshalStrict([]byte(meta.Annotations["artifacthub.io/images"]), &images); err != nil || len(images) != 1 {
 		t.Fatalf("artifacthub.io/images: got %v, %v, want the sidecar's", images, err)
 	}
-	var values struct{ Image struct{ Registry, Repository string } }
+	var values struct {
+		Image struct{ Registry, Repository string }
+	}
 	defaults, err := os.ReadFile(filepath.Join(chart, "values.yaml"))
 	if err != nil {
 		t.Fatal(err)
