@@ -23,7 +23,7 @@ type Decoder struct {
 	Aliases map[Claim]string
 }
 
-// Decode reads an answer as of now.
+// Decode reads a response as of now.
 //
 // It returns ErrInactive for `active: false` and for a token whose `exp` has
 // passed, and a Failure of kind ErrMalformed for anything that is not

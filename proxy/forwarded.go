@@ -36,11 +36,11 @@ func newForwarded(q *request) forwarded {
 		f.chain = prior + ", " + q.peer
 	}
 	host, proto := f.host, f.proto
-	if told := q.fields.Get("x-forwarded-host"); told != "" {
-		host, f.host = told, ""
+	if given := q.fields.Get("x-forwarded-host"); given != "" {
+		host, f.host = given, ""
 	}
-	if told := q.fields.Get("x-forwarded-proto"); told != "" {
-		proto, f.proto = told, ""
+	if given := q.fields.Get("x-forwarded-proto"); given != "" {
+		proto, f.proto = given, ""
 	}
 	if !q.fields.Has("x-forwarded-port") {
 		f.port = portOf(host, proto)

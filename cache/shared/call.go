@@ -9,7 +9,7 @@ import (
 )
 
 // call is what follows the search: a verdict that was found, or a call to the
-// authorization server and what becomes of its answer.
+// authorization server and what becomes of the response.
 type call struct {
 	cache     *Cache
 	lookup    *lookup
@@ -86,7 +86,7 @@ func (c *call) without(ctx context.Context, cause error) (introspection.Verdict,
 }
 
 // late reports whether so little time is left that the token might be used up, and
-// its answer lost.
+// its response lost.
 func (c *call) late(ctx context.Context) bool {
 	deadline, ok := ctx.Deadline()
 	return ok && time.Until(deadline) < c.cache.config.Source.Timeout
@@ -121,7 +121,7 @@ func (c *call) holding(ctx context.Context) (introspection.Verdict, error) {
 	return introspection.Verdict{Response: response}, err
 }
 
-// ask calls, and returns what to keep of the answer.
+// ask calls, and returns what to keep of the response.
 func (c *call) ask(ctx context.Context) (record, *introspection.Response, error) {
 	source, position := c.cache.config.Source, c.cache.feed.events.position()
 	answer, err := source.Ask(ctx, c.request)
@@ -136,7 +136,7 @@ func (c *call) ask(ctx context.Context) (record, *introspection.Response, error)
 // there is nothing to share.
 func (c *call) verdict(rec record, response *introspection.Response) *job {
 	if !c.lookup.held() {
-		return nil // stopped for so long, this process can't say how old its answer is
+		return nil // stopped for so long, this process can't say how old its response is
 	}
 	ttl := c.cache.reader.left(response, 0)
 	if ttl <= 0 || c.cache.config.Source.Authority() != c.authority {

@@ -5,7 +5,7 @@
 // it once for each token that it doesn't know, whoever wants to know.
 //
 //	shared.go    one search, then a verdict, a call or a refusal
-//	call.go      the call, and what becomes of its answer
+//	call.go      the call, and what becomes of the response
 //	lookup.go    the search: a verdict, our lease, or another's to wait for
 //	reader.go    what may be believed of what stands there
 //	seal.go      names and seals: what the store holds says nothing to its operator

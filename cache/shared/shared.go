@@ -77,7 +77,7 @@ type Config struct {
 	Now func() time.Time
 	// Elapsed is a clock that no one can set. Nil means the time since New.
 	Elapsed func() time.Duration
-	// Logger is told when the store is lost and back. Nil discards.
+	// Logger logs when the store is lost and when it is back. Nil discards.
 	Logger *slog.Logger
 	// Registerer gets the metrics. Nil: they are not exported.
 	Registerer prometheus.Registerer

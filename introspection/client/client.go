@@ -200,13 +200,13 @@ func (c *Client) Ask(ctx context.Context, r introspection.Request) (introspectio
 	return answer, err
 }
 
-// Decode reads an answer that Ask returned, here or in another process, as of
+// Decode reads what Ask returned, here or in another process, as of
 // now. It returns ErrInactive, or a *Failure of kind ErrMalformed.
 func (c *Client) Decode(answer introspection.Answer) (*introspection.Response, error) {
 	return c.config.Decoder.Decode(answer, c.config.Now())
 }
 
-// ask waits for a place and asks. The answer is set beside ErrInactive too.
+// ask waits for a place and asks. The Answer is set beside ErrInactive too.
 func (c *Client) ask(ctx context.Context, r introspection.Request) (introspection.Answer, *introspection.Response, error) {
 	if err := c.queue.acquire(ctx, r.Queued, r.Abandoned); err != nil {
 		return introspection.Answer{}, nil, err

@@ -8,7 +8,7 @@ import (
 type accessToken struct {
 	value    string
 	obtained time.Time
-	life     time.Duration // 0: not told, used until refused
+	life     time.Duration // 0: unknown, used until refused
 }
 
 // due is when the token should be renewed: after 80 % of its life.

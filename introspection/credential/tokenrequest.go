@@ -84,7 +84,7 @@ type TokenError struct {
 	// Member is what makes a response of 2xx unusable: the name of a member, or ""
 	// when the response is no JSON object.
 	Member string
-	// RetryAfter is how long the endpoint asked us to wait; zero: not told.
+	// RetryAfter is how long the endpoint asked us to wait; zero: it didn't say.
 	RetryAfter time.Duration
 
 	problem string // of a response of 2xx

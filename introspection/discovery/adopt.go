@@ -19,9 +19,8 @@ type wanted struct {
 	of      func(Endpoints) string
 }
 
-// adopt takes the first document that names an endpoint at its word, or not at
-// all: going on to the next one because the first named a forbidden host would
-// hide that somebody tampers with it.
+// adopt uses only the first document that names an endpoint: going on to the next one
+// because the first named a forbidden host would hide that somebody tampers with it.
 func (d *Discovery) adopt(findings []Finding) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

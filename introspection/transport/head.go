@@ -21,7 +21,7 @@ var (
 )
 
 // unambiguous reports whether the head of a response has only one reading. net/http
-// puts up with more, but where a response with two lengths or bare line feeds ends
+// accepts more, but where a response with two lengths or bare line feeds ends
 // is a guess (RFC 9112 §2.2, §5.2, §6.3).
 func unambiguous(head []byte, informational bool) bool {
 	framings := 0

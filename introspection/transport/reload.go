@@ -45,7 +45,7 @@ type Watched[T any] struct {
 	File *File
 	// Parse makes the value of the content. Its errors must not quote it.
 	Parse func([]byte) (T, error)
-	// Logger is told of a replaced file that can't be used.
+	// Logger logs a replaced file that can't be used.
 	Logger *slog.Logger
 	// Replaced counts an attempt to take a new file. Nil: not counted.
 	Replaced func(error)

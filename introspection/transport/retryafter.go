@@ -10,7 +10,7 @@ import (
 // maxRetryAfter bounds how long the authorization server can send our clients away.
 const maxRetryAfter = time.Hour
 
-// RetryAfter reads RFC 9110 §10.2.3: seconds or a date. Zero means not told.
+// RetryAfter reads RFC 9110 §10.2.3: seconds or a date. Zero means that there is none.
 func RetryAfter(value string, now time.Time) time.Duration {
 	var wait time.Duration
 	if value != "" && strings.Trim(value, "0123456789") == "" {

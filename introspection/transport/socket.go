@@ -13,7 +13,7 @@ type socket struct {
 	atOnce bool // while disturbance looks
 }
 
-// errNothing is the answer when nothing is there. It is temporary, so that TLS
+// errNothing says that nothing is there. It is temporary, so that TLS
 // goes on with the half of a record that it may have got.
 var errNothing net.Error = nothingYet{}
 

@@ -28,7 +28,7 @@ type Config struct {
 	Resolver *net.Resolver
 	// UserAgent is sent with requests that don't bring their own.
 	UserAgent string
-	// Logger is told of a replaced file that can't be used. Nil discards.
+	// Logger logs a replaced file that can't be used. Nil discards.
 	Logger *slog.Logger
 }
 
@@ -107,8 +107,8 @@ func (b *boundBody) Close() error {
 // CloseIdleConnections is what http.Client.CloseIdleConnections calls.
 func (t *reloadingTransport) CloseIdleConnections() { t.current().closeIdle() }
 
-// current returns the connections for what the files hold now. The requests under
-// way on their predecessors end in peace.
+// current returns the connections for what the files hold now. Requests under way
+// finish on their predecessors.
 func (t *reloadingTransport) current() *connections {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -15,7 +15,7 @@ type TLSFiles struct {
 	// ClientCert and ClientCertKey are the PEM chain and key that the client
 	// shows when a server asks (mutual TLS). Both or neither.
 	ClientCert, ClientCertKey *File
-	// Logger is told of a replaced file that can't be used. Nil discards.
+	// Logger logs a replaced file that can't be used. Nil discards.
 	Logger *slog.Logger
 }
 

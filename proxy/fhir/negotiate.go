@@ -172,7 +172,7 @@ func cutUnquoted(s string, sep byte) (before, after string) {
 }
 
 // parseFormat reads one media type or short name, as it stands in _format or
-// Accept. Parameters such as fhirVersion=4.0 don't matter here. The blank is
+// Accept. Parameters such as fhirVersion=4.0 don't matter here. The space is
 // what a literal plus sign in a query decodes to.
 func parseFormat(s string) (f Format, ok bool) {
 	s, _, _ = strings.Cut(s, ";")

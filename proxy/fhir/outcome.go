@@ -76,7 +76,7 @@ func outcomeXML(code IssueType, text string) []byte {
 }
 
 // escapeXML also escapes tab and line ends, which an XML parser would turn
-// into blanks inside an attribute (XML 1.0, 3.3.3).
+// into spaces inside an attribute (XML 1.0, 3.3.3).
 func escapeXML(b *bytes.Buffer, s string) {
 	_ = xml.EscapeText(b, []byte(s)) // a bytes.Buffer never fails to write
 }

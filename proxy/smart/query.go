@@ -38,7 +38,7 @@ func (r *Rules) scan(n needs, query string, types []string) needs {
 	return n
 }
 
-// parameter reads names in whatever case and with blanks around them, as some
+// parameter reads names in whatever case and with spaces around them, as some
 // server does: what is named too often is only asked for.
 func (r *Rules) parameter(n needs, p fhir.Parameter, types []string) needs {
 	if p.NameUnclear {

@@ -49,7 +49,7 @@ const (
 	SomeType = ""
 )
 
-// Granted returns the union of what the scopes in a token's blank separated
+// Granted returns the union of what the scopes in a token's space separated
 // scope claim permit on resourceType, an R4 type name, EveryType or SomeType.
 // Scopes in the patient context count only with withPatient: without a patient
 // in the launch context there is nothing that they could apply to.
@@ -158,7 +158,7 @@ func parsePermission(s string) Permission {
 	return p
 }
 
-// wellFormed holds for name=value pairs, which may hold anything but blanks.
+// wellFormed holds for name=value pairs, which may hold anything but spaces.
 func wellFormed(parameters string) bool {
 	for pair := range strings.SplitSeq(parameters, "&") {
 		name, value, ok := strings.Cut(pair, "=")

@@ -63,7 +63,7 @@ type Config struct {
 	// Gatherer collects the metrics.
 	Gatherer prometheus.Gatherer
 
-	// Logger is told of purges.
+	// Logger logs purges.
 	Logger *slog.Logger
 }
 
@@ -96,7 +96,7 @@ func methodNotAllowed(w http.ResponseWriter, r *http.Request) {
 }
 
 // livez says that the process serves. It looks at nothing else: a restart
-// doesn't mend an authorization server.
+// doesn't fix an authorization server.
 func livez(w http.ResponseWriter, _ *http.Request) {
 	writeStatus(w, http.StatusOK, map[string]any{"status": "ok"})
 }

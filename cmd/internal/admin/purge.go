@@ -16,7 +16,7 @@ import (
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy"
 )
 
-// Purge is what a purge did, as it is told.
+// Purge is what a purge did, as it is reported.
 type Purge struct {
 	// Purged is how many verdicts were forgotten here.
 	Purged int `json:"purged"`

@@ -60,7 +60,7 @@ func modeOf(word string) policy.Mode {
 	return policy.Off
 }
 
-// accessClaims are what of an answer access needs.
+// accessClaims are the claims that access needs.
 func accessClaims(s *config.Config) (claims []introspection.Claim) {
 	if s.PatientContext == "require" {
 		claims = append(claims, introspection.Patient, introspection.Scope)

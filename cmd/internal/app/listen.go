@@ -17,7 +17,7 @@ const ownDescriptors = 32
 const manyDescriptors = 1 << 21
 
 // clientPlaces is how many connections clients may have, so that a flood of them
-// doesn't take the descriptors that probes need: a kubelet that gets no answer
+// doesn't take the descriptors that probes need: a kubelet that gets no response
 // would end the process, and the flood find the next one. A request needs a second
 // descriptor, for the FHIR server.
 func clientPlaces(descriptors int) int { return max(1, (descriptors-ownDescriptors)/2) }
@@ -77,7 +77,7 @@ const socketBuffer = 64 << 10
 const pieceSize = 16 << 10
 
 // placedConn gives its place back. It stays a TCP connection, because net/http
-// closes one for writing first, lest a reset destroys the last answer.
+// closes one for writing first, lest a reset destroy the last response.
 type placedConn struct {
 	*net.TCPConn
 	stall    time.Duration

@@ -17,10 +17,10 @@ type publisher struct {
 	file      []byte               // the SMART configuration that somebody wrote; nil: none
 	logger    *slog.Logger
 
-	mu       sync.Mutex
-	metadata []byte // of the issuer, of which document was made
-	document []byte
-	told     string // what is wrong with the metadata; logged once
+	mu        sync.Mutex
+	metadata  []byte // of the issuer, of which document was made
+	document  []byte
+	lastFault string // what is wrong with the metadata; logged once
 }
 
 func newPublisher(s *config.Config, d *discovery.Discovery, logger *slog.Logger) (*publisher, error) {
@@ -64,9 +64,9 @@ func (p *publisher) smart() (document []byte, own bool) {
 func (p *publisher) make(metadata []byte) []byte {
 	s := smart.WellKnown{Metadata: metadata, Capabilities: p.settings.SMARTCapabilities, Scopes: p.settings.SMARTScopes}
 	document, err := s.Document()
-	if err != nil && err.Error() != p.told {
-		p.told = err.Error()
-		p.logger.Error("no SMART configuration can be made", "error", p.told)
+	if err != nil && err.Error() != p.lastFault {
+		p.lastFault = err.Error()
+		p.logger.Error("no SMART configuration can be made", "error", p.lastFault)
 	}
 	return document
 }

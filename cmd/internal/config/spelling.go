@@ -2,8 +2,8 @@ package config
 
 import "slices"
 
-// hint helps with a variable that is no setting. Whoever wrote a secret into a
-// variable is told of the file that it belongs in.
+// hint helps with a variable that is no setting. For a secret it names the setting of
+// the file that the secret belongs in.
 func hint(name string, known []string) string {
 	if file := name + "_FILE"; slices.Contains(known, file) {
 		return "; it is read from a file: set " + file + " to the path of one"

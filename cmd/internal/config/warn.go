@@ -43,7 +43,7 @@ const minTrustedPrefixBits = 7
 // resourceType is what a path segment looks like that names a type (FHIR R4 §2.21.0.1.1).
 var resourceType = regexp.MustCompile(`^[A-Z][A-Za-z]*$`)
 
-// publicWarning says why a public path is hardly meant: without a token nobody should
+// publicWarning says why a public path is probably a mistake: without a token nobody should
 // read resources, or run operations.
 func publicWarning(path string) string {
 	if decoded, err := url.PathUnescape(path); err == nil {

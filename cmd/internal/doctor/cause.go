@@ -10,7 +10,7 @@ import (
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/credential"
 )
 
-// causes explains what the introspection endpoint answers.
+// causes explains how the introspection endpoint responds.
 type causes visit
 
 // diagnose names the likely cause of a failed introspection and what to change.
@@ -41,7 +41,7 @@ func (d causes) diagnose(ctx context.Context, ex wireExchange, err error) diagno
 	case errors.Is(err, introspection.ErrMalformed):
 		return diagnosis{"what answers is no introspection endpoint", endpointSetting}
 	case errors.Is(err, introspection.ErrUnavailable):
-		return diagnosis{"the answer breaks off or comes too slowly", "SIDECAR_INTROSPECTION_TIMEOUT"}
+		return diagnosis{"the response breaks off or comes too slowly", "SIDECAR_INTROSPECTION_TIMEOUT"}
 	}
 	return diagnosis{"", endpointSetting}
 }

@@ -39,7 +39,7 @@ func (d documents) check(ctx context.Context) {
 		d.reportFinding(f, seen.last(f.Document), report)
 	}
 	for _, fault := range faults {
-		if fault.Document == "" { // what is wrong with single documents was told with them
+		if fault.Document == "" { // what is wrong with single documents was reported with them
 			d.fail(check, fault.Error(), discoveryCause(fault))
 		}
 	}
@@ -96,11 +96,11 @@ func discoveryCause(fault *discovery.Fault) diagnosis {
 	case errors.Is(fault, discovery.ErrInsecureEndpoint):
 		return diagnosis{"tokens would cross the network readable. Nothing was sent there", "SIDECAR_ALLOW_INSECURE_HTTP"}
 	case fault.Endpoint == discovery.TokenEndpoint:
-		return diagnosis{"set it, or mend what fails above", "SIDECAR_TOKEN_ENDPOINT"}
+		return diagnosis{"set it, or fix what fails above", "SIDECAR_TOKEN_ENDPOINT"}
 	case fault.Endpoint == discovery.Keys:
 		return diagnosis{"without the issuer's keys the pre-check lets every token through to introspection; see what fails above", "SIDECAR_JWT_PRECHECK"}
 	}
-	return diagnosis{"set it, or mend what fails above", endpointSetting}
+	return diagnosis{"set it, or fix what fails above", endpointSetting}
 }
 
 // checkKeys reads what the pre-check verifies signatures with.
@@ -108,7 +108,7 @@ func (d documents) checkKeys(ctx context.Context) {
 	const check = "keys"
 	location := d.cfg.Endpoints().JWKS
 	if !d.cfg.Settings.JWTPrecheck || location == "" {
-		return // not wanted, or told by discovery
+		return // not wanted, or reported by discovery
 	}
 	ctx, seen := record(ctx)
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, location, nil)

@@ -21,7 +21,7 @@ const serverFails = "the authorization server itself fails, or a gateway doesn't
 
 const upstreamSetting = "SIDECAR_UPSTREAM_URL"
 
-// networkCause names the likely cause of an exchange without an answer. setting
+// networkCause names the likely cause of an exchange without a response. setting
 // is where the URL comes from.
 func networkCause(ex wireExchange, setting string) diagnosis {
 	var (

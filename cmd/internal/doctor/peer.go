@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// peer says what the answers of the authorization server tell beside themselves.
+// peer says what the authorization server's responses show besides what they say.
 type peer visit
 
 // checkTLS reports how long the authorization server's certificates last.

@@ -11,7 +11,7 @@ import (
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cmd/internal/config"
 )
 
-// local looks at what is told without asking the authorization server.
+// local looks at what can be seen without asking the authorization server.
 type local visit
 
 const audiencesSetting = "SIDECAR_REQUIRED_AUDIENCES"

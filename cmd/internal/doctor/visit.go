@@ -77,7 +77,7 @@ type Config struct {
 	// proxy.Config. Nil: none is.
 	SMARTConfiguration func() (document []byte, own bool)
 
-	// Stderr is told what takes long.
+	// Stderr gets a line for each step that takes long.
 	Stderr io.Writer
 }
 

@@ -68,7 +68,7 @@ type AuditConfig struct {
 	// Encode returns a record as one line, without a newline. Nil: a JSON object of
 	// our own.
 	Encode func(sequence uint64, record any) ([]byte, error)
-	// Logger is told of the first failure to write.
+	// Logger logs the first failure to write.
 	Logger *slog.Logger
 	// Registerer gets the metric of lost records.
 	Registerer prometheus.Registerer

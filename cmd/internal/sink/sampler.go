@@ -77,7 +77,7 @@ func (s *Sampler) WithGroup(name string) slog.Handler {
 	return &Sampler{s.Handler.WithGroup(name), s.bursts}
 }
 
-// Close writes what was left out and not told yet. Lines that come later are all
+// Close writes what was left out and not reported yet. Lines that come later are all
 // written.
 func (s *Sampler) Close() {
 	b := s.bursts
