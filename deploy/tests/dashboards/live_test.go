@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -65,19 +66,25 @@ func has(found []series, ok func(float64) bool) bool {
 }
 
 // incident is what the pictures tell of: after a while of calm the authorization
-// server refuses the sidecars' credential, then it fails altogether, then all is well.
+// server refuses the sidecars' credential, then it fails altogether, then it is the store
+// of the shared cache that hangs, and then all is well.
 func (w *world) incident(t *testing.T) {
 	t.Helper()
 	for _, step := range []struct {
 		answer introspectiontest.Answer
+		store  syscall.Signal
 		lasts  time.Duration
 	}{
-		{nil, pictured/2 + 15*time.Second},
-		{introspectiontest.Respond(http.StatusUnauthorized, nil, ""), pictured / 8},
-		{introspectiontest.Respond(http.StatusServiceUnavailable, nil, ""), pictured / 8},
-		{nil, pictured / 4},
+		{nil, syscall.SIGCONT, pictured/2 + 15*time.Second},
+		{introspectiontest.Respond(http.StatusUnauthorized, nil, ""), syscall.SIGCONT, pictured / 8},
+		{introspectiontest.Respond(http.StatusServiceUnavailable, nil, ""), syscall.SIGCONT, pictured / 8},
+		{nil, syscall.SIGSTOP, pictured / 8},
+		{nil, syscall.SIGCONT, pictured / 8},
 	} {
 		w.authority.SetAnswer(step.answer)
+		if err := w.store.Signal(step.store); err != nil {
+			t.Fatal(err)
+		}
 		time.Sleep(step.lasts)
 	}
 }

@@ -12,6 +12,7 @@ fi
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
 [[ -z ${SCREENSHOTS:-} ]] || ../packages.sh chromium /usr/share/fonts/truetype/dejavu:fonts-dejavu-core
+../packages.sh redis-server
 promtool=$(../tool.sh promtool)
 PROMETHEUS=$(../tool.sh prometheus)
 SIDECAR_BINARY=${SIDECAR_BINARY:-$(realpath ../../../bin/fhir-introspection-sidecar)}

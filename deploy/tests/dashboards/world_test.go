@@ -27,6 +27,7 @@ type pod struct{ name, data, admin string }
 type world struct {
 	pods      []pod
 	authority *introspectiontest.Server
+	store     *os.Process // of the shared cache
 }
 
 const adminToken = "dashboards-admin"
@@ -68,14 +69,29 @@ func newWorld(t *testing.T) *world {
 		"SIDECAR_UPSTREAM_URL=" + fhir.URL + "/fhir", "SIDECAR_CACHE_MAX_ENTRIES=60", "SIDECAR_CACHE_MAX_AGE=20s", "SIDECAR_SHUTDOWN_TIMEOUT=2s",
 		"SIDECAR_ISSUER_URL=" + w.authority.URL, "SIDECAR_INTROSPECTION_TIMEOUT=500ms",
 		"SIDECAR_ADMIN_TOKEN_FILE=" + filepath.Join(dir, "admin"), "SIDECAR_AUDIT_LOG=" + filepath.Join(dir, "audit"), "SIDECAR_LOG_LEVEL=error",
-		// Nobody listens there: the panels show a store that is away.
-		"SIDECAR_SHARED_CACHE_ADDRESSES=127.0.0.1:1", "SIDECAR_SHARED_CACHE_TLS=false", "SIDECAR_SHARED_CACHE_KEY_FILE=" + filepath.Join(dir, "key"),
+		"SIDECAR_SHARED_CACHE_ADDRESSES=" + w.runStore(t), "SIDECAR_SHARED_CACHE_TLS=false", "SIDECAR_SHARED_CACHE_KEY_FILE=" + filepath.Join(dir, "key"),
 		"SIDECAR_CA_FILE=" + roots, "SIDECAR_SCOPE_ENFORCEMENT=report", "SIDECAR_PATIENT_GUARD=report",
 	}
 	w.run(t, binary, "fhir-0", append(common, "SIDECAR_BEARER_TOKEN_FILE="+filepath.Join(dir, "bearer")))
 	w.run(t, binary, "fhir-1", append(common, "SIDECAR_CLIENT_ID="+introspectiontest.DefaultClientID,
 		"SIDECAR_CLIENT_SECRET_FILE="+filepath.Join(dir, "secret")))
 	return w
+}
+
+// runStore starts a store for the shared cache.
+func (w *world) runStore(t *testing.T) (address string) {
+	t.Helper()
+	address = freeAddress(t)
+	cmd := exec.Command("redis-server", "--bind", "127.0.0.1", "--port", address[strings.LastIndexByte(address, ':')+1:], "--save", "", "--appendonly", "no")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	w.store = cmd.Process
+	return address
 }
 
 // run starts a sidecar on two free ports and waits until it is ready.
@@ -129,7 +145,7 @@ func (w *world) load(ctx context.Context) {
 	for n := 0; ctx.Err() == nil; n++ {
 		p := w.pods[(n+n/40)%2]
 		token := fmt.Sprintf("good-%d", n%50)
-		path, change := "/fhir/Patient/1", func(*http.Request) {}
+		path, change := "/fhir/Patient/123", func(*http.Request) {}
 		switch n % 40 {
 		case 3:
 			token = fmt.Sprintf("junk-%d", n)
@@ -152,6 +168,12 @@ func (w *world) load(ctx context.Context) {
 			token = fmt.Sprintf("bad-%d", n)
 		case 21:
 			path = "/fhir/../x"
+		case 25, 35:
+			path = "/fhir/Patient/1"
+		case 27:
+			path = "/fhir/Task/5"
+		case 31:
+			path = "/fhir/Practitioner/5"
 		case 29:
 			p.malformed()
 		case 23, 33: // more of them than there is room for
