@@ -49,6 +49,9 @@ func Reason(err error) string {
 		if reason, known := prefixes[word]; known {
 			return reason
 		}
+		if serverSaid(err, Auth) {
+			return Auth // EXECABORT tells what EXEC was refused for
+		}
 		return Other
 	}
 	switch {

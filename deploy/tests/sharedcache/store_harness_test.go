@@ -6,6 +6,7 @@ package sharedcache
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net"
 	"os"
@@ -146,6 +147,22 @@ func (s *server) root(t *testing.T) rueidis.Client {
 	t.Helper()
 	client, err := rueidis.NewClient(rueidis.ClientOption{
 		InitAddress: []string{s.address}, Username: "root", Password: "root", DisableCache: true, ForceSingleClient: true,
+	})
+	if err != nil {
+		t.Fatalf("connecting to the store: %v\n%s", err, s.log)
+	}
+	t.Cleanup(client.Close)
+	return client
+}
+
+// rootThrough is root through a socket in the store's directory, for one that wants TLS.
+func (s *server) rootThrough(t *testing.T, socket string) rueidis.Client {
+	t.Helper()
+	client, err := rueidis.NewClient(rueidis.ClientOption{
+		InitAddress: []string{s.address}, Username: "root", Password: "root", DisableCache: true, ForceSingleClient: true,
+		DialCtxFn: func(ctx context.Context, _ string, dialer *net.Dialer, _ *tls.Config) (net.Conn, error) {
+			return dialer.DialContext(ctx, "unix", filepath.Join(s.directory, socket))
+		},
 	})
 	if err != nil {
 		t.Fatalf("connecting to the store: %v\n%s", err, s.log)

@@ -107,16 +107,18 @@ func TestTLS(t *testing.T) {
 	s.connected()
 }
 
-// TestSentinel: the master dies, and replicas share again through the next one.
-func TestSentinel(t *testing.T) {
+// startSentinels runs a master, its replica and three sentinels that watch them, and
+// returns the settings of a sidecar that uses them.
+func startSentinels(t *testing.T) (master, replica *server, settings env) {
+	t.Helper()
 	accounts := []string{
 		"user fis on >" + password + " " + strings.Join(append(rules, "+role"), " "),
 		"user default off", "user root on >root ~* &* +@all", "masteruser root", "masterauth root",
 	}
-	master := newServer(t, binaryOf(t, "REDIS_7"), accounts...)
+	master = newServer(t, binaryOf(t, "REDIS_7"), accounts...)
 	master.start(t)
 	host, port, _ := net.SplitHostPort(master.address)
-	replica := newServer(t, binaryOf(t, "REDIS_7"), append(accounts, "replicaof "+host+" "+port)...)
+	replica = newServer(t, binaryOf(t, "REDIS_7"), append(accounts, "replicaof "+host+" "+port)...)
 	replica.start(t)
 	root := replica.root(t)
 	eventually(t, "replication", func() bool {
@@ -137,11 +139,18 @@ func TestSentinel(t *testing.T) {
 			return strings.Contains(sentinel.do(t, client, "SENTINEL", "replicas", "mymaster"), "127.0.0.1")
 		})
 	}
-	w := newWorld(t, true, master.settings(t))
-	w.settings["SHARED_CACHE_ADDRESSES"] = strings.Join(addresses, ",")
-	w.settings["SHARED_CACHE_SENTINEL_MASTER"] = "mymaster"
-	w.settings["SHARED_CACHE_SENTINEL_USERNAME"] = "watcher"
-	w.settings["SHARED_CACHE_SENTINEL_PASSWORD_FILE"] = writeFile(t, "p", "a-sentinel-password\n")
+	settings = master.settings(t)
+	settings["SHARED_CACHE_ADDRESSES"] = strings.Join(addresses, ",")
+	settings["SHARED_CACHE_SENTINEL_MASTER"] = "mymaster"
+	settings["SHARED_CACHE_SENTINEL_USERNAME"] = "watcher"
+	settings["SHARED_CACHE_SENTINEL_PASSWORD_FILE"] = writeFile(t, "p", "a-sentinel-password\n")
+	return master, replica, settings
+}
+
+// TestSentinel: the master dies, and replicas share again through the next one.
+func TestSentinel(t *testing.T) {
+	master, _, settings := startSentinels(t)
+	w := newWorld(t, true, settings)
 	all := w.replicas(t, 3)
 	before := w.tokens("before", 20)
 	everywhere(all[:1], before)
@@ -169,9 +178,9 @@ func TestSentinel(t *testing.T) {
 	}
 }
 
-// TestCluster: three nodes; one that dies takes only its own slots with it.
-func TestCluster(t *testing.T) {
-	var nodes []*server
+// startCluster runs three nodes, and returns the settings of a sidecar that uses them.
+func startCluster(t *testing.T) (nodes []*server, settings env) {
+	t.Helper()
 	for range 3 {
 		node := newServer(t, binaryOf(t, "VALKEY_9"),
 			"user fis on >"+password+" "+strings.Join(append(rules, "+cluster|slots", "+cluster|shards"), " "),
@@ -196,9 +205,16 @@ func TestCluster(t *testing.T) {
 			return strings.Contains(info, "cluster_state:ok") && strings.Contains(info, "cluster_slots_ok:16384")
 		})
 	}
-	w := newWorld(t, false, nodes[0].settings(t))
-	w.settings["SHARED_CACHE_CLUSTER"] = "true"
-	w.settings["SHARED_CACHE_ADDRESSES"] = nodes[0].address + "," + nodes[1].address + "," + nodes[2].address
+	settings = nodes[0].settings(t)
+	settings["SHARED_CACHE_CLUSTER"] = "true"
+	settings["SHARED_CACHE_ADDRESSES"] = nodes[0].address + "," + nodes[1].address + "," + nodes[2].address
+	return nodes, settings
+}
+
+// TestCluster: three nodes; one that dies takes only its own slots with it.
+func TestCluster(t *testing.T) {
+	nodes, settings := startCluster(t)
+	w := newWorld(t, false, settings)
 	all := w.replicas(t, 2)
 	tokens := w.tokens("t", 60)
 	everywhere(all, tokens)
@@ -212,7 +228,7 @@ func TestCluster(t *testing.T) {
 	}
 
 	// The node of the feed's slot stays.
-	owner := strings.Fields(nodes[0].do(t, first, "CLUSTER", "KEYSLOT", "fis:feed"))[0]
+	owner := strings.Fields(nodes[0].do(t, nodes[0].root(t), "CLUSTER", "KEYSLOT", "fis:feed"))[0]
 	var slot int
 	_, _ = fmt.Sscan(owner, &slot)
 	dead := (slot/5462 + 1) % 3
