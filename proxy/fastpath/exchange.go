@@ -178,24 +178,32 @@ func (x *Exchange) Write(p []byte) (int, error) {
 	case x.head || len(p) == 0:
 		return len(p), nil
 	}
-	if x.chunked {
+	switch {
+	case x.chunked:
 		*x.out = append(strconv.AppendInt(*x.out, int64(len(p)), 16), "\r\n"...)
 		*x.out = append(append(*x.out, p...), "\r\n"...)
-	} else {
+	case len(*x.out) == 0 && len(p) >= flushSize:
+		return len(p), x.send(p)
+	default:
 		*x.out = append(*x.out, p...)
 	}
-	if len(*x.out) > flushSize {
+	if len(*x.out) >= flushSize {
 		return len(p), x.Flush()
 	}
 	return len(p), nil
 }
 
+func (x *Exchange) send(p []byte) error {
+	if _, x.err = x.c.Conn.Write(p); x.err != nil {
+		x.c.cancel()
+	}
+	return x.err
+}
+
 // Flush sends what has been written.
 func (x *Exchange) Flush() error {
 	if x.out != nil && x.err == nil && len(*x.out) > 0 {
-		if _, x.err = x.c.Conn.Write(*x.out); x.err != nil {
-			x.c.cancel()
-		}
+		_ = x.send(*x.out)
 		x.used = max(x.used, len(*x.out))
 		*x.out = (*x.out)[:0]
 	}

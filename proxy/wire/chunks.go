@@ -131,7 +131,7 @@ func (c *Chunks) trailer(b []byte) (n int, err error) {
 		if !ok || name == "" || !all(strings.ReplaceAll(name, " ", ""), inToken) || name[0] == ' ' || !all(value, inValue) {
 			return 0, ErrMalformed // a bare line end stands in no value
 		}
-		c.Trailers.Add(name, strings.Trim(value, " \t"))
+		c.Trailers.Add(name, trim(value))
 	}
 	c.Ended = true
 	return end + 4, nil

@@ -88,7 +88,7 @@ func (fs Fields) Nominated() (names Nominated) {
 			continue
 		}
 		for option := range strings.SplitSeq(fs[i].Value, ",") {
-			option = strings.Trim(option, " \t")
+			option = trim(option)
 			if IsHop(option) || equalFold(option, "close") || equalFold(option, "http2-settings") {
 				continue // which pass nowhere
 			}
@@ -186,6 +186,17 @@ func all(s string, class byte) bool {
 	return true
 }
 
+// trim takes off the spaces around a value (RFC 9110 §5.6.3).
+func trim(s string) string {
+	for s != "" && (s[0] == ' ' || s[0] == '\t') {
+		s = s[1:]
+	}
+	for s != "" && (s[len(s)-1] == ' ' || s[len(s)-1] == '\t') {
+		s = s[:len(s)-1]
+	}
+	return s
+}
+
 // IsToken reports whether name can name a field (RFC 9110 §5.6.2).
 func IsToken(name string) bool { return name != "" && all(name, inToken) }
 
@@ -233,7 +244,7 @@ func (b *Builder) End() { b.Bytes = append(b.Bytes, "\r\n"...) }
 
 // AppendField appends a field line, unless it would be read as anything else.
 func AppendField(to []byte, name, value string) []byte {
-	value = strings.Trim(value, " \t")
+	value = trim(value)
 	if !IsToken(name) || !all(value, inValue) {
 		return to
 	}

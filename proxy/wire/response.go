@@ -105,16 +105,16 @@ type responseParser struct {
 // field reads a line. Bytes that stand in no line are those of somebody else's.
 func (p *responseParser) field(line string) error {
 	switch {
-	case strings.ContainsAny(line, "\r\n\x00"):
-		return ErrAmbiguous
+	case !all(line, inValue):
+		return causeOf(line)
 	case line[0] == ' ' || line[0] == '\t': // continues the one before it
 		return ErrAmbiguous
 	}
 	name, value, ok := strings.Cut(line, ":")
-	if !ok || name == "" || !all(value, inValue) {
+	if !ok || name == "" {
 		return ErrMalformed
 	}
-	f := Field{name, strings.Trim(value, " \t")}
+	f := Field{name, trim(value)}
 	switch {
 	case !all(name, inToken):
 		return spaced(name)
@@ -133,6 +133,15 @@ func (p *responseParser) field(line string) error {
 	return nil
 }
 
+// causeOf says what is wrong with a line that no value could stand in. One that others
+// would take for two lines, or for a part of one, is worse than none.
+func causeOf(line string) error {
+	if strings.ContainsAny(line, "\r\n\x00") {
+		return ErrAmbiguous
+	}
+	return ErrMalformed
+}
+
 func (p *responseParser) takeLength(value string) error {
 	p.framed++
 	n, err := strconv.ParseUint(value, 10, 63)
@@ -145,7 +154,7 @@ func (p *responseParser) takeLength(value string) error {
 
 func (p *responseParser) closes(options string) {
 	for option := range strings.SplitSeq(options, ",") {
-		p.h.Keeps = p.h.Keeps && !equalFold(strings.Trim(option, " \t"), "close")
+		p.h.Keeps = p.h.Keeps && !equalFold(trim(option), "close")
 	}
 }
 
@@ -213,7 +222,7 @@ func (h *ResponseHead) announce() error {
 	for i := range h.Fields {
 		if f := &h.Fields[i]; f.Is("trailer") {
 			for name := range strings.SplitSeq(f.Value, ",") {
-				if name = strings.Trim(name, " \t"); name == "" {
+				if name = trim(name); name == "" {
 					continue
 				}
 				if isFraming(name) {

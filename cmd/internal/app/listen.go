@@ -74,7 +74,7 @@ const socketBuffer = 64 << 10
 
 // pieceSize is what is written at a time: a client that takes less in all the time
 // that it has makes no progress.
-const pieceSize = 16 << 10
+const pieceSize = 64 << 10
 
 // placedConn gives its place back. It stays a TCP connection, because net/http
 // closes one for writing first, lest a reset destroy the last response.
