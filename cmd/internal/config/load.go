@@ -56,7 +56,7 @@ var mayBeNone = []string{"SIDECAR_HEADERS", "SIDECAR_PUBLIC_PATHS"}
 func readList(variable string, v reflect.Value) (fault string) {
 	items, ok := v.Interface().([]string)
 	if !ok {
-		return ""
+		return readCheck(variable)
 	}
 	var kept []string
 	for _, item := range items {
@@ -81,6 +81,15 @@ func readList(variable string, v reflect.Value) (fault string) {
 	}
 	v.Set(reflect.ValueOf(kept))
 	return fault
+}
+
+// readCheck returns what is wrong with a setting that is a check like some of the lists,
+// though it names one thing: an empty one must not switch it off either.
+func readCheck(variable string) (fault string) {
+	if value, set := os.LookupEnv(variable); variable == "SIDECAR_TENANT_CLAIM" && set && strings.TrimSpace(value) == "" {
+		return "is set and names nothing; leave it out if that is meant"
+	}
+	return ""
 }
 
 // kindFault says what the variable must be.

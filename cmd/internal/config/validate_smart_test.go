@@ -39,6 +39,7 @@ var accessTests = []settingTest{
 	{"SIDECAR_TENANT_CLAIM", "tenant", []string{"SIDECAR_UPSTREAM_URL", "http://127.0.0.1:8080/fhir/{tenant}"}, ""},
 	{"SIDECAR_TENANT_CLAIM", "client_id", []string{"SIDECAR_UPSTREAM_URL", "http://127.0.0.1:8080/fhir/{tenant}"}, ""},
 	{"SIDECAR_TENANT_CLAIM", "organization", []string{"SIDECAR_UPSTREAM_URL", "http://127.0.0.1:8080/fhir/{tenant}"}, ""},
+	{"SIDECAR_TENANT_CLAIM", "", []string{"SIDECAR_UPSTREAM_URL", "http://127.0.0.1:8080/fhir/{tenant}"}, wantItems},
 	{"SIDECAR_TENANT_CLAIM", "a b", nil, "must be the name of a claim, such as tenant"},
 	{"SIDECAR_TENANT_CLAIM", "tenant", nil, "needs {tenant} in SIDECAR_UPSTREAM_URL"},
 
