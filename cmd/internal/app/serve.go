@@ -49,13 +49,9 @@ const (
 // serve listens, runs until ctx ends, drains and ends. It returns an error when
 // something failed, or when requests had to be cut off.
 func (sc *sidecar) serve(ctx context.Context) error {
-	data, err := net.Listen("tcp", sc.settings.ListenAddress)
+	data, adminListener, err := sc.open()
 	if err != nil {
-		return fmt.Errorf("SIDECAR_LISTEN_ADDRESS: %w", err)
-	}
-	adminListener, err := net.Listen("tcp", sc.settings.AdminAddress)
-	if err != nil {
-		return errors.Join(fmt.Errorf("SIDECAR_ADMIN_ADDRESS: %w", err), data.Close())
+		return err
 	}
 	defer runtime.KeepAlive(make([]byte, gcBallast))
 	memory := memoryLimit()
@@ -98,6 +94,17 @@ func (sc *sidecar) serve(ctx context.Context) error {
 		sc.logger.Info("drained")
 	}
 	return err
+}
+
+// open opens both listeners, or none.
+func (sc *sidecar) open() (data, adminListener net.Listener, err error) {
+	if data, err = net.Listen("tcp", sc.settings.ListenAddress); err != nil {
+		return nil, nil, fmt.Errorf("SIDECAR_LISTEN_ADDRESS: %w", err)
+	}
+	if adminListener, err = net.Listen("tcp", sc.settings.AdminAddress); err != nil {
+		return nil, nil, errors.Join(fmt.Errorf("SIDECAR_ADMIN_ADDRESS: %w", err), data.Close())
+	}
+	return data, adminListener, nil
 }
 
 // logServing tells who runs between whom, and what a token must have.

@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"io"
 	"reflect"
+	"slices"
 	"strings"
+	"sync"
 	"text/template"
 	"time"
 
@@ -38,13 +40,17 @@ func Manual() []Setting {
 }
 
 // Variables are the names of all settings, in the order of the fields of Settings.
-func Variables() []string {
+func Variables() []string { return slices.Clone(variables()) }
+
+// variables are made once: envconfig splits the names of fields with regular
+// expressions.
+var variables = sync.OnceValue(func() []string {
 	var b strings.Builder
 	if err := envconfig.Usagef(Prefix, new(Settings), &b, "{{range .}}{{usage_key .}} {{end}}"); err != nil {
 		return nil // a unit test keeps this from happening
 	}
 	return strings.Fields(b.String())
-}
+})
 
 // bounds are the least and the greatest value of a number or a duration, as the tags
 // write them. Empty: there is none.
