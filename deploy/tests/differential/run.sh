@@ -9,12 +9,14 @@ if [[ -z ${FHIR_SERVER:-} ]]; then
 	cp ../kubernetes/fhir-server/* "$work"
 	(cd "$work" && npm ci --silent --no-audit --no-fund)
 	port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
-	PORT=$port node "$work/server.mjs" >"$work/log" &
+	SERVER_ADDRESS=127.0.0.1 SERVER_PORT=$port node "$work/server.mjs" >"$work/log" 2>&1 &
 	pid=$!
 	trap 'kill "$pid"; rm -rf "$work"' EXIT
-	until curl -fs -o /dev/null "http://127.0.0.1:$port/fhir/metadata"; do
-		kill -0 "$pid" && sleep 0.3
-	done
+	curl -fs -o /dev/null --retry 200 --retry-delay 0 --retry-connrefused --retry-max-time 60 "http://127.0.0.1:$port/fhir/metadata" || {
+		echo "differential: the FHIR server doesn't respond after 60 s; its log:" >&2
+		cat "$work/log" >&2
+		exit 1
+	}
 	export FHIR_SERVER=http://127.0.0.1:$port/fhir
 fi
 go vet ./...
