@@ -1,9 +1,11 @@
-// Package wire stands between a client's connection and http.Server, where the
-// bytes of HTTP/1 can still be seen.
+// Package wire knows the messages of HTTP/1.1 as bytes: heads as lists of fields, bodies
+// as parts of what a connection brings. Both sides of the proxy read and write with it.
+// What it reads has one reading, and nothing of it stays in memory that others get.
 //
-// It lets a head pass only if every server would find the same end of it and of its
-// body: net/http puts up with bare line feeds (RFC 9112 §2.2) and with lengths that
-// others read otherwise, which makes two requests of one behind a proxy that
+// Its Listener stands between a client's connection and http.Server, where these bytes
+// can still be seen. It lets a head pass only if every server would find the same end of
+// it and of its body: net/http puts up with bare line feeds (RFC 9112 §2.2) and with
+// lengths that others read otherwise, which makes two requests of one behind a proxy that
 // doesn't. It tells of what is refused before there is a request, here or by net/http
 // itself. And it tells a client that has only said that it won't send more from one
 // that has gone, which net/http doesn't.

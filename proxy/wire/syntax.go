@@ -1,0 +1,77 @@
+package wire
+
+// Classes of characters.
+const (
+	inToken  = 1 << iota // RFC 9110 §5.6.2
+	inValue              // RFC 9110 §5.5, UTF-8 and other bytes above ASCII included
+	visible              // RFC 5234 VCHAR
+	inHost               // fewer than RFC 3986 §3.2.2 allows
+	ordinary             // visible, or a space
+	inLine               // doesn't end a part of a first line
+)
+
+var classes, lowered = func() (table, lower [256]byte) {
+	for c := range table {
+		lower[c] = byte(c)
+		if c >= ' ' && c != 0x7f || c == '\t' {
+			table[c] |= inValue
+		}
+		if c > ' ' && c != 0x7f {
+			table[c] |= inLine
+		}
+		if c > ' ' && c < 0x7f {
+			table[c] |= visible | ordinary
+		}
+	}
+	for c := 'A'; c <= 'Z'; c++ {
+		lower[c] = byte(c) | 0x20
+	}
+	table[' '] |= ordinary
+	for _, c := range "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-" {
+		table[c] |= inToken | inHost
+	}
+	for _, c := range "!#$%&'*+.^_`|~" {
+		table[c] |= inToken
+	}
+	for _, c := range ".:[]" {
+		table[c] |= inHost
+	}
+	return table, lower
+}()
+
+// all reports whether s has characters of a class and no others. There may be none.
+func all(s string, class byte) bool {
+	for i := range len(s) {
+		if classes[s[i]]&class == 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// trim takes off the spaces around a value (RFC 9110 §5.6.3).
+func trim(s string) string {
+	for s != "" && (s[0] == ' ' || s[0] == '\t') {
+		s = s[1:]
+	}
+	for s != "" && (s[len(s)-1] == ' ' || s[len(s)-1] == '\t') {
+		s = s[:len(s)-1]
+	}
+	return s
+}
+
+// IsToken reports whether name can name a field (RFC 9110 §5.6.2).
+func IsToken(name string) bool { return name != "" && all(name, inToken) }
+
+// equalFold compares a name with one in lower case.
+func equalFold(name, lower string) bool {
+	if len(name) != len(lower) {
+		return false
+	}
+	for i := range len(name) {
+		if lowered[name[i]] != lower[i] {
+			return false
+		}
+	}
+	return true
+}
