@@ -192,8 +192,12 @@ func TestHTTPClients(t *testing.T) {
 		all[name] = func(base string) map[string]outcome { return sends(t, cmd(), base, kinds()) }
 	}
 	for name, send := range all {
-		h.reset(t)
-		direct := send(h.base)
+		var direct map[string]outcome
+		for try, lost := 0, true; lost && try < 5; try++ {
+			h.reset(t)
+			direct = send(h.base)
+			lost = lostConnection(t, direct)
+		}
 		for way, origin := range ways {
 			if way == "HTTP2" && name != "curl" {
 				continue
@@ -205,6 +209,20 @@ func TestHTTPClients(t *testing.T) {
 			})
 		}
 	}
+}
+
+// lostConnection reports whether the JDK's client sent a request into a connection that
+// HAPI's server was just closing: then direct outcomes tell nothing. The sidecar looks
+// before it sends, so that its outcomes need no such leniency.
+func lostConnection(t *testing.T, direct map[string]outcome) bool {
+	t.Helper()
+	for name, o := range direct {
+		if strings.Contains(o.Error, "header parser received no bytes") {
+			t.Logf("%s, direct: %s; once more", name, o.Error)
+			return true
+		}
+	}
+	return false
 }
 
 // compareKinds wants the responses to be alike, and the documented refusals.

@@ -194,7 +194,7 @@ func startMedplum(t *testing.T) (base string) {
 	}
 	cmd := exec.Command("node", "server.mjs")
 	cmd.Dir = folder
-	cmd.Env = append(os.Environ(), "PORT="+port)
+	cmd.Env = append(os.Environ(), "SERVER_ADDRESS=127.0.0.1", "SERVER_PORT="+port)
 	base = "http://127.0.0.1:" + port + "/fhir"
 	start(t, "Medplum", cmd).await(t, base+"/metadata")
 	return base
