@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httputil"
@@ -18,6 +19,8 @@ import (
 
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cache"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/fastpath"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/wire"
 )
 
 // benchToken has the length of a Koppeltaal access token.
@@ -200,5 +203,56 @@ func BenchmarkRefusal(b *testing.B) {
 				b.Fatalf("got status %d, want %d", w.status, refused.status)
 			}
 		})
+	}
+}
+
+// BenchmarkExchange shows what a request with a known token costs from the client's
+// socket to the FHIR server's and back, in the fast path.
+func BenchmarkExchange(b *testing.B) {
+	response := decode(b, fmt.Sprintf(seedAnswer, time.Now().Add(24*time.Hour).Unix()))
+	known := introspectorFunc(func(context.Context, string) (*introspection.Response, error) { return response, nil })
+	p := benchProxy(b, benchCache(b, known))
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatalf("net.Listen: got error %v, want none", err)
+	}
+	b.Cleanup(func() { _ = listener.Close() })
+	fast := fastpath.New(fastpath.Config{
+		Handler:       func(ctx context.Context, r *wire.Request, x *fastpath.Exchange) { p.Serve(ctx, r, x) },
+		HeaderTimeout: time.Minute, IdleTimeout: time.Minute, ErrorLog: log.New(io.Discard, "", 0),
+	})
+	b.Cleanup(fast.Close)
+	go func() {
+		for c, err := listener.Accept(); err == nil; c, err = listener.Accept() {
+			go fast.Serve(c)
+		}
+	}()
+	for _, request := range []struct{ name, text string }{
+		{"hit", "GET /fhir/Patient/123?_summary=true HTTP/1.1\r\nHost: fhir.example.org\r\n" +
+			"User-Agent: HAPI-FHIR/6.8.0 (FHIR Client; FHIR 4.0.1/R4; apache)\r\nAccept: application/fhir+json\r\n" +
+			"Authorization: Bearer " + benchToken + "\r\nConnection: Keep-Alive\r\n\r\n"},
+		{"no token", "GET /fhir/Patient/123 HTTP/1.1\r\nHost: fhir.example.org\r\nAccept: application/fhir+json\r\n\r\n"},
+	} {
+		b.Run(request.name, func(b *testing.B) { benchExchange(b, listener.Addr().String(), []byte(request.text)) })
+	}
+}
+
+func benchExchange(b *testing.B, address string, request []byte) {
+	b.Helper()
+	client, err := net.Dial("tcp", address)
+	if err != nil {
+		b.Fatalf("net.Dial: got error %v, want none", err)
+	}
+	b.Cleanup(func() { _ = client.Close() })
+	response := make([]byte, 16<<10)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := client.Write(request); err != nil {
+			b.Fatalf("Write: got error %v, want none", err)
+		}
+		n, err := client.Read(response) // which comes in one write
+		if err != nil || !bytes.HasPrefix(response[:n], []byte("HTTP/1.1 ")) || bytes.HasPrefix(response[:n], []byte("HTTP/1.1 5")) {
+			b.Fatalf("Read: got %q and error %v, want a response", response[:n], err)
+		}
 	}
 }

@@ -8,10 +8,13 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/wire"
 )
 
 // seen is what comes of a request: at the FHIR server, at the client, and in the
@@ -164,5 +167,26 @@ func TestRelayKeepsNothing(t *testing.T) {
 	}
 	if b, ok := s.proxy.forwarder.buffers.Get().(*buffer); ok && *b != (buffer{}) {
 		t.Errorf("got %q in the pool, want nothing", bytes.Trim(b.bytes[:], "\x00"))
+	}
+}
+
+// TestExchangeForgets finds that nothing of an exchange is in memory that others get, and
+// that those get none of an exchange with a body, which may be read longer.
+func TestExchangeForgets(t *testing.T) {
+	p := newStack(t).proxy
+	for length, again := range map[int64]bool{0: true, 2: false, wire.Chunked: false} {
+		in := &wire.Request{Method: "GET", Target: "/fhir/Patient/1?a", Host: "h", Length: length, Peer: "192.0.2.1:5", Fields: wire.Fields{
+			{Name: "Authorization", Value: "Bearer secret"}, {Name: "Accept", Value: "b"}, {Name: "X-Request-Id", Value: "c"},
+		}}
+		x := newExchange(&standard{}, in, protocol{closes: true}, nil, &p.draining)
+		x.token, x.verdict.Lookup, x.response.Status = "secret", "hit", 200
+		x.begin().Add("X-Secret", "secret")
+		x.end()
+		if empty := reflect.ValueOf(x).Elem().IsZero(); empty != again {
+			t.Errorf("length %d: got memory cleared for others: %t, want %t", length, empty, again)
+		}
+		if y := exchanges.Get(); !again && y == x {
+			t.Errorf("length %d: another exchange got the memory, want none to", length)
+		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -12,11 +13,12 @@ import (
 
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/policy"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/upstream"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/wire"
 )
 
 // exchange is one request and its response, and what was found out on the way. It
-// is one value, so that a request costs one allocation; each step gets the part
+// is one value, so that a request needs one piece of memory; each step gets the part
 // that it needs. It lives in one goroutine, but for body.
 type exchange struct {
 	request
@@ -37,6 +39,7 @@ type exchange struct {
 	guarded      policy.Reach  // where it leads; "": nobody asked
 	location     string        // of what the FHIR server has created
 	failure      error         // why there was no verdict or no response, for the log
+	response     upstream.Response
 
 	body requestBody
 }
@@ -48,16 +51,25 @@ type protocol struct {
 	streams bool      // it shares its connection with other requests (HTTP/2)
 }
 
+var exchanges = sync.Pool{New: func() any { return new(exchange) }}
+
 func newExchange(c remote, in *wire.Request, of protocol, trusted []netip.Prefix, draining *atomic.Bool) *exchange {
-	x := &exchange{
-		recorder: recorder{remote: c, draining: draining, closes: of.closes},
-		began:    time.Now(),
-		decision: internalError,
-	}
+	x, _ := exchanges.Get().(*exchange)
+	x.remote, x.draining, x.closes = c, draining, of.closes
+	x.began, x.decision = time.Now(), internalError
 	x.body.remote = c
 	readRequest(&x.request, in, trusted)
 	x.streams, x.fault = of.streams, of.fault
 	return x
+}
+
+// end lets another request have the memory. What reads a body may do so in a goroutine of
+// its own when the response is over: nobody gets that again.
+func (x *exchange) end() {
+	if x.length == 0 {
+		*x = exchange{}
+		exchanges.Put(x)
+	}
 }
 
 // writeWhole writes a response that was made here, after the fields it has so far.

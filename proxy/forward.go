@@ -71,10 +71,9 @@ func (f *forwarder) forward(x *exchange) (failed *decision) {
 	}
 	r.Bytes = out.Bytes
 	b.used = min(len(out.Bytes), len(b.bytes))
-	err := out.Err
-	var res *upstream.Response
+	err, res := out.Err, &x.response
 	if err == nil {
-		res, err = f.transport.Send(x.ctx, &r)
+		err = f.transport.Send(x.ctx, &r, res)
 	}
 	if err == nil {
 		if err = acceptable(res); err != nil {

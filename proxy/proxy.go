@@ -85,7 +85,9 @@ func New(config Config) (*Proxy, error) {
 // ServeHTTP decides about one request and refuses or forwards it.
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s := &standard{w: w, r: r}
-	p.serve(r.Context(), newExchange(s, s.request(), s.protocol(), p.trusted, &p.draining))
+	x := newExchange(s, s.request(), s.protocol(), p.trusted, &p.draining)
+	p.serve(r.Context(), x)
+	x.end()
 }
 
 // Serve decides about one request whose head has been read, and has its response written
@@ -95,7 +97,9 @@ func (p *Proxy) Serve(ctx context.Context, in *wire.Request, other remote) {
 	if !isHost(in.Host) {
 		of.fault = refuseHost
 	}
-	p.serve(ctx, newExchange(other, in, of, p.trusted, &p.draining))
+	x := newExchange(other, in, of, p.trusted, &p.draining)
+	p.serve(ctx, x)
+	x.end()
 }
 
 // serve decides about an exchange and ends it.

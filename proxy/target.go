@@ -21,8 +21,10 @@ type target struct {
 // becomes Host (RFC 9112 §3.2.2) and takes no part in a decision; "*" and
 // CONNECT's authority-form stay as they are and match no route that forwards.
 func parseTarget(raw string) target {
-	if _, rest, ok := strings.Cut(raw, "://"); ok && raw[0] != '/' {
-		raw = rest[min(len(rest), strings.IndexAny(rest+"/", "/?")):]
+	if !strings.HasPrefix(raw, "/") {
+		if _, rest, ok := strings.Cut(raw, "://"); ok {
+			raw = rest[min(len(rest), strings.IndexAny(rest+"/", "/?")):]
+		}
 	}
 	var t target
 	t.path, t.query, t.hasQuery = strings.Cut(raw, "?")

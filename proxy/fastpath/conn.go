@@ -52,6 +52,9 @@ type conn struct {
 
 	mu         sync.Mutex
 	responding bool
+	set        bool          // the timer is
+	request    int           // that is responded to, counted
+	setFor     int           // the one for which the timer was set
 	watch      chan struct{} // closed when the watcher is done
 	leaving    chan struct{} // closed when the client won't send more
 	left       sync.Once
@@ -77,15 +80,16 @@ func (c *conn) serve() (rest net.Conn) {
 		if err != nil {
 			break
 		}
-		var h head
-		if !h.parse(string(c.in.Bytes()[:n])) {
+		t := newTurn()
+		if !t.head.parse(string(c.in.Bytes()[:n])) {
 			break
 		}
-		h.Peer, h.Secure = c.peer, c.secure
-		if !c.state.CompareAndSwap(idle, busy) || !c.respond(&h, n) {
+		t.head.Peer, t.head.Secure = c.peer, c.secure
+		if !c.state.CompareAndSwap(idle, busy) || !c.respond(t, n) {
 			c.close()
 			return nil
 		}
+		t.end()
 		c.state.Store(idle)
 		if !c.s.isOpen() { // which closeIdle has not found idle
 			c.close()
@@ -112,38 +116,6 @@ func (c *conn) leave() (rest net.Conn) {
 func (c *conn) close() {
 	_ = c.Close()
 	c.in.Drop()
-}
-
-// replayed is a connection of which something was read already.
-type replayed struct {
-	net.Conn
-	first []byte
-}
-
-// NetConn returns the connection itself, as tls.Conn does.
-func (r *replayed) NetConn() net.Conn { return r.Conn }
-
-// CloseWrite is what http.Server calls before Close, lest a reset destroys the last
-// response.
-func (r *replayed) CloseWrite() error { return closeWrite(r.Conn) }
-
-func closeWrite(c net.Conn) error {
-	if closer, ok := c.(interface{ CloseWrite() error }); ok {
-		return closer.CloseWrite()
-	}
-	return nil
-}
-
-// Read implements net.Conn.
-func (r *replayed) Read(p []byte) (int, error) {
-	if len(r.first) == 0 {
-		return r.Conn.Read(p)
-	}
-	n := copy(p, r.first)
-	if r.first = r.first[n:]; len(r.first) == 0 {
-		r.first = nil
-	}
-	return n, nil
 }
 
 // extendIdleDeadline postpones the deadline of an idle connection, unless that gains next to
@@ -178,14 +150,15 @@ func (c *conn) awaitHead() (n int, err error) {
 
 // respond has the request handled whose head has n bytes, and reports whether another
 // one may come.
-func (c *conn) respond(h *head, n int) bool {
+func (c *conn) respond(t *turn, n int) bool {
 	c.in.Take(n)
 	c.in.Release() // waiting for the FHIR server needs no memory for tokens
-	x := newExchange(c, h)
+	x := &t.exchange
+	x.begin(c, &t.head)
 	if x.body.Ended() {
 		c.startWatching()
 	}
-	if !c.handle(h, x) {
+	if !c.handle(&t.head, x) {
 		return false
 	}
 	keeps := x.finish() && x.body.Ended()
@@ -227,11 +200,21 @@ func (c *conn) linger() {
 	}
 }
 
-// startWatching is called when no more of the request comes.
+// startWatching is called when no more of the request comes. A timer that was set for an
+// earlier one is left alone: to stop and to set it takes time that few responses need.
 func (c *conn) startWatching() {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.responding = true
-	c.mu.Unlock()
+	c.request++
+	if !c.set {
+		c.setTimer()
+	}
+}
+
+// setTimer sets the timer for the request that is responded to. c.mu is held.
+func (c *conn) setTimer() {
+	c.set, c.setFor = true, c.request
 	c.timer.Reset(watchAfter)
 }
 
@@ -240,7 +223,13 @@ func (c *conn) startWatching() {
 // earlier request: one watcher is enough, and two would lose what they read.
 func (c *conn) watchClient() {
 	c.mu.Lock()
+	c.set = false
 	if !c.responding || c.watch != nil || c.in.Len() >= wire.InputSize {
+		c.mu.Unlock()
+		return
+	}
+	if c.setFor != c.request {
+		c.setTimer()
 		c.mu.Unlock()
 		return
 	}
@@ -264,7 +253,6 @@ func (c *conn) watchClient() {
 }
 
 func (c *conn) stopWatching() {
-	c.timer.Stop()
 	c.mu.Lock()
 	c.responding = false
 	watch := c.watch

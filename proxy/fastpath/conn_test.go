@@ -2,6 +2,8 @@ package fastpath
 
 import (
 	"net"
+	"net/http"
+	"reflect"
 	"testing"
 	"time"
 )
@@ -49,4 +51,32 @@ func TestSecondWatcher(t *testing.T) {
 	}
 	c.stopWatching()
 	<-done
+}
+
+// TestTurnForgets finds that nothing of a request is in memory that others get, and that
+// those get none of a request with a body, which may be read longer.
+func TestTurnForgets(t *testing.T) {
+	near, far := net.Pipe()
+	defer far.Close()
+	c := newConn(New(Config{}), near)
+	defer c.close()
+	for text, again := range map[string]bool{
+		"GET /secret HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer secret\r\nConnection: close\r\n\r\n":     true,
+		"POST / HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer secret\r\nContent-Length: 2\r\n\r\n":          false,
+		"POST / HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer secret\r\nTransfer-Encoding: chunked\r\n\r\n": false,
+	} {
+		used := newTurn()
+		if !used.head.parse(text) {
+			t.Fatalf("%q: got another form, want the canonical one", text)
+		}
+		used.exchange.begin(c, &used.head)
+		used.exchange.status = http.StatusOK
+		used.end()
+		if empty := reflect.ValueOf(used).Elem().IsZero(); empty != again {
+			t.Errorf("%q: got memory cleared for others: %t, want %t", text, empty, again)
+		}
+		if !again && newTurn() == used {
+			t.Errorf("%q: another request got the memory, want none to", text)
+		}
+	}
 }

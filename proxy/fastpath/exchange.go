@@ -43,11 +43,9 @@ type Exchange struct {
 	expects bool // the client waits to be told to send its body
 }
 
-func newExchange(c *conn, h *head) *Exchange {
-	x := &Exchange{
-		c: c, body: wire.NewBody(c.in, h.Length), head: h.Method == http.MethodHead, closes: h.closes, expects: h.expects, length: -1,
-	}
-	return x
+func (x *Exchange) begin(c *conn, h *head) {
+	x.c, x.body = c, wire.NewBody(c.in, h.Length)
+	x.head, x.closes, x.expects, x.length = h.Method == http.MethodHead, h.closes, h.expects, -1
 }
 
 // StartBody begins to read the body of the request. It appends the body if all of it has

@@ -300,6 +300,8 @@ var heads = []struct {
 	{"Trailer", "GET / HTTP/1.1\r\nHost: a\r\nTrailer: X-A\r\n\r\n", false},
 	{"Proxy-Connection", "GET / HTTP/1.1\r\nHost: a\r\nProxy-Connection: x\r\n\r\n", true},
 	{"Pragma", "GET / HTTP/1.1\r\nHost: a\r\nPragma: no-cache\r\n\r\n", false},
+	{"Pragma and Cache-Control", "GET / HTTP/1.1\r\nHost: a\r\nPragma: no-cache\r\nCache-Control: max-age=0\r\n\r\n", true},
+	{"carriage return in a value", "GET / HTTP/1.1\r\nHost: a\r\nX-A: b\rX-B: c\r\n\r\n", false},
 	{"head cut off", "GET / HTTP/1.1\r\nHost: a\r\n", false},
 	{"request line cut off", "GET /", false},
 	{"too many fields", "GET / HTTP/1.1\r\nHost: a\r\n" + manyFields(65) + "\r\n", false},

@@ -54,6 +54,8 @@ type head struct {
 	framed  bool // the length of the body was told
 	closes  bool // after the response
 	expects bool // to be told before it sends the body
+	pragma  bool // that caches are to be passed by, as HTTP/1.0 says it
+	cached  bool // has Cache-Control
 }
 
 // parse reads a head that is in the canonical form, and reports whether it is.
@@ -67,19 +69,37 @@ type head struct {
 // no space at either end. There is one Host. At most one field frames a body: a length in
 // digits, or chunked.
 func (h *head) parse(text string) bool {
-	line, rest, _ := strings.Cut(text, "\r\n")
+	line, rest := cutLine(text)
 	if !h.parseLine(line) {
 		return false
 	}
-	h.Fields = make(wire.Fields, 0, min(maxFields, strings.Count(rest, "\r\n")))
 	for rest != "\r\n" {
-		line, rest, _ = strings.Cut(rest, "\r\n")
-		name, value, ok := strings.Cut(line, ": ")
+		line, rest = cutLine(rest)
+		name, value, ok := cutField(line)
 		if !ok || !all(name, inName) || !isValue(value) || !h.take(wire.Field{Name: name, Value: value}) {
 			return false
 		}
 	}
-	return h.Host != "" && (!h.expects || h.Length != 0)
+	return h.Host != "" && (!h.expects || h.Length != 0) && (!h.pragma || h.cached)
+}
+
+// cutLine cuts after the first line end. A carriage return that is none stays in a line,
+// where it is no character of anything.
+func cutLine(s string) (line, rest string) {
+	end := strings.IndexByte(s, '\r')
+	if end < 0 || end+1 >= len(s) || s[end+1] != '\n' {
+		return s, "" // which is the end of no head
+	}
+	return s[:end], s[end+2:]
+}
+
+// cutField cuts around a colon and a space.
+func cutField(line string) (name, value string, ok bool) {
+	colon := strings.IndexByte(line, ':')
+	if colon < 0 || colon+1 >= len(line) || line[colon+1] != ' ' {
+		return "", "", false
+	}
+	return line[:colon], line[colon+2:], true
 }
 
 func (h *head) parseLine(line string) (ok bool) {
@@ -107,7 +127,8 @@ func validEscapes(target string) bool {
 
 // isValue holds for what stands in a canonical field.
 func isValue(s string) bool {
-	return all(s, inValue) && s[0] != ' ' && s[len(s)-1] != ' '
+	rest := wire.SkipPlain(s)
+	return s != "" && (rest == "" || all(rest, inValue)) && s[0] != ' ' && s[len(s)-1] != ' '
 }
 
 // take takes a field, and reports whether it is canonical.
@@ -124,7 +145,11 @@ func (h *head) take(f wire.Field) bool {
 		canonical = h.takeOptions(f.Value)
 	case f.Is("expect"):
 		canonical = h.takeExpectation(f.Value)
-	case f.Is("pragma"), f.Is("trailer"): // net/http makes other fields of them
+	case f.Is("cache-control"):
+		h.cached = true
+	case f.Is("pragma"): // net/http makes a Cache-Control of it where there is none
+		h.pragma = true
+	case f.Is("trailer"): // net/http takes it away
 		return false
 	}
 	if len(h.Fields) == maxFields {

@@ -25,8 +25,9 @@ type conn struct {
 	timeout   time.Duration   // for a head and for each write; 0: none
 	release   func(*conn)     // takes it back
 	in        *wire.Input
-	answered  bool // something has come since the request began
-	wrote     bool // some of the request
+	answered  bool   // something has come since the request began
+	wrote     bool   // some of the request
+	unsent    []byte // is written when the response is waited for
 	deadline  time.Time
 	idleSince time.Time
 	abort     func()
@@ -82,29 +83,58 @@ func (c *conn) isIdle() bool {
 // longAgo is a deadline that has passed.
 var longAgo = time.Unix(1, 0)
 
-// exchange sends a request and reads the head of its response. When it fails, the
-// connection must be closed.
-func (c *conn) exchange(ctx context.Context, r *Request) (*Response, error) {
+// exchange sends a request and makes res its response, of which it reads the head. When it
+// fails, the connection must be closed.
+func (c *conn) exchange(ctx context.Context, r *Request, res *Response) error {
 	// Closing can't be undone by a deadline that is set at the same time.
 	stop := context.AfterFunc(ctx, c.abort)
 	c.inHead, c.answered, c.wrote = true, false, false
-	n, err := c.Write(r.Bytes)
-	if c.wrote = n > 0; err != nil {
+	if err := c.send(r); err != nil {
 		stop()
-		return nil, err
+		return err
 	}
 	up, err := c.beginUpload(r)
 	if err != nil {
 		stop()
-		return nil, err
+		return err
 	}
-	res := &Response{c: c, ctx: ctx, stop: stop, upload: up}
+	*res = Response{c: c, ctx: ctx, stop: stop, upload: up}
 	if err := c.readHead(res, r.Method); err != nil {
 		stop()
-		return nil, up.cause(err)
+		return up.cause(err)
 	}
 	res.begin()
-	return res, nil
+	return nil
+}
+
+// send writes a request. A byte that nobody asked for would become the beginning of its
+// response (RFC 9112 §9.2).
+func (c *conn) send(r *Request) error {
+	if !c.idleSince.IsZero() {
+		if r.Body == nil && !c.secured {
+			c.unsent = r.Bytes // fill looks, writes and waits at once
+			return nil
+		}
+		if !c.isIdle() {
+			return wire.ErrUnasked
+		}
+		if err := c.limit(time.Now()); err != nil { // the look through TLS leaves another one
+			return err
+		}
+	}
+	n, err := c.Write(r.Bytes)
+	c.wrote = n > 0
+	return err
+}
+
+// fill waits for more of a response, and sends the request before if it has to be.
+func (c *conn) fill() error {
+	if c.unsent == nil {
+		return c.in.Fill()
+	}
+	n, err := c.in.Ask(c.unsent)
+	c.unsent, c.wrote = nil, n > 0
+	return err
 }
 
 // readHead reads up to the final response. Any number of informational ones may
@@ -170,7 +200,7 @@ func (c *conn) awaitHead(most int) (n int, err error) {
 		if looked = max(0, len(b)-4); len(b) >= most {
 			return 0, errHead
 		}
-		err := c.in.Fill()
+		err := c.fill()
 		c.answered = c.answered || c.in.Len() > 0
 		switch {
 		case errors.Is(err, os.ErrDeadlineExceeded):

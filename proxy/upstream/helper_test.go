@@ -143,7 +143,8 @@ func sent(t *Transport, r *http.Request) (*Response, error) {
 	if r.ContentLength != 0 {
 		out.Body = r.Body
 	}
-	return t.Send(r.Context(), out)
+	res := new(Response)
+	return res, t.Send(r.Context(), out, res)
 }
 
 // fetched sends a request and returns the status and body of the response.

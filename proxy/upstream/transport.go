@@ -105,26 +105,26 @@ func orDefault(s, other string) string {
 // CloseIdleConnections closes the connections that nobody uses.
 func (t *Transport) CloseIdleConnections() { t.idle.close() }
 
-// Send sends a request and returns the response once its head is read. It reads the
-// request's body, but leaves it to the caller to end a read from a client. What it
-// returns an error for got no response that can be believed.
-func (t *Transport) Send(ctx context.Context, r *Request) (*Response, error) {
+// Send sends a request and makes res its response once the head is read. It reads the
+// request's body, but leaves it to the caller to end a read from a client. What it returns
+// an error for got no response that can be believed.
+func (t *Transport) Send(ctx context.Context, r *Request, res *Response) error {
 	for {
 		c := t.idle.take(t.limit)
 		reused := c != nil
 		if !reused {
 			var err error
 			if c, err = t.dial(ctx); err != nil {
-				return nil, causeOf(ctx, err)
+				return causeOf(ctx, err)
 			}
 		}
-		res, err := c.exchange(ctx, r)
+		err := c.exchange(ctx, r, res)
 		if err == nil {
-			return res, nil
+			return nil
 		}
 		c.close()
 		if !reused || !c.mayRepeat(ctx, r, err) {
-			return nil, causeOf(ctx, err)
+			return causeOf(ctx, err)
 		}
 	}
 }
@@ -176,7 +176,7 @@ type pool struct {
 	sweeper *time.Timer // runs while there are idle connections
 }
 
-// take returns the connection that was used last and is still good, or nil. usable
+// take returns the connection that was used last and may still be good, or nil. usable
 // prepares one.
 func (p *pool) take(usable func(*conn, time.Time) bool) *conn {
 	for {
@@ -190,12 +190,8 @@ func (p *pool) take(usable func(*conn, time.Time) bool) *conn {
 		p.conns[last] = nil
 		p.conns = p.conns[:last]
 		p.mu.Unlock()
-		// A byte that nobody asked for would become the beginning of the next
-		// client's response (RFC 9112 §9.2).
 		now := time.Now()
-		// Behind a limit that has passed nothing can be looked at, and the look
-		// through TLS leaves another one.
-		if now.Sub(c.idleSince) < p.timeout && usable(c, now) && c.isIdle() && usable(c, now) {
+		if now.Sub(c.idleSince) < p.timeout && usable(c, now) {
 			return c
 		}
 		_ = c.Close()

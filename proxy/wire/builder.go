@@ -47,7 +47,7 @@ func (b *Builder) End() { b.Bytes = append(b.Bytes, "\r\n"...) }
 // AppendField appends a field line, unless it would be read as anything else.
 func AppendField(to []byte, name, value string) []byte {
 	value = trim(value)
-	if !IsToken(name) || !all(value, inValue) {
+	if !IsToken(name) || !isFieldValue(value) {
 		return to
 	}
 	to = append(append(to, name...), ": "...)

@@ -128,7 +128,7 @@ func (c *Chunks) trailer(b []byte) (n int, err error) {
 	}
 	for line := range strings.SplitSeq(string(b[:end]), "\r\n") {
 		name, value, ok := strings.Cut(line, ":")
-		if !ok || name == "" || !all(strings.ReplaceAll(name, " ", ""), inToken) || name[0] == ' ' || !all(value, inValue) {
+		if !ok || name == "" || !all(strings.ReplaceAll(name, " ", ""), inToken) || name[0] == ' ' || !isFieldValue(value) {
 			return 0, ErrMalformed // a bare line end stands in no value
 		}
 		c.Trailers.Add(name, trim(value))

@@ -16,6 +16,10 @@ var inputs = sync.Pool{New: func() any { return new([InputSize]byte) }}
 // errNothing says that nothing has come yet.
 var errNothing = errors.New("nothing to read yet")
 
+// ErrUnasked says that a connection is at its end, or that something came on it that
+// nobody has asked for.
+var ErrUnasked = errors.New("connection is closed or disturbed")
+
 // Input reads from a connection and keeps what nobody has taken yet. While it waits for
 // something it holds no memory, and what it gives back to others is cleared: these bytes
 // are tokens and patients' data. It is for one goroutine at a time.
@@ -29,10 +33,12 @@ type Input struct {
 	step   func(fd uintptr) bool // is attempt
 
 	// Of the read under way:
-	target []byte // nil: the buffer's free part
-	waits  bool   // for something to come
-	n      int
-	err    error
+	target   []byte // nil: the buffer's free part
+	question []byte // to be written first; nil: nothing
+	asked    int    // of it
+	waits    bool   // for something to come
+	n        int
+	err      error
 }
 
 // NewInput returns an Input for a connection, which is read directly where it is a
@@ -63,6 +69,37 @@ func (in *Input) Take(n int) {
 
 // Fill waits until there are more.
 func (in *Input) Fill() error { return in.fill(true) }
+
+// Ask writes b, which nothing on the connection may precede, and waits for what comes then.
+// It reports how much of b it wrote, which is nothing beside ErrUnasked. The connection
+// must be one that is read directly.
+func (in *Input) Ask(b []byte) (written int, err error) {
+	in.question, in.asked = b, 0
+	err = in.fill(true)
+	written = in.asked
+	if in.question = nil; err != nil || written == len(b) {
+		return written, err
+	}
+	n, err := in.conn.Write(b[written:]) // waits for room
+	if written += n; err == nil {
+		err = in.fill(true)
+	}
+	return written, err
+}
+
+// ask writes what the socket has room for. It reports whether that was all.
+func (in *Input) ask(fd uintptr) (all bool) {
+	var b [1]byte
+	if _, err := readSocket(fd, b[:]); err != errNothing { //nolint:errorlint // it comes as it is
+		in.err = ErrUnasked
+		return false
+	}
+	n, err := writeSocket(fd, in.question)
+	in.asked, in.err = n, in.operationError("write", err)
+	all = in.asked == len(in.question)
+	in.question = nil
+	return all
+}
 
 // Poll gets more if they are there. It reports whether that can't be known, or is so.
 func (in *Input) Poll() (more bool, err error) {
@@ -179,8 +216,7 @@ func (in *Input) read(p []byte, wait bool) (int, error) {
 	if err == nil {
 		err = in.err
 	}
-	var operation *net.OpError
-	if errors.As(err, &operation) {
+	if operation, ok := err.(*net.OpError); ok && operation.Op == "raw-read" { //nolint:errorlint // it comes as it is
 		operation.Op = "read" // as of any other one
 	}
 	return in.n, err
@@ -188,6 +224,10 @@ func (in *Input) read(p []byte, wait bool) (int, error) {
 
 // attempt reads what there is. False waits.
 func (in *Input) attempt(fd uintptr) bool {
+	if in.question != nil {
+		// Whatever comes from now on ends the wait, so that to look at once would be vain.
+		return !in.ask(fd)
+	}
 	p, empty := in.target, in.buffer == nil
 	if p == nil {
 		if empty {
@@ -202,8 +242,14 @@ func (in *Input) attempt(fd uintptr) bool {
 	if in.err == errNothing { //nolint:errorlint // it comes as it is
 		return !in.waits
 	}
-	if errno, ok := in.err.(syscall.Errno); ok { //nolint:errorlint // it comes as it is
-		in.err = &net.OpError{Op: "read", Net: "tcp", Source: in.conn.LocalAddr(), Addr: in.conn.RemoteAddr(), Err: os.NewSyscallError("read", errno)}
-	}
+	in.err = in.operationError("read", in.err)
 	return true
+}
+
+// operationError makes an error of a system call one of package net.
+func (in *Input) operationError(op string, err error) error {
+	if errno, ok := err.(syscall.Errno); ok { //nolint:errorlint // it comes as it is
+		return &net.OpError{Op: op, Net: "tcp", Source: in.conn.LocalAddr(), Addr: in.conn.RemoteAddr(), Err: os.NewSyscallError(op, errno)}
+	}
+	return err
 }

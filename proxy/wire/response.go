@@ -105,7 +105,7 @@ type responseParser struct {
 // field reads a line. Bytes that stand in no line are those of somebody else's.
 func (p *responseParser) field(line string) error {
 	switch {
-	case !all(line, inValue):
+	case !isFieldValue(line):
 		return causeOf(line)
 	case line[0] == ' ' || line[0] == '\t': // continues the one before it
 		return ErrAmbiguous

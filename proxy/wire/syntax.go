@@ -39,6 +39,30 @@ var classes, lowered = func() (table, lower [256]byte) {
 	return table, lower
 }()
 
+// Each of eight characters, as one number.
+const (
+	each  = 0x0101010101010101
+	highs = each << 7
+)
+
+// SkipPlain returns what follows the visible ASCII and the spaces that s begins with, or a
+// little more: it looks at eight characters at a time.
+func SkipPlain(s string) string {
+	for len(s) >= 8 {
+		w := uint64(s[0]) | uint64(s[1])<<8 | uint64(s[2])<<16 | uint64(s[3])<<24 |
+			uint64(s[4])<<32 | uint64(s[5])<<40 | uint64(s[6])<<48 | uint64(s[7])<<56
+		// None is above '~', and none is below ' ': no bit is carried or borrowed then.
+		if (w|(w+each))&highs != 0 || ((w|highs)-each*' ')&highs != highs {
+			break
+		}
+		s = s[8:]
+	}
+	return s
+}
+
+// isFieldValue reports whether s can be the value of a field, or a line of a head.
+func isFieldValue(s string) bool { return all(SkipPlain(s), inValue) }
+
 // all reports whether s has characters of a class and no others. There may be none.
 func all(s string, class byte) bool {
 	for i := range len(s) {

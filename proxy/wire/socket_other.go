@@ -6,3 +6,5 @@ package wire
 const canRead = false
 
 func readSocket(uintptr, []byte) (int, error) { return 0, errNothing }
+
+func writeSocket(uintptr, []byte) (int, error) { return 0, errNothing }

@@ -27,3 +27,19 @@ func readSocket(fd uintptr, p []byte) (int, error) {
 		return n, nil
 	}
 }
+
+// writeSocket writes what a socket of package net has room for.
+func writeSocket(fd uintptr, p []byte) (int, error) {
+	for {
+		n, err := syscall.Write(int(fd), p)
+		switch {
+		case err == syscall.EINTR:
+			continue
+		case err == syscall.EAGAIN:
+			return 0, nil
+		case err != nil:
+			return 0, err
+		}
+		return n, nil
+	}
+}
