@@ -148,9 +148,10 @@ soak-short: soak
 quick: guards-check
 	$(GO) test -short -parallel $(PARALLEL) $(TESTFLAGS) ./...
 
-# Run all tests with the race detector; TESTFLAGS adds flags.
+# Run all tests with the race detector, the proxy's without fast path too; TESTFLAGS adds flags.
 test:
 	CGO_ENABLED=1 $(GO) test -race -parallel $(PARALLEL) $(TESTFLAGS) ./...
+	CGO_ENABLED=1 $(GO) test -race -short -parallel $(PARALLEL) $(TESTFLAGS) ./proxy -standard
 
 # Hold what must be true of every request against forty times as many made-up ones.
 properties:

@@ -214,9 +214,19 @@ func (o *observed) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	o.Handler.ServeHTTP(w, r)
 }
 
+// standardOnly is SIDECAR_FAST_PATH=false: net/http reads and writes everything. What is
+// true of the fast path is to be true without it.
+var standardOnly = flag.Bool("standard", false, "test without the fast path")
+
+// withStandard is for a stack without the fast path.
+func withStandard(l net.Listener, _ *http.Server) net.Listener { return l }
+
 // newStack starts everything, as it is in the program. The FHIR base is /fhir.
 func newStack(t *testing.T, options ...func(*Config)) *stack {
 	t.Helper()
+	if *standardOnly {
+		return newStackBehind(t, withStandard, options...)
+	}
 	return newStackBehind(t, withFastPath, options...)
 }
 

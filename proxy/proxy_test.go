@@ -288,7 +288,7 @@ func (w *panickingWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter
 // TestPanicAfterAnswerBegan (J05) finds that such an answer can't be taken for a
 // complete one.
 func TestPanicAfterAnswerBegan(t *testing.T) {
-	s := newStackBehind(t, func(l net.Listener, _ *http.Server) net.Listener { return l })
+	s := newStackBehind(t, withStandard)
 	inner := s.served.Handler
 	s.served.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { inner.ServeHTTP(&panickingWriter{ResponseWriter: w}, r) })
 	s.upstream.answer = func(conn net.Conn, _ *received) bool {
