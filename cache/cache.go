@@ -84,7 +84,7 @@ type Config struct {
 type Cache struct {
 	config   Config
 	keys     *keyer
-	active   *lru.Cache[key, activeEntry]
+	active   *store
 	inactive *lru.Cache[key, time.Duration] // the elapsed time until which it is believed
 	metrics  *metrics
 	flights  flights
@@ -100,7 +100,10 @@ type activeEntry struct {
 
 // New returns an empty cache. The error says which field of the Config is missing or
 // out of bounds.
-func New(config Config) (*Cache, error) {
+func New(config Config) (*Cache, error) { return newCache(config, hotEntries) }
+
+// newCache is New with the number of verdicts that are kept ready to use.
+func newCache(config Config, hot int) (*Cache, error) {
 	if config.Source == nil || config.Authority == nil {
 		return nil, errors.New("cache: Source and Authority are required")
 	}
@@ -121,7 +124,7 @@ func New(config Config) (*Cache, error) {
 	if config.Logger == nil {
 		config.Logger = slog.New(slog.DiscardHandler)
 	}
-	active, err := lru.New[key, activeEntry](config.MaxEntries)
+	active, err := newStore(config.MaxEntries, hot)
 	if err != nil {
 		return nil, err
 	}
@@ -226,7 +229,7 @@ func (c *Cache) storeActive(k key, r *introspection.Response) {
 	}
 	// What has expired goes first, so that only a store that is too small for
 	// living verdicts loses one, and counts it as that.
-	c.metrics.evicted(activeLabel, reasonExpired, reap(c.active, func(e activeEntry) bool {
+	c.metrics.evicted(activeLabel, reasonExpired, reap(c.active.GetOldest, c.active.Remove, func(e activeEntry) bool {
 		return elapsed >= e.until || c.pastExp(e.response)
 	}))
 	if c.active.Add(k, activeEntry{response: r, obtained: elapsed - c.ageOf(r), until: elapsed + left}) {
@@ -242,7 +245,7 @@ func (c *Cache) storeInactive(k key, age time.Duration) {
 		return
 	}
 	elapsed := c.config.Elapsed()
-	c.metrics.evicted(inactiveLabel, reasonExpired, reap(c.inactive, func(until time.Duration) bool {
+	c.metrics.evicted(inactiveLabel, reasonExpired, reap(c.inactive.GetOldest, c.inactive.Remove, func(until time.Duration) bool {
 		return elapsed >= until
 	}))
 	if c.inactive.Add(k, elapsed+left) {
@@ -278,10 +281,10 @@ func (c *Cache) left(r *introspection.Response) time.Duration {
 // reap removes up to reapPerInsert entries from the old end while they are over.
 // Landing one at a time is what keeps it from removing an entry that was
 // renewed after it was looked at.
-func reap[V any](store *lru.Cache[key, V], over func(V) bool) int {
+func reap[V any](oldest func() (key, V, bool), remove func(key) bool, over func(V) bool) int {
 	for removed := range reapPerInsert {
-		k, v, ok := store.GetOldest()
-		if !ok || !over(v) || !store.Remove(k) {
+		k, v, ok := oldest()
+		if !ok || !over(v) || !remove(k) {
 			return removed
 		}
 	}

@@ -80,9 +80,10 @@ func newFixture(t *testing.T, source sourceFunc, change func(*Config)) *fixture 
 	if change != nil {
 		change(&config)
 	}
-	c, err := New(config)
+	// Few are ready to use, so that every test meets packed ones as well.
+	c, err := newCache(config, 2)
 	if err != nil {
-		t.Fatalf("New: got error %v, want none", err)
+		t.Fatalf("newCache: got error %v, want none", err)
 	}
 	t.Cleanup(c.Close)
 	f.Cache = c

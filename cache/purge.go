@@ -48,8 +48,7 @@ func (c *Cache) Purge(f Filter) (purged int) {
 
 	active, inactive := 0, 0
 	for _, k := range c.active.Keys() {
-		e, ok := c.active.Peek(k)
-		if ok && byToken(k) && f.matches(e.response) && c.active.Remove(k) {
+		if byToken(k) && c.selectsClaims(f, k) && c.active.Remove(k) {
 			active++
 		}
 	}
@@ -64,6 +63,15 @@ func (c *Cache) Purge(f Filter) (purged int) {
 	c.metrics.evicted(activeLabel, reasonPurged, active)
 	c.metrics.evicted(inactiveLabel, reasonPurged, inactive)
 	return active + inactive
+}
+
+// selectsClaims reports whether an active verdict has the claims of a filter.
+func (c *Cache) selectsClaims(f Filter, k key) bool {
+	if f.comparesNoClaim() {
+		return true
+	}
+	e, ok := c.active.Peek(k)
+	return ok && f.matches(e.response)
 }
 
 // selects returns what tells whether a verdict is one on the token. It knows

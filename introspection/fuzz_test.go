@@ -59,6 +59,7 @@ func FuzzDecodeResponse(f *testing.F) {
 			}
 		}
 		checkTexts(t, resp)
+		checkPacked(t, resp)
 		if exp, ok := resp.ExpiresAt(); ok && (exp <= decodeTime.Unix() || resp.Text(Expires) != strconv.FormatInt(exp, 10)) {
 			t.Fatalf("got exp %d and text %s, want one to come, and the same", exp, resp.Text(Expires))
 		}

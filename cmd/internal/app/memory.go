@@ -4,9 +4,12 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"runtime"
 	"runtime/debug"
+	"runtime/metrics"
 	"strconv"
 	"strings"
+	"sync/atomic"
 )
 
 const (
@@ -24,6 +27,13 @@ const (
 	// heapShare is what part of the memory limit, in percent, the Go heap may take
 	// before it is collected at any price. The rest is the kernel's.
 	heapShare = 60
+
+	// gcHeadroom is how much garbage may come up between two collections, in bytes, and
+	// leastGCPercent the least that it may be of what lives. Go's own rule is as much as
+	// what lives, which doubles what a large cache takes. Its entries hold no pointers, so
+	// that collecting more often costs little.
+	gcHeadroom     = 64 << 20
+	leastGCPercent = 20
 )
 
 // maxConnections returns how many connections and requests clients may have: as
@@ -80,4 +90,37 @@ func limitHeap(memory int64) {
 	if _, set := os.LookupEnv("GOMEMLIMIT"); !set && memory < math.MaxInt64 {
 		debug.SetMemoryLimit(memory / 100 * heapShare)
 	}
+}
+
+// boundHeadroom keeps the garbage between two collections below gcHeadroom until stop is
+// called, unless GOGC tells what is wanted.
+func boundHeadroom() (stop func()) {
+	var stopped atomic.Bool
+	if _, set := os.LookupEnv("GOGC"); !set {
+		afterCollection(100, &stopped)
+	}
+	return func() { stopped.Store(true) }
+}
+
+// afterCollection sets the percentage after each collection. It was last set to percent.
+func afterCollection(percent int, stopped *atomic.Bool) {
+	// What becomes unreachable at once is cleaned up after the next collection.
+	runtime.AddCleanup(&struct{ room [64]byte }{}, func(percent int) {
+		if stopped.Load() {
+			return
+		}
+		live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
+		metrics.Read(live)
+		wanted := gcPercent(live[0].Value.Uint64())
+		if wanted != percent {
+			debug.SetGCPercent(wanted)
+		}
+		afterCollection(wanted, stopped)
+	}, percent)
+}
+
+// gcPercent returns the percentage for a heap of which so many bytes live.
+func gcPercent(live uint64) int {
+	percent := int(min(gcHeadroom*100/max(live, 1), 100))
+	return max(percent, leastGCPercent)
 }

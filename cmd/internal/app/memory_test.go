@@ -4,7 +4,11 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"runtime/metrics"
 	"testing"
+	"time"
 )
 
 func TestMaxConnections(t *testing.T) {
@@ -57,4 +61,46 @@ func TestGroupLimit(t *testing.T) {
 	if got := groupLimit(root, "/another/namespace", "memory.max"); got != 500 {
 		t.Errorf("in a container: got %d, want 500", got)
 	}
+}
+
+func TestGCPercent(t *testing.T) {
+	for _, tt := range []struct {
+		live uint64
+		want int
+	}{
+		{0, 100},
+		{16 << 20, 100},
+		{64 << 20, 100},
+		{128 << 20, 50},
+		{320 << 20, 20},
+		{4 << 30, 20},
+	} {
+		if got := gcPercent(tt.live); got != tt.want {
+			t.Errorf("gcPercent(%d MiB): got %d, want %d", tt.live>>20, got, tt.want)
+		}
+	}
+}
+
+// TestBoundHeadroom: with 256 MiB that live the heap is collected before it has doubled.
+func TestBoundHeadroom(t *testing.T) {
+	if os.Getenv("GOGC") != "" {
+		t.Skip("GOGC says what is wanted")
+	}
+	t.Cleanup(func() { debug.SetGCPercent(100) })
+	defer boundHeadroom()()
+	living := make([]byte, 256<<20)
+	percent := func() uint64 {
+		sample := []metrics.Sample{{Name: "/gc/gogc:percent"}}
+		metrics.Read(sample)
+		return sample[0].Value.Uint64()
+	}
+	const want = 25
+	deadline := time.Now().Add(10 * time.Second)
+	for percent() > want {
+		if time.Now().After(deadline) {
+			t.Fatalf("GOGC: got %d with 256 MiB that live, want at most %d", percent(), want)
+		}
+		runtime.GC()
+	}
+	runtime.KeepAlive(living)
 }

@@ -56,6 +56,7 @@ func (sc *sidecar) serve(ctx context.Context) error {
 	defer runtime.KeepAlive(make([]byte, gcBallast))
 	memory := memoryLimit()
 	limitHeap(memory)
+	defer boundHeadroom()()
 	places := maxConnections(sc.settings.MaxConnections, memory, descriptorLimit())
 	dataServer, adminServer := sc.dataServer(places), sc.adminServer()
 	wiring, fast := wire.Config{TLS: sc.tls, Report: sc.protocolErrors.report}, sc.fastServer(dataServer)

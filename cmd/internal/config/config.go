@@ -52,7 +52,7 @@ type Settings struct {
 	TLSKeyFile        string `split_words:"true" desc:"PEM file with the key of that certificate."`
 
 	// How long a verdict is believed.
-	CacheMaxEntries  int           `split_words:"true" default:"50000" min:"1" max:"10000000" desc:"Active results that are kept; the least recently used one gives way. About 600 bytes each."`
+	CacheMaxEntries  int           `split_words:"true" default:"50000" min:"1" max:"10000000" desc:"Active results that are kept; the least recently used one gives way. About 350 bytes each."`
 	CacheMaxAge      time.Duration `split_words:"true" default:"0" min:"0s" desc:"Longest time an active result is believed; 0 means until exp. Never past exp."`
 	CacheNoExpAge    time.Duration `split_words:"true" default:"30s" min:"0s" desc:"How long an active result without exp is believed; 0 means it is not kept."`
 	CacheInactiveAge time.Duration `split_words:"true" default:"5s" min:"0s" desc:"How long an inactive result is believed; 0 means it is not kept."`
