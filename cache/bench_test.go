@@ -93,6 +93,28 @@ func BenchmarkHit(b *testing.B) {
 	}
 }
 
+// BenchmarkHitPacked is the worst case: one token more than are kept ready, in turns, so
+// that each hit packs one verdict and unpacks another.
+func BenchmarkHitPacked(b *testing.B) {
+	r := typicalResponse(b)
+	c := newBenchCache(b, sourceFunc(func(context.Context, string) (*introspection.Response, error) { return r, nil }), memoryTokens)
+	requests := make([]introspection.Request, hotEntries+1)
+	for i := range requests {
+		requests[i].Token = fmt.Sprintf("%s-%d", opaqueToken, i)
+		if _, err := c.Introspect(b.Context(), requests[i]); err != nil {
+			b.Fatalf("c.Introspect: got error %v, want none", err)
+		}
+	}
+	ctx, i := b.Context(), 0
+	b.ReportAllocs()
+	for b.Loop() {
+		if got, err := c.Introspect(ctx, requests[i%len(requests)]); got.Response == r || err != nil {
+			b.Fatalf("got %v (%v), want an unpacked response", got, err)
+		}
+		i++
+	}
+}
+
 // TestHitAllocates holds what BenchmarkHit shows.
 func TestHitAllocates(t *testing.T) {
 	if raceEnabled() {
@@ -114,23 +136,27 @@ func TestHitAllocates(t *testing.T) {
 // memoryTokens is the default of SIDECAR_CACHE_MAX_ENTRIES.
 const memoryTokens = 50_000
 
-// bytesPerToken measures what the heap holds for each token of a full cache.
-// Every token has a response of its own, decoded from a body of its own.
-func bytesPerToken(tb testing.TB) float64 {
+// fill measures what the heap holds for each token of a full cache, and how long a
+// collection takes while it is there. Every token has a response of its own, decoded from
+// a body of its own.
+func fill(tb testing.TB, tokens int) (perToken float64, collection time.Duration) {
 	tb.Helper()
 	exp := time.Now().Add(24 * time.Hour).Unix()
 	c := newBenchCache(tb, sourceFunc(func(context.Context, string) (*introspection.Response, error) {
 		return introspectiontest.Decode(fmt.Appendf(nil, typicalAnswer, exp), defaultClaims, time.Now())
-	}), memoryTokens)
+	}), tokens)
 	before := heap()
-	for i := range memoryTokens {
+	for i := range tokens {
 		if _, err := c.Introspect(tb.Context(), introspection.Request{Token: fmt.Sprintf("%s-%d", opaqueToken, i)}); err != nil {
 			tb.Fatalf("c.Introspect: got error %v, want none", err)
 		}
 	}
-	per := float64(heap()-before) / memoryTokens
+	perToken = float64(heap()-before) / float64(tokens)
+	start := time.Now()
+	runtime.GC()
+	collection = time.Since(start)
 	runtime.KeepAlive(c)
-	return per
+	return perToken, collection
 }
 
 func heap() uint64 {
@@ -143,12 +169,18 @@ func heap() uint64 {
 }
 
 func BenchmarkMemory(b *testing.B) {
-	var per float64
-	for b.Loop() {
-		per = bytesPerToken(b)
+	for _, tokens := range []int{memoryTokens, 1_000_000} {
+		b.Run(fmt.Sprint(tokens), func(b *testing.B) {
+			var perToken float64
+			var collection time.Duration
+			for b.Loop() {
+				perToken, collection = fill(b, tokens)
+			}
+			b.ReportMetric(perToken, "B/token")
+			b.ReportMetric(float64(collection.Microseconds())/1000, "ms/collection")
+			b.ReportMetric(0, "ns/op")
+		})
 	}
-	b.ReportMetric(per, "B/token")
-	b.ReportMetric(0, "ns/op")
 }
 
 // TestMemory holds what BenchmarkMemory shows: 50,000 tokens in 17.5 MB.
@@ -156,7 +188,7 @@ func TestMemory(t *testing.T) {
 	if raceEnabled() || testing.Short() {
 		t.Skip("measured without the race detector")
 	}
-	if per := bytesPerToken(t); per > 350 {
+	if per, _ := fill(t, memoryTokens); per > 350 {
 		t.Errorf("a cached token takes %.0f bytes, want at most 350", per)
 	}
 }

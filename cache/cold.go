@@ -13,7 +13,7 @@ const nodesPerBlock = 512
 type node struct {
 	key             key
 	older, newer    uint32 // in the order of use; older is the node itself while it isn't in it
-	record, length  uint32 // in slabs
+	place, length   uint32 // in slabs
 	obtained, until time.Duration
 }
 
@@ -63,7 +63,7 @@ func (c *cold) pack(k key, e activeEntry) uint32 {
 	c.packed = e.response.Pack(c.packed[:0])
 	*this = node{
 		key: k, older: n, obtained: e.obtained, until: e.until,
-		record: c.records.put(c.packed), length: uint32(len(c.packed)), //nolint:gosec // a body is at most 256 KiB long
+		place: c.records.put(c.packed, n), length: uint32(len(c.packed)),
 	}
 	clear(c.packed) // claims stay nowhere but in the record
 	c.index[k] = n
@@ -73,7 +73,7 @@ func (c *cold) pack(k key, e activeEntry) uint32 {
 // grow adds a block of free nodes.
 func (c *cold) grow() {
 	block := make([]node, nodesPerBlock)
-	first := uint32(len(c.blocks)*nodesPerBlock) + 1 //nolint:gosec // far fewer than 2^32
+	first := uint32(len(c.blocks)*nodesPerBlock) + 1
 	for i := range block[:nodesPerBlock-1] {
 		block[i].newer = first + uint32(i) + 1
 	}
@@ -92,7 +92,7 @@ func (c *cold) peek(k key) (e activeEntry, ok bool) {
 
 func (c *cold) unpack(n uint32) activeEntry {
 	this := c.node(n)
-	response := introspection.Unpack(c.records.get(this.record, int(this.length)))
+	response := introspection.Unpack(c.records.get(this.place, int(this.length)))
 	return activeEntry{response: response, obtained: this.obtained, until: this.until}
 }
 
@@ -149,14 +149,16 @@ func (c *cold) remove(k key) bool {
 	if !ok {
 		return false
 	}
-	if len(c.index) == 1 {
-		*c = cold{}
-		return true
-	}
 	c.unlink(n)
 	delete(c.index, k)
 	this := c.node(n)
-	c.records.drop(this.record, int(this.length))
+	if moved := c.records.drop(this.place, int(this.length)); moved != 0 {
+		c.node(moved).place = this.place
+	}
+	if len(c.index) == 0 {
+		*c = cold{}
+		return true
+	}
 	*this = node{newer: c.free}
 	c.free = n
 	return true

@@ -9,19 +9,19 @@ const (
 	smallestStep = 16
 )
 
-// slabs hold records of bytes by a number, in a few large pieces without pointers, so that
-// the collector has as little to do for a million as for one. A record's length is
-// remembered by whoever has its number. What is dropped is overwritten.
+// slabs hold records of bytes in a few large pieces without pointers, so that the
+// collector has as little to do for a million as for one. Each record has an owner, a
+// number other than zero, that remembers its place and length. What is dropped is
+// overwritten, and no memory stays behind but a slab of each size in use.
 type slabs struct {
 	bySize map[int]*sizeClass
 }
 
-// sizeClass is the records whose length rounds up to one size.
+// sizeClass is the records whose length rounds up to one size, without gaps.
 type sizeClass struct {
-	size  int
-	slabs [][]byte
-	free  []uint32 // numbers
-	used  int
+	size   int
+	slabs  [][]byte
+	owners []uint32 // by place
 }
 
 // rounded returns the size of the class for a length: an eighth more at the most, from
@@ -33,14 +33,14 @@ func rounded(length int) int {
 
 func (c *sizeClass) perSlab() int { return max(slabSize/c.size, 1) }
 
-func (c *sizeClass) at(number uint32) []byte {
+func (c *sizeClass) at(place uint32) []byte {
 	per := c.perSlab()
-	start := int(number) % per * c.size
-	return c.slabs[int(number)/per][start : start+c.size]
+	start := int(place) % per * c.size
+	return c.slabs[int(place)/per][start : start+c.size]
 }
 
-// put copies a record and returns its number.
-func (s *slabs) put(record []byte) uint32 {
+// put copies a record and returns its place.
+func (s *slabs) put(record []byte, owner uint32) (place uint32) {
 	size := rounded(len(record))
 	c := s.bySize[size]
 	if c == nil {
@@ -50,33 +50,39 @@ func (s *slabs) put(record []byte) uint32 {
 		c = &sizeClass{size: size}
 		s.bySize[size] = c
 	}
-	if len(c.free) == 0 {
-		per := c.perSlab()
-		first := len(c.slabs) * per
+	place = uint32(len(c.owners))
+	c.owners = append(c.owners, owner)
+	if per := c.perSlab(); len(c.owners) > len(c.slabs)*per {
 		c.slabs = append(c.slabs, make([]byte, per*size))
-		for i := range per {
-			c.free = append(c.free, uint32(first+per-1-i))
-		}
 	}
-	number := c.free[len(c.free)-1]
-	c.free = c.free[:len(c.free)-1]
-	c.used++
-	copy(c.at(number), record)
-	return number
+	copy(c.at(place), record)
+	return place
 }
 
 // get returns a record, which is valid until the next put or drop.
-func (s *slabs) get(number uint32, length int) []byte {
-	return s.bySize[rounded(length)].at(number)[:length]
+func (s *slabs) get(place uint32, length int) []byte {
+	return s.bySize[rounded(length)].at(place)[:length]
 }
 
-// drop forgets a record. A size of which there is none left gives its memory back.
-func (s *slabs) drop(number uint32, length int) {
+// drop forgets a record. The last one of its size takes its place; moved is whose that is,
+// or zero.
+func (s *slabs) drop(place uint32, length int) (moved uint32) {
 	size := rounded(length)
 	c := s.bySize[size]
-	clear(c.at(number))
-	c.free = append(c.free, number)
-	if c.used--; c.used == 0 {
-		delete(s.bySize, size)
+	last := len(c.owners) - 1
+	end := c.at(uint32(last))
+	if int(place) != last {
+		moved = c.owners[last]
+		c.owners[place] = moved
+		copy(c.at(place), end)
 	}
+	clear(end)
+	c.owners = c.owners[:last]
+	if last == 0 {
+		delete(s.bySize, size)
+	} else if most := (last-1)/c.perSlab() + 2; len(c.slabs) > most { // one to spare
+		c.slabs[most] = nil
+		c.slabs = c.slabs[:most]
+	}
+	return moved
 }

@@ -3,27 +3,38 @@ package cache
 import (
 	"bytes"
 	"math/rand/v2"
-	"slices"
 	"testing"
 )
 
-// TestSlabs puts and drops records of all lengths, and compares with a map.
+// TestSlabs puts and drops records of all lengths and compares with a map, most often
+// dropping in its second half. Memory stays in proportion to what is held.
 func TestSlabs(t *testing.T) {
-	random := rand.New(rand.NewPCG(1, 0))
-	type place struct {
-		number uint32
-		length int
+	const steps = 20_000
+	type held struct {
+		place  uint32
+		record []byte
 	}
+	random := rand.New(rand.NewPCG(1, 0))
 	var s slabs
-	want := make(map[place][]byte)
-	var places []place
-	for step := range 20_000 {
-		if len(places) > 0 && random.IntN(5) < 2 {
-			i := random.IntN(len(places))
-			p := places[i]
-			places = slices.Delete(places, i, i+1)
-			delete(want, p)
-			s.drop(p.number, p.length)
+	owners := make(map[uint32]*held)
+	drop := func(owner uint32) {
+		t.Helper()
+		h := owners[owner]
+		if got := s.get(h.place, len(h.record)); !bytes.Equal(got, h.record) {
+			t.Fatalf("%d: got %.20q, want %.20q", owner, got, h.record)
+		}
+		delete(owners, owner)
+		if moved := s.drop(h.place, len(h.record)); moved != 0 {
+			owners[moved].place = h.place
+		}
+	}
+	for step := range uint32(steps) {
+		if len(owners) > 0 && uint32(random.IntN(steps)) < step {
+			for owner := range owners { // any
+				drop(owner)
+				break
+			}
+			checkSlack(t, &s)
 			continue
 		}
 		length := random.IntN(1 << random.IntN(15))
@@ -31,37 +42,48 @@ func TestSlabs(t *testing.T) {
 			length = slabSize + random.IntN(slabSize) // longer than a slab
 		}
 		record := bytes.Repeat([]byte{byte(step), byte(step >> 8)}, length/2+1)[:length]
-		p := place{s.put(record), length}
-		if _, ok := want[p]; ok {
-			t.Fatalf("put: got %+v, which is in use, want another", p)
-		}
-		want[p], places = record, append(places, p)
+		owners[step+1] = &held{s.put(record, step+1), record}
 	}
-	for p, record := range want {
-		if got := s.get(p.number, p.length); !bytes.Equal(got, record) {
-			t.Fatalf("%+v: got %.20q, want %.20q", p, got, record)
-		}
-	}
-	for p := range want {
-		s.drop(p.number, p.length)
+	for owner := range owners {
+		drop(owner)
 	}
 	if len(s.bySize) != 0 {
 		t.Errorf("got %d sizes that take memory when all is dropped, want none", len(s.bySize))
 	}
 }
 
-// TestSlabsOverwrite: what was dropped, a patient's id among it, doesn't stay.
+// checkSlack checks that no size keeps more than a slab that it doesn't need.
+func checkSlack(t *testing.T, s *slabs) {
+	t.Helper()
+	for size, c := range s.bySize {
+		if got, most := len(c.slabs), (len(c.owners)-1)/c.perSlab()+2; got > most {
+			t.Fatalf("%d records of %d bytes: got %d slabs, want at most %d", len(c.owners), size, got, most)
+		}
+	}
+}
+
+// TestSlabsOverwrite: what was dropped, a patient's id among it, doesn't stay, neither
+// where it was nor where the record was that takes its place.
 func TestSlabsOverwrite(t *testing.T) {
 	var s slabs
-	record := []byte("patient 123")
-	first, second := s.put(record), s.put(record)
-	where := s.get(first, len(record))
-	s.drop(first, len(record))
-	if bytes.Contains(where, []byte("123")) {
-		t.Errorf("dropped: got %q, want nothing of it", where)
+	records := []string{"patient 123", "patient 456", "patient 789"}
+	for i, record := range records {
+		s.put([]byte(record), uint32(i)+1)
 	}
-	if got := s.get(second, len(record)); !bytes.Equal(got, record) {
-		t.Errorf("the other: got %q, want %q", got, record)
+	memory := s.bySize[rounded(len(records[0]))].slabs[0]
+	if moved := s.drop(0, len(records[0])); moved != 3 {
+		t.Fatalf("drop: got %d moved, want 3", moved)
+	}
+	if got := bytes.Count(memory, []byte("patient")); got != 2 || bytes.Contains(memory, []byte("123")) {
+		t.Errorf("dropped: got %d records in %.60q, want the other two", got, memory)
+	}
+	if got := s.get(0, len(records[2])); string(got) != records[2] {
+		t.Errorf("moved: got %q, want %q", got, records[2])
+	}
+	s.drop(1, len(records[1]))
+	s.drop(0, len(records[2]))
+	if bytes.Contains(memory, []byte("patient")) {
+		t.Errorf("all dropped: got %.60q, want nothing of them", memory)
 	}
 }
 

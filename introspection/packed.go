@@ -3,36 +3,28 @@ package introspection
 import (
 	"encoding/binary"
 	"strconv"
-	"time"
 )
 
 // The bits of the first byte of a packed response. Above them is its Kind.
 const (
-	packedExp      = 1 << 0 // has exp
-	packedObtained = 1 << 1 // has a time at which it was obtained
-	packedDigits   = 1 << 2 // Expires is exp in digits, and left out
-	packedKind     = 3      // shift
+	packedExp    = 1 << 0 // has exp
+	packedDigits = 1 << 1 // Expires is exp in digits, and left out
+	packedKind   = 2      // shift
 )
 
 // Pack appends the response to b, in a form of this process for a cache that keeps very
-// many: bytes, in which the collector follows no pointer. Unpack reads it.
+// many: bytes, in which the collector follows no pointer. When it was obtained is left
+// out, since such a cache keeps an age of its own. Unpack reads it.
 func (r *Response) Pack(b []byte) []byte {
 	flags := byte(r.kind) << packedKind
 	if r.hasExp {
 		flags |= packedExp
-	}
-	if !r.obtainedAt.IsZero() {
-		flags |= packedObtained
 	}
 	var digits [20]byte
 	if string(strconv.AppendInt(digits[:0], r.expires, 10)) == r.Text(Expires) {
 		flags |= packedDigits
 	}
 	b = append(b, flags)
-	if flags&packedObtained != 0 {
-		b = binary.AppendVarint(b, r.obtainedAt.Unix())
-		b = binary.AppendUvarint(b, uint64(r.obtainedAt.Nanosecond()))
-	}
 	for _, date := range []int64{r.expires, r.notBefore, r.issuedAt} {
 		b = binary.AppendVarint(b, date)
 	}
@@ -60,16 +52,12 @@ func (r *Response) packText(b []byte, flags byte) []byte {
 	return append(append(b, r.text[:r.ends[Expires-1]]...), r.text[r.ends[Expires]:]...)
 }
 
-// Unpack returns the response that Pack made b of. The time at which it was obtained is
-// without a monotonic clock. It keeps nothing of b.
+// Unpack returns the response that Pack made b of, with a zero ObtainedAt. It keeps
+// nothing of b.
 func Unpack(b []byte) *Response {
 	flags := b[0]
 	b = b[1:]
 	r := &Response{kind: Kind(flags >> packedKind), hasExp: flags&packedExp != 0}
-	if flags&packedObtained != 0 {
-		seconds := unpackDate(&b)
-		r.obtainedAt = time.Unix(seconds, int64(unpackLength(&b)))
-	}
 	r.expires, r.notBefore, r.issuedAt = unpackDate(&b), unpackDate(&b), unpackDate(&b)
 	r.unusable = ClaimSet(unpackLength(&b))
 	present := ClaimSet(unpackLength(&b))

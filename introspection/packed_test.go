@@ -2,7 +2,6 @@ package introspection
 
 import (
 	"fmt"
-	"math"
 	"reflect"
 	"strings"
 	"testing"
@@ -21,10 +20,7 @@ func checkPacked(t *testing.T, r *Response) {
 	packed = packed[len(before):]
 	got, want := Unpack(packed), *r
 	clear(packed)
-	if !got.obtainedAt.Equal(want.obtainedAt) || got.obtainedAt.IsZero() != want.obtainedAt.IsZero() {
-		t.Errorf("obtained at: got %v, want %v", got.obtainedAt, want.obtainedAt)
-	}
-	got.obtainedAt, want.obtainedAt = time.Time{}, time.Time{}
+	want.obtainedAt = time.Time{} // left out
 	if !reflect.DeepEqual(*got, want) {
 		t.Errorf("unpacked: got %+v, want %+v", *got, want)
 	}
@@ -46,14 +42,12 @@ func TestPack(t *testing.T) {
 		`{"active":true,"scope":"` + strings.Repeat("scope ", 20_000) + `"}`,
 	} {
 		for _, wanted := range []ClaimSet{everyClaim, 0, NewClaimSet(Scope), NewClaimSet(Expires), NewClaimSet(Definition)} {
-			for _, at := range []time.Time{noon, time.Now(), {}, time.Unix(-1, 0), time.Unix(math.MaxInt32*100, 999_999_999)} {
-				decoder := Decoder{Claims: wanted, Extra: []string{"organization", "department"}}
-				r, err := decoder.Decode(Answer{Body: []byte(body), ObtainedAt: at}, time.Unix(1, 0))
-				if err != nil {
-					t.Fatalf("Decode: got error %v, want none", err)
-				}
-				t.Run(fmt.Sprintf("%.40s %b %v", body, wanted, at), func(t *testing.T) { checkPacked(t, r) })
+			decoder := Decoder{Claims: wanted, Extra: []string{"organization", "department"}}
+			r, err := decoder.Decode(Answer{Body: []byte(body), ObtainedAt: noon}, time.Unix(1, 0))
+			if err != nil {
+				t.Fatalf("Decode: got error %v, want none", err)
 			}
+			t.Run(fmt.Sprintf("%.40s %b", body, wanted), func(t *testing.T) { checkPacked(t, r) })
 		}
 	}
 }
