@@ -54,6 +54,7 @@ func TestBlackboxScopesOfTheWholeURL(t *testing.T) {
 	w.token("both", claims{"scope": "user/Observation.rs user/Provenance.rs user/Patient.rs"})
 	w.token("task", claims{"scope": "user/Task.s user/Basic.r"})
 	w.token("all", claims{"scope": "user/*.cruds"})
+	w.token("cut", claims{"scope": "user/Task.d"})
 	w.token("doc", claims{"scope": "user/DocumentReference.rs user/MessageHeader.c"})
 	w.token("bulk", claims{"scope": "system/Patient.rs system/Task.rs"})
 	w.token("me", claims{"scope": "openid fhirUser", "fhirUser": "https://fhir.example.org/fhir/Practitioner/5", "user": nil})
@@ -77,6 +78,8 @@ func TestBlackboxScopesOfTheWholeURL(t *testing.T) {
 		{"GET /fhir?_getpages=x&_type=Patient,Observation", "task", "user/*.s"},
 		{"GET /fhir?_type=Patient&_getpages=x", "task", "user/*.s"},
 		{"GET /fhir?_getpages=x&name=y", "task", "user/*.s"},
+		{"DELETE /fhir/Task/1?_cascade=delete", "cut", "user/*.d"},
+		{"DELETE /fhir/Task/1", "cut", ok},
 		{"POST /fhir/$reindex", "all", none},
 		{"GET /fhir/what/ever", "all", none},
 		{"GET /fhir/Patient/1/$docref", "doc", ok},

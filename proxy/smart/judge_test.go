@@ -64,6 +64,8 @@ func TestNeeds(t *testing.T) {
 		{"DELETE Patient/1", "user/Patient.d"},
 		{"DELETE Patient?identifier=x", "user/Patient.ds"},
 		{"DELETE Patient/1/_history/2", "user/Patient.d"},
+		{"DELETE Patient/1?_cascade=delete", "user/Patient.d user/*.d"},
+		{"DELETE Patient?identifier=x&%5Fcascade=delete", "user/Patient.ds user/*.d"},
 		{"POST Patient", "user/Patient.c"},
 		{"POST Patient +If-None-Exist", "user/Patient.cs"},
 		{"POST Bundle", "user/Bundle.c"},

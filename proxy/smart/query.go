@@ -55,6 +55,8 @@ func (r *Rules) parameter(n needs, p fhir.Parameter, types []string) needs {
 		return r.has(n, rest)
 	case strings.EqualFold(special, "_filter"), strings.EqualFold(special, "_query"):
 		return n.search() // a language of its own
+	case strings.EqualFold(special, "_cascade"):
+		return n.ask(EveryType, Delete, false) // HAPI FHIR deletes what refers to it as well
 	case strings.EqualFold(special, "_sort"):
 		return r.sort(n, p.Value, types)
 	case strings.EqualFold(special, "_typeFilter"):

@@ -72,7 +72,7 @@ func newWorld(t *testing.T) *world {
 		"SIDECAR_SHARED_CACHE_ADDRESSES=" + w.runStore(t), "SIDECAR_SHARED_CACHE_TLS=false", "SIDECAR_SHARED_CACHE_KEY_FILE=" + filepath.Join(dir, "key"),
 		"SIDECAR_CA_FILE=" + roots, "SIDECAR_SCOPE_ENFORCEMENT=report", "SIDECAR_PATIENT_GUARD=report",
 	}
-	w.run(t, binary, "fhir-0", append(common, "SIDECAR_BEARER_TOKEN_FILE="+filepath.Join(dir, "bearer")))
+	w.run(t, binary, "fhir-0", append(common, "SIDECAR_BEARER_TOKEN_FILE="+filepath.Join(dir, "bearer"), "SIDECAR_CLIENT_ID="+introspectiontest.DefaultClientID))
 	w.run(t, binary, "fhir-1", append(common, "SIDECAR_CLIENT_ID="+introspectiontest.DefaultClientID,
 		"SIDECAR_CLIENT_SECRET_FILE="+filepath.Join(dir, "secret")))
 	return w
