@@ -610,6 +610,7 @@ func TestDoctorToken(t *testing.T) {
 		{"wrong audience", canary + "-active", []string{"REQUIRED_AUDIENCES", "https://fhir.test"}, exitFailure, []string{
 			"FAIL  token audience  aud ", "look at: SIDECAR_REQUIRED_AUDIENCES", "ok    token issuer",
 		}},
+		{"nothing required", canary + "-active", []string{"REQUIRED_AUDIENCES", ""}, exitOK, []string{"ok    token type      none is required", "ok    token audience  none is required"}},
 		{"missing scope", canary + "-active", []string{"REQUIRED_SCOPES", "system/*.rs"}, exitFailure, []string{"FAIL  token scope", "look at: SIDECAR_REQUIRED_SCOPES"}},
 		{"launch token", unsigned(`{"aud":"Device/1"}`), nil, exitFailure, []string{"refused without asking", "never accepted"}},
 		{"too long", canary + strings.Repeat("x", 100), []string{"MAX_TOKEN_BYTES", "100"}, exitFailure, []string{"has 110 bytes", "look at: SIDECAR_MAX_TOKEN_BYTES"}},

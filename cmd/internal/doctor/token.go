@@ -111,7 +111,11 @@ func (d tokens) explain(response *introspection.Response) {
 	for _, result := range d.cfg.Proxy.PolicyResults(response) {
 		rule := policyRules[result.Reason]
 		if result.Passed {
-			d.ok("token "+rule.name, shown(result.Detail))
+			detail := shown(result.Detail)
+			if rule.setting != "" && strings.HasPrefix(detail, "no ") {
+				detail = "none is required" // a claim that nothing looks at isn't even read
+			}
+			d.ok("token "+rule.name, detail)
 			continue
 		}
 		d.fail("token "+rule.name, shown(cmp.Or(rule.fault, result.Detail)), diagnosis{"the token is active, but not what is required: requests with it are refused", rule.setting})

@@ -14,7 +14,11 @@ SIDECAR_BINARY=${SIDECAR_BINARY:-$(realpath ../../../bin/fhir-introspection-side
 	echo "run.sh: no $SIDECAR_BINARY; make build makes it" >&2
 	exit 1
 }
-../packages.sh java:openjdk-17-jre-headless javac:openjdk-17-jdk-headless mvn:maven unzip jq curl >&2
+installed=$(../packages.sh javac:openjdk-17-jdk-headless mvn:maven unzip jq curl python3 pip3:python3-pip node:nodejs npm nginx haproxy cc:gcc)
+for service in nginx haproxy; do
+	# Installing it must not start it; who has it already may use it.
+	[[ " $installed " != *" $service "* ]] || systemctl disable --now "$service" 2>/dev/null || true
+done
 paths=$(./fetch.sh)
 while IFS='=' read -r name path; do
 	export "$name=$path"

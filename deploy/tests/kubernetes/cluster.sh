@@ -79,6 +79,8 @@ write_configuration() {
 		clusterDomain: cluster.local
 		oomScoreAdj: 0
 		evictionHard: {memory.available: "100Mi"}
+		# On a disk that is nearly full it would remove images that nothing can pull again.
+		imageGCHighThresholdPercent: 100
 		syncFrequency: 2s
 		configMapAndSecretChangeDetectionStrategy: Watch
 		volumePluginDir: $work/plugins
