@@ -90,14 +90,6 @@ type Cache struct {
 	flights  flights
 }
 
-// activeEntry is a verdict with two limits: the wall clock may be set, and a
-// clock that was set back must not make a token live longer.
-type activeEntry struct {
-	response *introspection.Response
-	obtained time.Duration // elapsed time; negative when it was before New
-	until    time.Duration // elapsed time
-}
-
 // New returns an empty cache. The error says which field of the Config is missing or
 // out of bounds.
 func New(config Config) (*Cache, error) { return newCache(config, hotEntries) }
