@@ -128,7 +128,7 @@ func benchCache(tb testing.TB, source introspection.Introspector) *cache.Cache {
 	tb.Helper()
 	c, err := cache.New(cache.Config{
 		Source: source, Authority: func() string { return "https://as.example.org/introspect\x00bearer sidecar" },
-		Timeout: time.Minute, MaxEntries: 100, Registerer: prometheus.NewPedanticRegistry(),
+		Timeout: time.Minute, MaxEntries: 100, InactiveAge: time.Hour, Registerer: prometheus.NewPedanticRegistry(),
 	})
 	if err != nil {
 		tb.Fatalf("cache.New: got error %v, want none", err)

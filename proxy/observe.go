@@ -22,18 +22,23 @@ func (o *observer) observe(x *exchange) {
 	o.metrics.count(x)
 	logged := o.logger.Enabled(x.ctx, x.level())
 	if logged || o.audit != nil {
-		d, ref := describe(x), ""
-		if x.token != "" {
-			ref = o.tokenRef(x.token)
-		}
-		if logged {
-			logRequest(o.logger, x, d, ref)
-		}
-		if o.audit != nil {
-			record := auditRecord(x, d, ref, o.auditQuery)
-			record.Time = o.now().UTC()
-			o.audit(record)
-		}
+		o.write(x, logged)
 	}
 	o.tracer.end(x)
+}
+
+// write writes the lines of a request.
+func (o *observer) write(x *exchange, logged bool) {
+	d, ref := describe(x), ""
+	if x.token != "" {
+		ref = o.tokenRef(x.token)
+	}
+	if logged {
+		logRequest(o.logger, x, d, ref)
+	}
+	if o.audit != nil {
+		record := auditRecord(x, d, ref, o.auditQuery)
+		record.Time = o.now().UTC()
+		o.audit(record)
+	}
 }

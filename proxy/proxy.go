@@ -72,7 +72,7 @@ func New(config Config) (*Proxy, error) {
 			context: context, hop: router.hop, tracer: tracer, stripAuthorization: config.StripAuthorization,
 			cors: router.published.cors, stallTimeout: config.StallTimeout,
 		},
-		refuser: &refuser{router.published},
+		refuser: newRefuser(router.published),
 		observer: &observer{
 			metrics: metrics, logger: config.Logger, audit: config.Audit, auditQuery: config.AuditQuery, tokenRef: config.TokenRef, tracer: tracer, now: config.Now,
 		},

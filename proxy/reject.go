@@ -24,6 +24,21 @@ const (
 // refuser is the only writer of error bodies.
 type refuser struct {
 	published *published
+	outcomes  map[*decision]*outcomes
+}
+
+// outcomes are the bodies of a refusal, in each format. They are always the same.
+type outcomes [fhir.XML + 1][]byte
+
+func newRefuser(p *published) *refuser {
+	rf := &refuser{published: p, outcomes: map[*decision]*outcomes{}}
+	for _, d := range decisions {
+		rf.outcomes[d] = &outcomes{}
+		for format := range rf.outcomes[d] {
+			rf.outcomes[d][format] = fhir.Outcome(fhir.Format(format), d.issue, d.text)
+		}
+	}
+	return rf
 }
 
 // refuse responds to the request itself.
@@ -39,7 +54,7 @@ func (rf *refuser) refuse(x *exchange, why *decision) {
 	rf.setCORS(h, x.origin)
 	format := fhir.Negotiate(x.target.query, x.accept)
 	h.Add("Cache-Control", "no-store")
-	x.writeWhole(why.status, format.MediaType(), fhir.Outcome(format, why.issue, why.text))
+	x.writeWhole(why.status, format.MediaType(), rf.outcomes[why][format])
 }
 
 // setCORS lets the app that asked see the refusal: a browser hides a response without

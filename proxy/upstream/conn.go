@@ -98,7 +98,8 @@ func (c *conn) exchange(ctx context.Context, r *Request, res *Response) error {
 		stop()
 		return err
 	}
-	*res = Response{c: c, ctx: ctx, stop: stop, upload: up}
+	*res = Response{}
+	res.c, res.ctx, res.stop, res.upload = c, ctx, stop, up
 	if err := c.readHead(res, r.Method); err != nil {
 		stop()
 		return up.cause(err)

@@ -330,7 +330,7 @@ func TestLookBeforeReuse(t *testing.T) {
 		t.Skip("no connection is used again here")
 	}
 	for name, late := range map[string]string{
-		"closed": "", "a byte": "\n", "another's response": "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison", "408": "HTTP/1.1 408 T\r\nConnection: close\r\n\r\n",
+		"closed": "", "a byte": "\n", "another's response": "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison", "408": "HTTP/1.1 408 T\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
 	} {
 		for _, method := range []string{http.MethodGet, http.MethodPost} {
 			s := newServer(t)
