@@ -109,8 +109,11 @@ func TestDocsChartSchema(t *testing.T) {
 		}
 		types := map[string]any{"type": schemaTypes(v.Type), "description": v.Meaning}
 		if v.Type == reflect.TypeFor[time.Duration]() {
-			types["pattern"] = `^([0-9.]+(h|m|s|ms|us|ns))+$|^0$`
-			types["minimum"], types["maximum"] = 0, 0 // the only number without a unit
+			// Zero is the only number without a unit. Another one is told by its type: "got
+			// number, want null or string".
+			delete(types, "type")
+			types["if"] = map[string]any{"const": 0}
+			types["else"] = map[string]any{"type": []string{"string", "null"}, "pattern": `^([0-9.]+(h|m|s|ms|us|ns))+$|^0$`}
 		}
 		if v.Choices != nil {
 			known := []any{}
@@ -137,8 +140,6 @@ func TestDocsChartSchema(t *testing.T) {
 
 func schemaTypes(kind reflect.Type) []string {
 	switch {
-	case kind == reflect.TypeFor[time.Duration]():
-		return []string{"string", "integer", "null"}
 	case kind.Kind() == reflect.Int:
 		return []string{"integer", "null"}
 	case kind.Kind() == reflect.Bool:

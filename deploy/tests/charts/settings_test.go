@@ -141,7 +141,8 @@ func TestEverySettingArrives(t *testing.T) {
 	values := map[string]any{"settings": map[string]any{}, "files": map[string]any{}}
 	for name, property := range schemaNames(t, "settings") {
 		var example any = "1s" // what every kind of text can be read as
-		for _, kind := range property["type"].([]any) {
+		kinds, _ := property["type"].([]any) // a duration has conditions in its place
+		for _, kind := range kinds {
 			switch kind {
 			case "integer":
 				example = 1_000_000 // big enough for YAML to want 1e+06
@@ -150,9 +151,6 @@ func TestEverySettingArrives(t *testing.T) {
 			case "array":
 				example = []string{"a", "b"}
 			}
-		}
-		if property["pattern"] != nil { // a duration
-			example = "1s"
 		}
 		if known, ok := property["enum"].([]any); ok {
 			example = known[0]
@@ -290,9 +288,10 @@ func TestRefused(t *testing.T) {
 		"a secret as a value of a file": {object{"settings": good, "files": object{"clientSecret": object{"value": "hunter2"}}}, []string{"value"}},
 		"a setting in env":              {object{"settings": good, "files": token, "env": []object{{"name": "SIDECAR_LOG_LEVEL", "value": "debug"}}}, []string{"env"}},
 		"a duration without unit":       {object{"settings": object{"clockSkew": "5"}, "files": token}, []string{"clockSkew"}},
-		"a duration as a number":        {object{"settings": object{"clockSkew": 5}, "files": token}, []string{"clockSkew"}},
+		"a duration as a number":        {object{"settings": object{"clockSkew": 5}, "files": token}, []string{"clockSkew", "got number, want null or string"}},
 		"a word for a number":           {object{"settings": object{"maxTokenBytes": "many"}, "files": token}, []string{"maxTokenBytes"}},
 		"a choice that is none":         {object{"settings": object{"logLevel": "warning"}, "files": token}, []string{"logLevel", "'warn'"}},
+		"a name that is none":           {object{"settings": good, "files": token, "fullnameOverride": "FHIR_server"}, []string{"fullnameOverride", "'FHIR_server'"}},
 		"Kubernetes' unit for Go's":     {object{"settings": good, "files": token, "goMemLimit": "150Mi"}, []string{"goMemLimit"}},
 	} {
 		t.Run(name, func(t *testing.T) {
