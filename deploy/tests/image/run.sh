@@ -91,6 +91,48 @@ wait "$server" || fail "ended with $?"
 server=''
 ok "runs as 65532 from the image's files alone, is ready, ends with 0"
 
+# --- README's docker run ------------------------------------------------------
+# docker run OPTION... IMAGE ARGUMENT... in place of Docker's engine: the image's files and
+# user, with the variables and the folders of $work/host that the options name.
+docker() {
+	[[ $1 == run ]] || fail "docker $*"
+	shift
+	local variables=()
+	while [[ $1 == -* ]]; do
+		case $1 in
+		--rm | --read-only) ;;
+		-p) shift ;;
+		--env-file)
+			mapfile -t variables <"$work/host/$2"
+			shift
+			;;
+		-v)
+			IFS=: read -r from to _ <<<"$2"
+			mkdir -p "$work/root$to"
+			cp -rT "$work/host$from" "$work/root$to"
+			shift
+			;;
+		*) fail "docker run $1: this script doesn't know it" ;;
+		esac
+		shift
+	done
+	[[ $1 =~ ^ghcr.io/fhir-introspection-sidecar/fhir-introspection-sidecar:[0-9.]+$ ]] || fail "image $1"
+	shift
+	env -i PATH="$PATH" "${variables[@]}" "${in_image[@]}" "$@"
+}
+
+mkdir -p "$work/host/run/secrets"
+echo token >"$work/host/run/secrets/token"
+printf '%s\n' SIDECAR_UPSTREAM_URL=http://127.0.0.1:9/fhir SIDECAR_INTROSPECTION_ENDPOINT=https://127.0.0.1:9/introspect \
+	SIDECAR_BEARER_TOKEN_FILE=/run/secrets/token >"$work/host/environment"
+sed -n '/^docker run/,/^```/p' README.md | grep -v '^```' >"$work/docker-run"
+status=0
+# shellcheck disable=SC1091
+printed=$(. "$work/docker-run" 2>&1) || status=$?
+((status == 1)) && [[ $printed == *'FAIL  FHIR server '*'127.0.0.1:9'*'SIDECAR_UPSTREAM_URL'* ]] ||
+	fail "README's docker run: status $status, want 1 and a FHIR server that is down"$'\n'"$printed"
+ok "README's docker run checks the settings and secrets it is given"
+
 # --- SBOM ---------------------------------------------------------------------
 make -s sbom BIN="$work/root/fhir-introspection-sidecar" SBOM="$work/sbom.json"
 jq -e '.spdxVersion | startswith("SPDX-")' "$work/sbom.json" >/dev/null || fail "not an SPDX document"

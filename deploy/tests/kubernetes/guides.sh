@@ -105,7 +105,7 @@ paste_block() {
 # before_block makes what the page takes for granted, and fills in what is the reader's.
 before_block() {
 	case "$1 $2" in
-	"README.md 4") kubectl create namespace readme >/dev/null ;;
+	"README.md 5") kubectl create namespace readme >/dev/null ;;
 	"charts/fhir-introspection-sidecar/README.md 3")
 		kubectl delete namespace care --ignore-not-found --timeout=$patience >/dev/null
 		kubectl create namespace care >/dev/null
@@ -129,7 +129,7 @@ before_block() {
 # after_block looks at what a command that succeeds doesn't prove, and tidies up.
 after_block() {
 	case "$1 $2" in
-	"README.md 4") helm -n readme uninstall fhir --wait >/dev/null ;;
+	"README.md 5") helm -n readme uninstall fhir --wait >/dev/null ;;
 	"charts/fhir-introspection-sidecar/README.md 3") helm -n default uninstall fhir-injector >/dev/null || true ;;
 	"docs/install.md 2") check "  it works" grep -qE '^(Everything|It) works' "$work/pasted" ;;
 	"docs/install.md 3") check "  active 200, junk 401, none 401" grep -q 'active-token: status 200' "$work/pasted" ;;
