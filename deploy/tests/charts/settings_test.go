@@ -140,7 +140,7 @@ func schemaNames(t *testing.T, group string) map[string]map[string]any {
 func TestEverySettingArrives(t *testing.T) {
 	values := map[string]any{"settings": map[string]any{}, "files": map[string]any{}}
 	for name, property := range schemaNames(t, "settings") {
-		var example any = "1s" // what every kind of text can be read as
+		var example any = "1s"               // what every kind of text can be read as
 		kinds, _ := property["type"].([]any) // a duration has conditions in its place
 		for _, kind := range kinds {
 			switch kind {
