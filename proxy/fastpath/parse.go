@@ -69,28 +69,18 @@ type head struct {
 // no space at either end. There is one Host. At most one field frames a body: a length in
 // digits, or chunked.
 func (h *head) parse(text string) bool {
-	line, rest := cutLine(text)
+	line, rest := wire.CutLine(text)
 	if !h.parseLine(line) {
 		return false
 	}
 	for rest != "\r\n" {
-		line, rest = cutLine(rest)
+		line, rest = wire.CutLine(rest)
 		name, value, ok := cutField(line)
 		if !ok || !all(name, inName) || !isValue(value) || !h.take(wire.Field{Name: name, Value: value}) {
 			return false
 		}
 	}
 	return h.Host != "" && (!h.expects || h.Length != 0) && (!h.pragma || h.cached)
-}
-
-// cutLine cuts after the first line end. A carriage return that is none stays in a line,
-// where it is no character of anything.
-func cutLine(s string) (line, rest string) {
-	end := strings.IndexByte(s, '\r')
-	if end < 0 || end+1 >= len(s) || s[end+1] != '\n' {
-		return s, "" // which is the end of no head
-	}
-	return s[:end], s[end+2:]
 }
 
 // cutField cuts around a colon and a space.

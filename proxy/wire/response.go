@@ -47,14 +47,14 @@ func (h *ResponseHead) Final() bool { return h.Status/100 != 1 || h.Status == 10
 // §2.2, §5.2, §6.3), and a wrong guess would be the next client's response. Fields are
 // appended to h.Fields.
 func (h *ResponseHead) Parse(head, method string) error {
-	line, rest, _ := strings.Cut(head, "\r\n")
+	line, rest := CutLine(head)
 	minor, err := h.parseStatus(line)
 	if err != nil {
 		return err
 	}
 	p := responseParser{h: h, modern: minor > 0, length: -1}
 	for rest != "\r\n" {
-		if line, rest, _ = strings.Cut(rest, "\r\n"); rest == "" {
+		if line, rest = CutLine(rest); rest == "" {
 			return ErrAmbiguous
 		}
 		if err := p.field(line); err != nil {

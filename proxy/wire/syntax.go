@@ -1,5 +1,7 @@
 package wire
 
+import "strings"
+
 // Classes of characters.
 const (
 	inToken  = 1 << iota // RFC 9110 §5.6.2
@@ -62,6 +64,16 @@ func SkipPlain(s string) string {
 
 // isFieldValue reports whether s can be the value of a field, or a line of a head.
 func isFieldValue(s string) bool { return all(SkipPlain(s), inValue) }
+
+// CutLine cuts after the first line end. A carriage return that is none stays in a line,
+// where it is no character of anything.
+func CutLine(s string) (line, rest string) {
+	end := strings.IndexByte(s, '\r')
+	if end < 0 || end+1 >= len(s) || s[end+1] != '\n' {
+		return s, "" // which is the end of no head
+	}
+	return s[:end], s[end+2:]
+}
 
 // all reports whether s has characters of a class and no others. There may be none.
 func all(s string, class byte) bool {
