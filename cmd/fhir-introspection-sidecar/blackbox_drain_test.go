@@ -43,6 +43,32 @@ func TestBlackboxDrainRequest(t *testing.T) {
 	}
 }
 
+// A connection that its client keeps and doesn't use is closed while the FHIR server
+// still answers: its next request would find that gone. One that has just been opened
+// isn't.
+func TestBlackboxDrainUnused(t *testing.T) {
+	t.Parallel()
+	for _, fast := range []string{"true", "false"} {
+		t.Run("fast path "+fast, func(t *testing.T) {
+			t.Parallel()
+			w := start(t, env{"FAST_PATH": fast})
+			unused := dial(t, w.data)
+			if a, err := unused.do(request("GET /fhir/Patient", good)); err != nil || a.closed {
+				t.Fatalf("before: got %v (%v), want a kept connection", a, err)
+			}
+			w.signal(syscall.SIGUSR1)
+			eventually(t, "readiness turns red", func() bool { return w.get(t, "/readyz").status == 503 })
+			fresh := dial(t, w.data)
+			if rest, err := io.ReadAll(unused); err != nil || len(rest) > 0 {
+				t.Errorf("on the unused connection: got %q, %v, want its end", rest, err)
+			}
+			if a, err := fresh.do(request("GET /fhir/Patient", good)); err != nil || a.status != 200 {
+				t.Errorf("on a new connection: got %v (%v), want 200", a, err)
+			}
+		})
+	}
+}
+
 // The command finds the process by the file that it runs from. This test runs
 // both from a copy of the test binary, or it would drain the other tests' too.
 func TestBlackboxDrainCommand(t *testing.T) {

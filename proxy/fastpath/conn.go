@@ -31,7 +31,8 @@ const (
 
 // The states of a connection.
 const (
-	idle int32 = iota
+	fresh int32 = iota // before the first request
+	kept               // between two
 	busy
 	closed
 )
@@ -85,12 +86,12 @@ func (c *conn) serve() (rest net.Conn) {
 			break
 		}
 		t.head.Peer, t.head.Secure = c.peer, c.secure
-		if !c.state.CompareAndSwap(idle, busy) || !c.respond(t, n) {
+		if !c.take() || !c.respond(t, n) {
 			c.close()
 			return nil
 		}
 		t.end()
-		c.state.Store(idle)
+		c.state.Store(kept)
 		if !c.s.isOpen() { // which closeIdle has not found idle
 			c.close()
 			return nil
@@ -102,7 +103,7 @@ func (c *conn) serve() (rest net.Conn) {
 
 // leave takes a connection off the fast path: it is over or not canonical.
 func (c *conn) leave() (rest net.Conn) {
-	if c.in.Len() == 0 || !c.state.CompareAndSwap(idle, busy) {
+	if c.in.Len() == 0 || !c.take() {
 		c.close()
 		return nil
 	}
@@ -267,9 +268,22 @@ func (c *conn) stopWatching() {
 	c.readDeadline = time.Time{}
 }
 
+// take makes the connection busy, unless it was closed.
+func (c *conn) take() bool {
+	return c.state.CompareAndSwap(kept, busy) || c.state.CompareAndSwap(fresh, busy)
+}
+
 // closeIdle closes the connection unless it is responding.
 func (c *conn) closeIdle() {
-	if c.state.CompareAndSwap(idle, closed) {
+	c.closeKept()
+	if c.state.CompareAndSwap(fresh, closed) {
+		_ = c.Close()
+	}
+}
+
+// closeKept closes the connection if it waits for a further request.
+func (c *conn) closeKept() {
+	if c.state.CompareAndSwap(kept, closed) {
 		_ = c.Close()
 	}
 }

@@ -694,6 +694,31 @@ func TestShutdown(t *testing.T) {
 	}
 }
 
+// TestCloseKept finds that connections between two requests can be closed while all others
+// are served on.
+func TestCloseKept(t *testing.T) {
+	g := newGate()
+	f := newFront(t, true, g.handle)
+	kept, fresh, busy := f.dial(), f.dial(), f.dial()
+	serve := func(c net.Conn) *bufio.Reader {
+		f.send(c, plainRequest)
+		receive(t, "a request", g.begun)
+		g.open <- struct{}{}
+		r := bufio.NewReader(c)
+		f.answered(r)
+		return r
+	}
+	keptReader := serve(kept)
+	f.send(busy, plainRequest)
+	receive(t, "the busy one's request", g.begun)
+	f.fast.CloseKept()
+	f.ends(keptReader)
+	g.open <- struct{}{}
+	f.answered(bufio.NewReader(busy))
+	serve(busy)
+	serve(fresh)
+}
+
 // TestShutdownEnds finds that requests that take too long are broken off.
 func TestShutdownEnds(t *testing.T) {
 	g := newGate()

@@ -84,6 +84,16 @@ func (s *Server) isOpen() bool {
 	}
 }
 
+// CloseKept closes the connections that wait for a further request, and serves on. One
+// that waits for its first is left alone: its client has just come.
+func (s *Server) CloseKept() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.conns {
+		c.closeKept()
+	}
+}
+
 // Close closes idle connections, and lets the others finish what they have begun.
 func (s *Server) Close() {
 	s.once.Do(func() {

@@ -5,10 +5,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"strconv"
+	"time"
+
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/fastpath"
 )
 
 // Kubernetes ends a native sidecar only after the main container has ended. A
@@ -78,15 +82,29 @@ func drainRequests() (requests chan os.Signal) {
 	return requests
 }
 
+// farewell is how long clients have to use their connections once more, and to read in
+// the response that they shall leave them. A connection that is used less often would be
+// kept until the FHIR server is gone, and its next request be 502.
+const farewell = time.Second
+
 // awaitDrainRequest turns readiness red and asks clients to leave when it is told
 // to. The process goes on serving until SIGTERM.
-func (sc *sidecar) awaitDrainRequest(ctx context.Context, requests chan os.Signal) error {
+func (sc *sidecar) awaitDrainRequest(ctx context.Context, requests chan os.Signal, server *http.Server, fast *fastpath.Server) error {
 	defer signal.Stop(requests)
 	select {
 	case <-ctx.Done():
+		return nil
 	case <-requests:
-		sc.logger.Info("draining", "until", "SIGTERM")
-		sc.beginDrain()
+	}
+	sc.logger.Info("draining", "until", "SIGTERM")
+	sc.beginDrain()
+	select {
+	case <-ctx.Done():
+	case <-time.After(farewell):
+		server.SetKeepAlivesEnabled(false)
+		if fast != nil {
+			fast.CloseKept()
+		}
 	}
 	return nil
 }

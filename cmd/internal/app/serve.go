@@ -72,7 +72,7 @@ func (sc *sidecar) serve(ctx context.Context) error {
 	requests, hangups := drainRequests(), hangups()
 	sc.logServing(data.Addr(), adminListener.Addr())
 	sc.lookForBypass(loops, data.Addr(), adminListener.Addr())
-	group.Go(func() error { return sc.awaitDrainRequest(loops, requests) })
+	group.Go(func() error { return sc.awaitDrainRequest(loops, requests, dataServer, fast) })
 	group.Go(func() error { return sc.awaitHangups(loops, hangups) })
 	for _, loop := range sc.loops() {
 		group.Go(func() error { return loop(loops) })

@@ -67,7 +67,7 @@ install_replicas() {
 		  clientKey: null
 		  adminToken: {secret: admin, key: token}
 		minReadySeconds: 1
-		server: {preStopSeconds: 3}
+		server: {preStopSeconds: 5}
 	EOV
 	check "replicas: helm install --wait of ci/shared-cache-values.yaml, three pods" \
 		helm -n e2e install fhir "$chart" -f "$work/values.yaml" -f "$chart/ci/shared-cache-values.yaml" \
