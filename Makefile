@@ -23,7 +23,7 @@ ARGS      ?=
 .NOTPARALLEL:
 .PHONY: help build quick test properties check bench bench-go bench-nginx bench-smoke fuzz demo docs docs-check lint fmt vet cover clean
 .PHONY: image image-test release-test sbom protocols upstreams definitions differential clients manifests chart-test dashboards dashboards-pictures e2e-kubernetes guides guards guards-check suites list-suites
-.PHONY: faults interop shared-cache soak soak-short vulncheck
+.PHONY: faults interop shared-cache soak soak-short standard vulncheck
 
 # Show this list.
 help:
@@ -92,7 +92,7 @@ guards:
 guards-check:
 	deploy/tests/guards/run.sh -stale
 
-SUITES := image-test release-test chart-test dashboards protocols bench-smoke upstreams definitions differential clients faults shared-cache interop soak-short guides guards e2e-kubernetes
+SUITES := standard image-test release-test chart-test dashboards protocols bench-smoke upstreams definitions differential clients faults shared-cache interop soak-short guides guards e2e-kubernetes
 
 # Run the long suites, as CI does after check.
 suites: $(SUITES)
@@ -152,6 +152,10 @@ quick: guards-check
 test:
 	CGO_ENABLED=1 $(GO) test -race -parallel $(PARALLEL) $(TESTFLAGS) ./...
 	CGO_ENABLED=1 $(GO) test -race -short -parallel $(PARALLEL) $(TESTFLAGS) ./proxy -standard
+
+# Run the black-box tests and the catalogue without the fast path (a minute and a half).
+standard:
+	$(GO) test -count=1 -parallel $(PARALLEL) $(MAIN) -standard
 
 # Hold what must be true of every request against forty times as many made-up ones.
 properties:

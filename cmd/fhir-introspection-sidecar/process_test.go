@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"encoding/json"
+	"flag"
 	"maps"
 	"net"
 	"os"
@@ -60,6 +61,9 @@ type child struct {
 	leaky          bool // the test has planted a leak
 }
 
+// standardOnly has net/http serve every request that a test doesn't say otherwise for.
+var standardOnly = flag.Bool("standard", false, "start the program without the fast path")
+
 // spawn starts the program without waiting for anything.
 func spawn(t *testing.T, e env, extra []string, args ...string) *child {
 	t.Helper()
@@ -73,6 +77,9 @@ func spawnPrepared(t *testing.T, e env, extra []string, prepare func(*exec.Cmd),
 	c.cmd.Env = append([]string{dialFile + "=" + c.dialed, "GORACE=atexit_sleep_ms=0", "PATH=" + os.Getenv("PATH"), "GOCOVERDIR=" + os.Getenv("GOCOVERDIR")}, extra...)
 	if _, set := e["LOG_LEVEL"]; !set {
 		c.cmd.Env = append(c.cmd.Env, "SIDECAR_LOG_LEVEL=debug") // the more is said, the more can leak
+	}
+	if _, set := e["FAST_PATH"]; *standardOnly && !set {
+		c.cmd.Env = append(c.cmd.Env, "SIDECAR_FAST_PATH=false")
 	}
 	for name, value := range e {
 		if value != "" {
