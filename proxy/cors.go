@@ -11,6 +11,7 @@ import (
 // protocol").
 type cors struct {
 	any     bool // every origin, without credentials
+	null    bool // with any: sandboxed documents too
 	origins map[string]bool
 }
 
@@ -50,7 +51,7 @@ func (c *cors) allow(h *wire.Fields, origin string) bool {
 	case c.origins[origin]:
 		h.Add("Access-Control-Allow-Origin", origin)
 		h.Add("Access-Control-Allow-Credentials", "true")
-	case c.any && origin != "" && origin != "null":
+	case c.any && origin != "" && (c.null || origin != "null"):
 		h.Add("Access-Control-Allow-Origin", "*")
 	default:
 		return false

@@ -94,11 +94,11 @@ func (p *published) serve(x *exchange) (failed *decision) {
 func (p *published) preflight(x *exchange) {
 	h := x.begin()
 	x.setIDs(h)
-	if p.cors != nil && !x.outside {
-		p.cors.preflight(h, x.origin, x.requestHeaders)
-	} else {
-		(&cors{any: true}).preflight(h, x.origin, x.requestHeaders)
+	c := p.cors
+	if c == nil || (x.outside || p.has(x.path)) && !c.origins[x.origin] {
+		c = &cors{any: true, null: true} // as open does with the document itself
 	}
+	c.preflight(h, x.origin, x.requestHeaders)
 	x.writeHead(http.StatusNoContent)
 }
 

@@ -126,3 +126,33 @@ func TestBlackboxCORSAny(t *testing.T) {
 		t.Errorf("got %d %q, want 204 and * without credentials", a.status, got)
 	}
 }
+
+// Documents that are served here are open to every page, listed or not, and so are their
+// preflights; a listed one gets its credentials too.
+func TestBlackboxCORSOfDocuments(t *testing.T) {
+	t.Parallel()
+	for _, origins := range []string{listed, ""} {
+		w := start(t, env{"CORS_ORIGINS": origins, "RESOURCE_METADATA": "on", "PUBLIC_URL": "https://fhir.example.org/fhir"})
+		for _, path := range []string{"/.well-known/oauth-protected-resource/fhir", "/fhir/.well-known/oauth-protected-resource"} {
+			for _, origin := range []string{listed, unlisted, "null"} {
+				want := [2]string{"*", ""}
+				if origin == origins {
+					want = [2]string{listed, "true"}
+				}
+				for method, status := range map[string]int{"GET": 200, "OPTIONS": 204} {
+					a := w.ask(t, method+" "+path, "Origin: "+origin, "Access-Control-Request-Method: GET", "Access-Control-Request-Headers: x-own")
+					a.is(t, status)
+					if got := a.cors(); [2]string{got[0], got[1]} != want {
+						t.Errorf("%s %s from %s with %q listed: got %q, want %q", method, path, origin, origins, got, want)
+					}
+					if allowed := a.header.Get("Access-Control-Allow-Headers"); method == "OPTIONS" && allowed != "x-own" {
+						t.Errorf("%s from %s: got headers %q, want x-own", path, origin, allowed)
+					}
+				}
+			}
+		}
+		if n := w.up.count(); n != 0 {
+			t.Errorf("the FHIR server got %d requests, want none", n)
+		}
+	}
+}

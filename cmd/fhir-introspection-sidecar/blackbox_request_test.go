@@ -97,6 +97,20 @@ func TestCheckRequestOfUnacceptedTokens(t *testing.T) {
 	}
 }
 
+// Several requests are asked about with one introspection.
+func TestCheckSeveralRequests(t *testing.T) {
+	t.Parallel()
+	e, as, file := checkEnv(t, claims{"scope": "user/Observation.rs"})
+	e["SCOPE_ENFORCEMENT"] = "coarse"
+	code, stdout, _ := runToEnd(t, e, nil, "check", "-token-file", file, "-request", "GET /Task", "-request", "GET /Observation")
+	if !strings.Contains(stdout, "GET /fhir/Task: status 403") || !strings.Contains(stdout, "GET /fhir/Observation: let through") || code != 1 {
+		t.Errorf("got %d %s, want both requests, one of them refused", code, stdout)
+	}
+	if n := as.Introspections(); n != 2 {
+		t.Errorf("got %d introspections, want one of a random token and one of ours", n)
+	}
+}
+
 func TestCheckRequestArguments(t *testing.T) {
 	t.Parallel()
 	for _, args := range [][]string{
@@ -104,6 +118,8 @@ func TestCheckRequestArguments(t *testing.T) {
 		{"check", "-token-file", "/dev/null", "-request", "Patient"},
 		{"check", "-token-file", "/dev/null", "-request", "GET Patient"},
 		{"check", "-token-file", "/dev/null", "-request", "GET /Patient HTTP/1.1"},
+		{"check", "-token-file", "/dev/null", "-request", "Patient", "-request", "GET /Patient"},
+		{"check", "-token-file", "/dev/null", "-request", ""},
 	} {
 		if code, _, stderr := runToEnd(t, leastEnv(t), nil, args...); code != 2 || !strings.Contains(stderr, "-request takes") {
 			t.Errorf("%q: got %d %s, want 2 and what -request takes", args, code, stderr)

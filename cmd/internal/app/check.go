@@ -24,7 +24,7 @@ to look at. It prints no token and no secret, and takes 25 seconds at most.
                      would get
   -request request   also show what would become of a request with that token, and
                      why: 'GET /Observation?patient=1', with the path below the
-                     FHIR base
+                     FHIR base; may be repeated
 
 Exit codes: 0 everything works, 1 something fails, 2 bad configuration.
 `
@@ -35,18 +35,22 @@ func (p Program) check(ctx context.Context, args []string) int {
 	flags.SetOutput(io.Discard) // its messages repeat what was typed
 	asJSON := flags.Bool("json", false, "")
 	tokenFile := flags.String("token-file", "", "")
-	request := flags.String("request", "", "")
+	var requests []string
+	flags.Func("request", "", func(request string) error {
+		requests = append(requests, request)
+		return doctor.CheckRequest(request)
+	})
 	switch err := flags.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
 		if _, err := io.WriteString(p.Stdout, checkUsage); err != nil {
 			return exitFailure
 		}
 		return exitOK
+	case len(requests) > 0 && (*tokenFile == "" || doctor.CheckRequest(requests[len(requests)-1]) != nil):
+		_, _ = fmt.Fprintln(p.Stderr, "-request takes a method and a path below the FHIR base, and needs -token-file; see check -h")
+		return exitConfig
 	case err != nil || flags.NArg() > 0:
 		_, _ = fmt.Fprintln(p.Stderr, "check takes -json, -token-file and -request only; see check -h")
-		return exitConfig
-	case *request != "" && (*tokenFile == "" || doctor.CheckRequest(*request) != nil):
-		_, _ = fmt.Fprintln(p.Stderr, "-request takes a method and a path below the FHIR base, and needs -token-file; see check -h")
 		return exitConfig
 	}
 	built, faults := build(loadSettings(), options{
@@ -63,7 +67,7 @@ func (p Program) check(ctx context.Context, args []string) int {
 		Settings: built.settings, Discovery: built.discovery, Endpoints: built.endpoints,
 		Credential: built.credential, CredentialConfig: credential, Client: built.client, Proxy: built.proxy,
 		HTTPClient: built.httpClient, FHIRClient: built.fhirClient, Store: built.store(),
-		TokenFile: *tokenFile, Request: *request, SMARTConfiguration: built.smart, Stdin: p.Stdin, Stderr: p.Stderr,
+		TokenFile: *tokenFile, Requests: requests, SMARTConfiguration: built.smart, Stdin: p.Stdin, Stderr: p.Stderr,
 	}).Check(ctx)
 	write := report.WriteTable
 	if *asJSON {

@@ -2,9 +2,11 @@ package config
 
 import (
 	"errors"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/transport"
@@ -142,22 +144,26 @@ func (c *Config) checkOrigins() {
 			continue
 		}
 		u, err := parseURL(origin)
-		if err != nil || u.Path != "" && u.Path != "/" || hasQuery(u) || strings.Contains(origin, "*") {
+		switch {
+		case err != nil || u.Path != "" && u.Path != "/" || hasQuery(u) || strings.Contains(origin, "*"):
 			c.fault(variable, "must be origins, such as https://app.example.org, or *")
-			continue
+		case strings.ContainsFunc(origin, func(r rune) bool { return r > unicode.MaxASCII }):
+			c.fault(variable, "must have hosts as browsers send them, in ASCII: xn--…")
+		default:
+			c.CORSOrigins[i] = originOf(u)
 		}
-		c.CORSOrigins[i] = originOf(u)
 	}
 }
 
 func originOf(u *url.URL) string {
-	origin := u.Scheme + "://" + strings.ToLower(u.Host)
-	switch u.Scheme {
-	case "https":
-		return strings.TrimSuffix(origin, ":443")
-	default:
-		return strings.TrimSuffix(origin, ":80")
+	host := strings.ToLower(u.Hostname())
+	if ip, err := netip.ParseAddr(host); err == nil && ip.Is6() {
+		host = "[" + ip.String() + "]"
 	}
+	if port := u.Port(); port != "" && port != map[string]string{"https": "443", "http": "80"}[u.Scheme] {
+		host += ":" + port
+	}
+	return u.Scheme + "://" + host
 }
 
 // checkAuditFormat refuses what would change nothing.

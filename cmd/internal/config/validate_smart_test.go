@@ -61,6 +61,7 @@ var accessTests = []settingTest{
 	{"SIDECAR_CORS_ORIGINS", "*,https://app.example.org", nil, "must be * alone, or origins"},
 	{"SIDECAR_CORS_ORIGINS", "https://*.example.org", nil, "must be origins, such as https://app.example.org, or *"},
 	{"SIDECAR_CORS_ORIGINS", "https://app.example.org/app", nil, "must be origins, such as https://app.example.org, or *"},
+	{"SIDECAR_CORS_ORIGINS", "https://zorgbelang-köln.example", nil, "must have hosts as browsers send them, in ASCII: xn--…"},
 	{"SIDECAR_CORS_ORIGINS", "null", nil, "must be origins, such as https://app.example.org, or *"},
 
 	{"SIDECAR_SMART_CONFIGURATION", "forward", nil, ""},
@@ -115,8 +116,8 @@ func TestSettingsIdle(t *testing.T) {
 
 // TestOrigins: origins are compared as browsers write them.
 func TestOrigins(t *testing.T) {
-	c := configure(t, with(leastSettings(), "SIDECAR_CORS_ORIGINS", "HTTPS://App.Example.org:443/,http://a.example:80,https://b.example:8443"))
-	if want := []string{"https://app.example.org", "http://a.example", "https://b.example:8443"}; !slices.Equal(c.CORSOrigins, want) {
+	c := configure(t, with(leastSettings(), "SIDECAR_CORS_ORIGINS", "HTTPS://App.Example.org:443/,http://a.example:80,https://b.example:8443,http://[0:0::1]:3000"))
+	if want := []string{"https://app.example.org", "http://a.example", "https://b.example:8443", "http://[::1]:3000"}; !slices.Equal(c.CORSOrigins, want) {
 		t.Errorf("got %q, want %q", c.CORSOrigins, want)
 	}
 }

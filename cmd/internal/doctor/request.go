@@ -73,14 +73,17 @@ func (d requests) target(asked string) string {
 	return base + asked
 }
 
-// tryRequest shows what would become of a request with the token, and why. Without a
+// tryAll shows what would become of each request with the token, and why. Without a
 // response the token is inactive.
-func (d requests) tryRequest(response *introspection.Response) {
-	const check = "request"
-	if d.cfg.Request == "" {
-		return
+func (d requests) tryAll(response *introspection.Response) {
+	for _, request := range d.cfg.Requests {
+		d.try(request, response)
 	}
-	method, target, _ := strings.Cut(d.cfg.Request, " ")
+}
+
+func (d requests) try(request string, response *introspection.Response) {
+	const check = "request"
+	method, target, _ := strings.Cut(request, " ")
 	target = d.target(target)
 	trial := d.cfg.Proxy.Try(method, target, response)
 	detail := shown(method+" "+target) + ": "

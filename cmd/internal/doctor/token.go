@@ -80,7 +80,7 @@ func (d tokens) check(ctx context.Context) {
 	switch {
 	case errors.Is(err, introspection.ErrInactive):
 		d.inactive(token, seen.sent(endpoint))
-		requests(d.visit).tryRequest(nil)
+		requests(d.visit).tryAll(nil)
 	case errors.Is(err, introspection.ErrInvalidClient):
 		d.skip(check, "the sidecar's own credential is refused; see above")
 	case err != nil:
@@ -88,7 +88,7 @@ func (d tokens) check(ctx context.Context) {
 	default:
 		d.ok(check, "active")
 		d.explain(verdict.Response)
-		requests(d.visit).tryRequest(verdict.Response)
+		requests(d.visit).tryAll(verdict.Response)
 	}
 }
 

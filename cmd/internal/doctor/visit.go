@@ -69,9 +69,8 @@ type Config struct {
 	TokenFile string
 	Stdin     io.Reader
 
-	// Request is one to decide about with that token, "GET /Observation?patient=1".
-	// Empty: none.
-	Request string
+	// Requests are to be decided about with that token, "GET /Observation?patient=1".
+	Requests []string
 
 	// SMARTConfiguration returns the document that would be served, as in
 	// proxy.Config. Nil: none is.
