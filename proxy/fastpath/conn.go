@@ -20,7 +20,8 @@ const (
 	// headTimeout bounds a head, from its first byte to its last.
 	headTimeout = 100 * time.Millisecond
 
-	// watchAfter is when to begin to look whether the client is still there.
+	// watchAfter is when to begin to look whether the client is still there, or as much
+	// later again.
 	watchAfter = 10 * time.Millisecond
 
 	// lingerTimeout and lingerBytes are what a client gets to stop sending a body that
