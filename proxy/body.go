@@ -21,6 +21,9 @@ type requestBody struct {
 	patience time.Duration
 	mu       sync.Mutex // held while reading
 	stopped  atomic.Bool
+
+	leaving sync.Mutex // held while a stall ends a read
+	left    bool       // the handler has returned
 }
 
 // Read reads from the client.
@@ -50,11 +53,27 @@ func (b *requestBody) endStalls(patience time.Duration) {
 		return
 	}
 	b.patience = patience
-	b.watch = time.AfterFunc(patience, func() {
+	b.watch = time.AfterFunc(patience, b.stall)
+	b.watch.Stop() // until it reads
+}
+
+// stall ends a read that takes too long.
+func (b *requestBody) stall() {
+	b.leaving.Lock()
+	defer b.leaving.Unlock()
+	if !b.left {
 		b.stalled.Store(true)
 		_ = b.remote.SetReadDeadline(longAgo)
-	})
-	b.watch.Stop() // until it reads
+	}
+}
+
+// leave keeps a stall from ending anything once the handler has returned. The
+// connection may be the next request's then, and a stream of HTTP/2 is nobody's: to
+// set its deadline panics in net/http.
+func (b *requestBody) leave() {
+	b.leaving.Lock()
+	defer b.leaving.Unlock()
+	b.left = true
 }
 
 // longAgo is a deadline that has passed.

@@ -65,6 +65,7 @@ func (f *forwarder) forward(x *exchange) (failed *decision) {
 	r := upstream.Request{Method: x.method, Length: x.length, Waits: x.waits}
 	if x.length != 0 {
 		f.addBody(x, &r, &out)
+		defer x.body.leave()
 		if !x.streams {
 			defer x.body.stop()
 		}

@@ -565,6 +565,52 @@ func TestNoReadOutlivesTheResponse(t *testing.T) {
 	}
 }
 
+// lateWriter is where the response goes to a request over HTTP/2, whose stream is nobody's
+// once the handler has returned: net/http would panic.
+type lateWriter struct {
+	*httptest.ResponseRecorder
+	ended chan struct{}
+	late  chan struct{}
+}
+
+func (w lateWriter) SetReadDeadline(time.Time) error {
+	select {
+	case <-w.ended:
+		close(w.late)
+	default:
+	}
+	return nil
+}
+
+// TestNoDeadlineOutlivesTheResponse: over HTTP/2 a read may last longer than the handler,
+// while the end of the response waits for a client that doesn't read. Its patience has
+// ended by then.
+func TestNoDeadlineOutlivesTheResponse(t *testing.T) {
+	const patience = 50 * time.Millisecond
+	s := newStack(t, func(c *Config) { c.StallTimeout = patience })
+	s.upstream.early = func(conn net.Conn, _ *bufio.Reader) bool {
+		_, _ = io.WriteString(conn, "HTTP/1.1 413 Too Large\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}")
+		_, _ = io.Copy(io.Discard, conn) // until the proxy gives up
+		return true
+	}
+	body := &heldBody{end: make(chan struct{})}
+	defer close(body.end)
+	r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/fhir/Patient", body)
+	r.Header.Set("Authorization", "Bearer TOK")
+	r.ContentLength, r.ProtoMajor, r.ProtoMinor = 5, 2, 0
+	w := lateWriter{httptest.NewRecorder(), make(chan struct{}), make(chan struct{})}
+	s.proxy.ServeHTTP(w, r)
+	close(w.ended)
+	select {
+	case <-w.late:
+		t.Error("got a deadline for a stream that is over, want none")
+	case <-time.After(4 * patience):
+	}
+	if w.Code != http.StatusRequestEntityTooLarge {
+		t.Errorf("got status %d, want 413", w.Code)
+	}
+}
+
 func TestMalformedBody(t *testing.T) {
 	for name, body := range map[string]string{
 		"no hex":    "xyz\r\n{}\r\n0\r\n\r\n",

@@ -82,6 +82,7 @@ func (o *oracle) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	r.Header = headerOf(x.fields)
 	if x.length != 0 {
 		o.forwarder.addBody(x, &upstream.Request{}, &wire.Builder{})
+		defer x.body.leave()
 		r.Body = io.NopCloser(&x.body)
 		if !x.streams {
 			defer x.body.stop()
