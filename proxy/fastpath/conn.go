@@ -28,6 +28,9 @@ const (
 	// nobody reads.
 	lingerTimeout = 500 * time.Millisecond
 	lingerBytes   = 256 << 10
+
+	// maxSkipped is how many empty lines after a POST net/http skips.
+	maxSkipped = 2
 )
 
 // The states of a connection.
@@ -50,6 +53,7 @@ type conn struct {
 	readDeadline time.Time
 	peer         string
 	secure       bool
+	skippable    int // empty lines before the next head
 	timer        *time.Timer
 
 	mu         sync.Mutex
@@ -90,6 +94,9 @@ func (c *conn) serve() (rest net.Conn) {
 		if !c.take() || !c.respond(t, n) {
 			c.close()
 			return nil
+		}
+		if c.skippable = 0; t.head.Method == http.MethodPost {
+			c.skippable = maxSkipped
 		}
 		t.end()
 		c.state.Store(kept)
@@ -134,6 +141,7 @@ func (c *conn) extendIdleDeadline() {
 // awaitHead waits for a whole head and returns its length.
 func (c *conn) awaitHead() (n int, err error) {
 	for {
+		c.skipEmptyLines()
 		if end := bytes.Index(c.in.Bytes(), []byte("\r\n\r\n")); end >= 0 {
 			return end + 4, nil
 		}
@@ -147,6 +155,17 @@ func (c *conn) awaitHead() (n int, err error) {
 		if err := c.in.Fill(); err != nil {
 			return 0, err
 		}
+	}
+}
+
+// skipEmptyLines skips what old clients send after the body of a POST (RFC 9112 §2.2), as
+// net/http does. It must not be taken for the beginning of a head.
+func (c *conn) skipEmptyLines() {
+	for c.skippable > 0 && bytes.HasPrefix(c.in.Bytes(), []byte("\r\n")) {
+		c.skippable--
+		c.in.Take(len("\r\n"))
+		c.in.Release()
+		c.extendIdleDeadline()
 	}
 }
 

@@ -105,6 +105,9 @@ func (h *head) endLine() (ended bool, reason Reason) {
 	line, whole := h.line, h.length <= maxLine
 	h.line, h.length = h.line[:0], 0
 	switch {
+	case !h.fields && len(bytes.Trim(line, "\r\n")) == 0:
+		h.end = h.end[:0] // net/http skips it after a POST, or refuses it: the request line is still to come
+		return false, ""
 	case !h.fields:
 		h.fields, h.old = true, string(h.end) == " HTTP/1.0\r\n"
 		return false, ""

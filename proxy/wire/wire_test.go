@@ -177,8 +177,14 @@ func TestHeads(t *testing.T) {
 		{"zero", "POST /1 HTTP/1.1\r\n" + host + "content-length:0\r\n\r\nGET /2 HTTP/1.1\r\n" + host + "\r\n", []string{`POST /1 ""`, `GET /2 ""`}, ""},
 		{"same length twice", "POST /1 HTTP/1.1\r\n" + host + "Content-Length: 1\r\nContent-Length: 1\r\n\r\na", []string{`POST /1 "a"`}, ""},
 		{"1.0", "GET /1 HTTP/1.0\r\n\r\n", []string{`GET /1 ""`}, ""},
+		{
+			"empty line after a body", "POST /1 HTTP/1.1\r\n" + host + "Content-Length: 1\r\n\r\na\r\nPOST /2 HTTP/1.0\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\nhello",
+			[]string{`POST /1 "a"`, `POST /2 "hello"`},
+			"",
+		},
 		{"nothing", "", nil, ""},
 
+		{"bare after an empty line", "POST /1 HTTP/1.1\r\n" + host + "Content-Length: 1\r\n\r\na\r\nGET /2 HTTP/1.1\n" + host + "\r\n", []string{`POST /1 "a"`}, "400 line_end"},
 		{"bare line feeds", "GET /1 HTTP/1.1\nHost: a\n\n", nil, "400 line_end"},
 		{"one bare line feed", "GET /1 HTTP/1.1\r\nX: y\n" + host + "\r\n", nil, "400 line_end"},
 		{"the last one bare", "GET /1 HTTP/1.1\r\n" + host + "\n", nil, "400 line_end"},
