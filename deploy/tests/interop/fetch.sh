@@ -53,11 +53,15 @@ keycloaks() {
 	done <keycloak.txt
 }
 
-# jars ends up with what pom.xml names.
-jars() {
-	retry mvn -q -B -f java/pom.xml org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies \
-		-DincludeScope=runtime -DoutputDirectory="$1"
+# dependencies POM FOLDER ends up with what a pom.xml names.
+dependencies() {
+	retry mvn -q -B -f "$1" org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies \
+		-DincludeScope=runtime -DoutputDirectory="$2"
 }
+
+jars() { dependencies java/pom.xml "$1"; }
+
+validator() { dependencies validator/pom.xml "$1"; }
 
 node() {
 	cp node/package.json node/package-lock.json "$1"
@@ -70,6 +74,7 @@ python() {
 
 keep keycloaks keycloak.txt keycloaks
 keep jars java/pom.xml jars
+keep validator validator/pom.xml validator
 keep node node/package.json node/package-lock.json node
 keep python python/requirements.txt python
 hydra=$(../tool.sh hydra)
@@ -77,6 +82,7 @@ caddy=$(../tool.sh caddy)
 cat <<-PATHS
 	KEYCLOAKS=$kept_keycloaks
 	JARS=$kept_jars
+	VALIDATOR=$kept_validator
 	NODE=$kept_node
 	PYTHON=$kept_python
 	HYDRA=$hydra
