@@ -64,7 +64,7 @@ func cases() []testCase {
 		{name: "PUT 2 KiB", writes: "hapi-write", put: true, goals: below(nameNginx, 0.9)},
 		{name: "9 GET : 1 POST", headers: "hapi", writes: "hapi-write", mix: true, goals: below(nameNginx, 0.8)},
 		{name: "response of 100 KiB", headers: "requests", path: path100K, large: true, goals: below(nameNginx, 1)},
-		{name: "response of 5 MiB", headers: "requests", path: path5M, large: true, goals: below(nameNginx, 1)},
+		{name: "response of 5 MiB", headers: "requests", path: path5M, large: true, conns: 4, goals: below(nameNginx, 1)},
 		{name: "TLS GET", headers: "requests", tls: true, goals: below(nameNginx, 0.75)},
 		{name: "TLS POST 2 KiB", writes: "hapi-write", tls: true, goals: below(nameNginx, 0.9)},
 		{name: "HTTP/2, 1 stream", headers: "requests", tls: true, streams: 1, goals: below(nameNginx, 1.3)},

@@ -140,7 +140,7 @@ func bench(args []string) error {
 	if err != nil {
 		return err
 	}
-	b := run{options: o, world: w, proxies: proxies, load: load{world: w, seconds: o.seconds, tokens: o.tokens, fresh: 1000}}
+	b := run{options: o, world: w, proxies: proxies, load: load{world: w, seconds: o.seconds, tokens: o.tokens, fresh: 1000}, warmed: make(map[string]bool)}
 	if o.profile != "" {
 		return b.writeProfile(all)
 	}

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -15,19 +14,33 @@ import (
 	"time"
 )
 
-// idleConnections is how many connections the memory of one is measured with.
-const idleConnections = 2000
-
 // memory measures what an idle connection and cached tokens take, and the start.
 func (b *run) memory(r report) error {
 	fmt.Fprintln(os.Stderr, "memory")
-	r.head("memory of an idle connection", "KiB")
+	var names []string
 	for _, p := range b.proxies {
-		kib, err := idle(p.plain)
+		names = append(names, p.name)
+	}
+	r.head(append([]string{"KiB of an idle connection"}, names...)...)
+	for _, kind := range idleKinds() {
+		// None of these has served anything: there is no free memory that they could use.
+		fresh, err := b.world.proxies(b.options.sidecars)
 		if err != nil {
-			return fmt.Errorf("%s: %w", p.name, err)
+			return err
 		}
-		r.row(p.name, fmt.Sprintf("%.1f", kib))
+		cells := []string{kind.name}
+		for _, p := range fresh {
+			t := p.plain
+			if kind.tls {
+				t = p.tls
+			}
+			kib, err := idle(kind, t)
+			if err != nil {
+				return fmt.Errorf("%s: %s: %w", p.name, kind.name, err)
+			}
+			cells = append(cells, fmt.Sprintf("%.1f", kib))
+		}
+		r.row(cells...)
 	}
 	fmt.Fprintln(r.w)
 	r.head("sidecar", "value")
@@ -81,7 +94,7 @@ func (b *run) filled(r report, p *proxy, tokens int) (target, error) {
 	if err != nil {
 		return t, err
 	}
-	if err := fill(t, tokens); err != nil {
+	if err := fill(t, opaque, tokens); err != nil {
 		return t, err
 	}
 	kib, err := t.process.rss()
@@ -89,48 +102,17 @@ func (b *run) filled(r report, p *proxy, tokens int) (target, error) {
 	return t, err
 }
 
-// idle returns how many KiB a proxy takes for each connection that has had one request.
-func idle(t target) (kib float64, err error) {
-	before, err := t.process.rss()
-	if err != nil {
-		return 0, err
-	}
-	c := testCase{headers: "requests"}
-	requests, err := c.requests(t.host)
-	if err != nil {
-		return 0, err
-	}
-	text := []byte(string(slices.Concat(requests[0].text)))
-	buffer := make([]byte, 4096)
-	for range idleConnections {
-		conn, err := net.Dial("tcp", t.host)
-		if err != nil {
-			return 0, err
-		}
-		defer conn.Close() // all of them, at the end
-		if _, err := conn.Write(replaceToken(text)); err != nil {
-			return 0, err
-		}
-		if n, err := conn.Read(buffer); err != nil || !isOK(buffer[:n]) {
-			return 0, errors.Join(err, fmt.Errorf("got %q, want 200", buffer[:n]))
-		}
-	}
-	time.Sleep(2 * time.Second) // what is freed at once when idle, is
-	after, err := t.process.rss()
-	return float64(after-before) / idleConnections, err
-}
-
-// fill sends one request with each of n tokens.
-func fill(t target, n int) error {
+// fill sends one request with each of n tokens of a kind.
+func fill(t target, kind tokenKind, n int) error {
 	const workers = 16
-	transport := &http.Transport{MaxIdleConnsPerHost: workers}
+	transport := &http.Transport{MaxIdleConnsPerHost: workers, TLSClientConfig: clientTLS()}
 	defer transport.CloseIdleConnections()
 	failures := make([]error, workers)
 	var wg sync.WaitGroup
 	for w := range workers {
 		wg.Go(func() {
 			for i := w; i < n && failures[w] == nil; i += workers {
-				failures[w] = fillOne(transport, t, opaque.token(i))
+				failures[w] = fillOne(transport, t, kind.token(i))
 			}
 		})
 	}
