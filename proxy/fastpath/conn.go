@@ -21,8 +21,8 @@ const (
 	headTimeout = 100 * time.Millisecond
 
 	// watchAfter is when to begin to look whether the client is still there, or as much
-	// later again.
-	watchAfter = 10 * time.Millisecond
+	// later again. Most responses have come by then, with 512 connections as well.
+	watchAfter = 50 * time.Millisecond
 
 	// lingerTimeout and lingerBytes are what a client gets to stop sending a body that
 	// nobody reads.
