@@ -23,7 +23,8 @@ install_store() {
 }
 
 # store_volume makes the claim that deploy/kubernetes/valkey.yaml advises, and a folder
-# of the node for it: what the store knows outlives its pod.
+# of the node for it: what the store knows outlives its pod, whatever else writes to the
+# node's disk.
 store_volume() {
 	mkdir -p "$work/overlay-valkey" "$work/valkey-data"
 	chown 999:999 "$work/valkey-data"
@@ -50,6 +51,7 @@ store_volume() {
 		  - target: {kind: Deployment, name: valkey}
 		    patch: |-
 		      - {op: replace, path: /spec/template/spec/volumes/0, value: {name: data, persistentVolumeClaim: {claimName: valkey}}}
+		      - {op: add, path: /spec/template/spec/containers/0/args/-, value: --appendfsync always}
 	EOK
 }
 
