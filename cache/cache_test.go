@@ -147,7 +147,7 @@ func (f *fixture) wantMetrics(t *testing.T, want map[string]float64) {
 	}
 }
 
-// decode reads an answer as the client does.
+// decode reads a response as the client does.
 func decode(t *testing.T, body string, now time.Time) *introspection.Response {
 	t.Helper()
 	r, err := introspectiontest.Decode([]byte(body), 0, now)
@@ -320,7 +320,7 @@ func TestSourceThatDoesNotLook(t *testing.T) {
 	}
 }
 
-// TestNewerAnswerCounts: an answer that can't be kept still ends the older
+// TestNewerAnswerCounts: a response that can't be kept still ends the older
 // one, or a wall clock set forward and back would bring that to life again.
 func TestNewerAnswerCounts(t *testing.T) {
 	answer := expiring(t, time.Hour)
@@ -482,7 +482,7 @@ func TestAuthority(t *testing.T) {
 }
 
 // TestAuthorityChangesMeanwhile: the source may have asked the new authority;
-// its answer must not be found under the name of the old.
+// its response must not be found under the name of the old.
 func TestAuthorityChangesMeanwhile(t *testing.T) {
 	var authority atomic.Value
 	authority.Store("one")

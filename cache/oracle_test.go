@@ -67,7 +67,7 @@ func (m *model) lookup(id string) (string, time.Duration) {
 	return Miss, 0
 }
 
-// learn notes an answer: nil is inactive.
+// learn notes a response: nil is inactive.
 func (m *model) learn(id string, exp *int64) {
 	if i := find(m.active, id); i >= 0 {
 		m.active = slices.Delete(m.active, i, i+1)

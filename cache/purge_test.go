@@ -21,7 +21,7 @@ func digestOf(token string) *[sha256.Size]byte {
 	return &digest
 }
 
-// described is the answer for a token that is named after its claims:
+// described is the response for a token that is named after its claims:
 // sub/client_id/patient, or one that is inactive.
 func described(t *testing.T) sourceFunc {
 	t.Helper()
@@ -121,7 +121,7 @@ func TestPurgeAuthorities(t *testing.T) {
 	}
 }
 
-// TestPurgeMeanwhile: an answer that was asked for before the purge is given to
+// TestPurgeMeanwhile: a response that was asked for before the purge is given to
 // those who waited, kept for nobody and shared with nobody who comes later.
 func TestPurgeMeanwhile(t *testing.T) {
 	for _, filter := range []Filter{{}, {Subject: "anna"}, {TokenSHA256: digestOf("token")}} {

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// BenchmarkDecode reads an answer with launch context, and one with the scopes
+// BenchmarkDecode reads a response with launch context, and one with the scopes
 // of a Koppeltaal portal: seventeen types, each for thirty devices.
 func BenchmarkDecode(b *testing.B) {
 	var scope strings.Builder

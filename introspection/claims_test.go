@@ -30,7 +30,7 @@ func TestUnusedMembersAreIgnored(t *testing.T) {
 	}
 }
 
-// TestJudgedMembers: what every answer is judged by is read whatever is kept.
+// TestJudgedMembers: what every response is judged by is read whatever is kept.
 func TestJudgedMembers(t *testing.T) {
 	for _, members := range []string{
 		`"exp":"soon"`, `"nbf":{}`, `"iat":true`, `"token_type":5`, `"token_use":[]`, `"typ":{}`,

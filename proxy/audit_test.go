@@ -196,7 +196,7 @@ func TestAuditIDs(t *testing.T) {
 	}
 }
 
-// TestAuditBrokenAnswer: an answer that breaks off in the middle is one record
+// TestAuditBrokenAnswer: a response that breaks off in the middle is one record
 // too, with the status that the client saw.
 func TestAuditBrokenAnswer(t *testing.T) {
 	s, records := recorded(t)

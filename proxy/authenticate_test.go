@@ -155,7 +155,7 @@ func TestWithoutVerdict(t *testing.T) {
 		{live, context.DeadlineExceeded, refuseUnavailable},
 		{live, errors.New("anything"), refuseUnavailable},
 		{gone, context.Canceled, clientClosed},
-		// Somebody else's context ended; this client waits for an answer.
+		// Somebody else's context ended; this client waits for a response.
 		{live, context.Canceled, refuseUnavailable},
 	}
 	for _, tt := range tests {

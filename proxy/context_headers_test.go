@@ -323,7 +323,7 @@ func FuzzPercentEncode(f *testing.F) {
 }
 
 // FuzzContextHeaders holds that the FHIR server can have every claim back from its
-// header as it stood in the answer, or doesn't get it at all.
+// header as it stood in the response, or doesn't get it at all.
 func FuzzContextHeaders(f *testing.F) {
 	for _, text := range []string{"a", " a ", "100%", "%41", "é", "日本", "\u202e", "😀", "a,b;c=\"d\"", "\ufffd", "Patient/1"} {
 		f.Add(text, `["Task/1"]`)

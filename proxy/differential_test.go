@@ -189,7 +189,7 @@ func TestPropertyRequestIsAsUsual(t *testing.T) {
 	}
 }
 
-// answerFields are what an answer may have, or should not have.
+// answerFields are what a response may have, or should not have.
 var answerFields = []string{
 	"Content-Length: 5", "Content-Length: 5", "content-length: 6", "Content-Length: 0", "Content-Length: 05", "Content-Length: +5", "Content-Length: 5,5",
 	"Content-Length:", "Transfer-Encoding: chunked", "Transfer-Encoding: chunked", "transfer-encoding: CHUNKED", "Transfer-Encoding : chunked",
@@ -199,7 +199,7 @@ var answerFields = []string{
 	" folded", "no colon", ": no name", "Keep-Alive: 5", "Proxy-Authenticate: x", "Content-Encoding: gzip", "ETag: \"1\"",
 }
 
-// answer makes up an answer, which is short enough to come at once.
+// answer makes up a response, which is short enough to come at once.
 func (c chance) answer() string {
 	raw := pick(c, []string{
 		"", "", "", "", "", "HTTP/1.1 100 Continue\r\n\r\n", "HTTP/1.1  100 Continue\r\n\r\n", "HTTP/1.1 103 Hints\r\nX-Launch-Patient: 1\r\n\r\n",

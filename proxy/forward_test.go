@@ -502,7 +502,7 @@ func TestExpectation(t *testing.T) {
 	}
 }
 
-// TestEarlyAnswer finds that an answer isn't held back until the client has
+// TestEarlyAnswer finds that a response isn't held back until the client has
 // sent a body that nobody wants.
 func TestEarlyAnswer(t *testing.T) {
 	for name, framing := range map[string]string{"length": "Content-Length: 1000\r\n\r\n{", "chunked": "Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n"} {
@@ -694,7 +694,7 @@ func TestNotSentTwice(t *testing.T) {
 	}
 }
 
-// TestStreaming finds that each part of an answer arrives before the next one
+// TestStreaming finds that each part of a response arrives before the next one
 // is written.
 func TestStreaming(t *testing.T) {
 	for name, tt := range map[string]struct {
@@ -825,7 +825,7 @@ func TestClientTakesNoBody(t *testing.T) {
 	}
 }
 
-// TestUpstreamFaults: an answer that breaks off is no bug of ours (J05).
+// TestUpstreamFaults: a response that breaks off is no bug of ours (J05).
 func TestUpstreamFaults(t *testing.T) {
 	const broken = "broken body"
 	for name, tt := range map[string]struct {

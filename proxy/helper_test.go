@@ -203,7 +203,7 @@ type stack struct {
 }
 
 // observed counts the requests that ServeHTTP is done with, so that a test can
-// wait for what happens after the answer.
+// wait for what happens after the response.
 type observed struct {
 	http.Handler
 	done chan struct{}
@@ -537,7 +537,7 @@ func (u *fhirServer) closeConns() {
 	}
 }
 
-// answerWith changes the answer while there may be requests, such as ones that are
+// answerWith changes the response while there may be requests, such as ones that are
 // repeated.
 func (u *fhirServer) answerWith(answer func(conn net.Conn, r *received) bool) {
 	u.mu.Lock()
@@ -694,7 +694,7 @@ func (u *fhirServer) got() *received {
 	}
 }
 
-// untouched fails when a request has arrived. It is called after the answer, so
+// untouched fails when a request has arrived. It is called after the response, so
 // that whatever was going to be sent has been sent.
 func (u *fhirServer) untouched() {
 	u.t.Helper()

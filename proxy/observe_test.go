@@ -27,7 +27,7 @@ type scenario struct {
 	status   int
 	raw      string
 	prepare  func(*stack)
-	abrupt   bool // there is no answer to read
+	abrupt   bool // there is no response to read
 }
 
 func scenarios() []scenario {

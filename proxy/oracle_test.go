@@ -197,15 +197,15 @@ func (t *oracleTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 
 var (
 	errHead      = errors.New("too large a head")
-	errAmbiguous = errors.New("FHIR server's answer can be read in more than one way")
+	errAmbiguous = errors.New("FHIR server's response can be read in more than one way")
 	errUnasked   = errors.New("FHIR server answered before it was asked")
 )
 
-// hasOneReading reports whether the head of an answer has only one reading. net/http
-// puts up with more, but where an answer ends for a server that sends two
+// unambiguousHead reports whether the head of a response has only one reading. net/http
+// accepts more, but where a response ends for a server that sends two
 // lengths or bare line feeds is a guess (RFC 9112 §2.2, §5.2, §6.3), and a wrong
-// guess would be the next client's answer.
-func hasOneReading(head []byte, informational bool) bool {
+// guess would be the next client's response.
+func unambiguousHead(head []byte, informational bool) bool {
 	framings := 0
 	for line := range bytes.Lines(head) {
 		if len(line) < 2 || bytes.IndexByte(line, '\r') != len(line)-2 || line[0] == ' ' || line[0] == '\t' {
@@ -213,7 +213,7 @@ func hasOneReading(head []byte, informational bool) bool {
 		}
 		framings += framing(line, "content-length") + framing(line, "transfer-encoding")
 	}
-	// An informational answer has no body whose end could be told (RFC 9110 §8.6).
+	// An informational response has no body whose end could be told (RFC 9110 §8.6).
 	return (framings == 0 || framings == 1 && !informational) && bytes.IndexByte(head, 0) < 0
 }
 
@@ -238,17 +238,17 @@ func isInformational(status int) bool {
 }
 
 // watchedConn is a connection of http.Transport. It holds answers to what
-// directConn wants of them, and knows whether the head of an answer came in
+// directConn wants of them, and knows whether the head of a response came in
 // after its request went out: one that came before is another client's.
 type watchedConn struct {
 	net.Conn
 	timeout time.Duration // of a single write; 0: none
 
 	mu      sync.Mutex
-	head    []byte // of the answer that is waited for, so far
-	interim int    // bytes of informational answers before it
+	head    []byte // of the response that is waited for, so far
+	interim int    // bytes of informational responses before it
 	waiting bool
-	request *http.Request // all that reading an answer needs of it
+	request *http.Request // all that reading a response needs of it
 }
 
 // begin is called when a request gets the connection.
@@ -258,7 +258,7 @@ func (c *watchedConn) begin(method string) {
 	c.head, c.interim, c.waiting, c.request = nil, 0, true, &http.Request{Method: method}
 }
 
-// Write implements net.Conn. http.Transport's time for an answer begins when all is
+// Write implements net.Conn. http.Transport's time for a response begins when all is
 // written, which a server that doesn't read could put off for ever.
 func (c *watchedConn) Write(p []byte) (int, error) {
 	if c.timeout > 0 {
@@ -275,7 +275,7 @@ func (c *watchedConn) answered() bool {
 	return !c.waiting
 }
 
-// Read implements net.Conn. An answer that is refused is never seen by
+// Read implements net.Conn. A response that is refused is never seen by
 // http.Transport, which then gives up the connection.
 func (c *watchedConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
@@ -289,7 +289,7 @@ func (c *watchedConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// take looks for the head of the final answer, and reads heads as http.Transport
+// take looks for the head of the final response, and reads heads as http.Transport
 // will, which bounds each of them, but leaves the number of informational ones to
 // ReverseProxy, which doesn't count them.
 func (c *watchedConn) take(p []byte) error {
@@ -304,7 +304,7 @@ func (c *watchedConn) take(p []byte) error {
 		if err != nil {
 			return err
 		}
-		if !hasOneReading(head, isInformational(res.StatusCode)) {
+		if !unambiguousHead(head, isInformational(res.StatusCode)) {
 			return errAmbiguous
 		}
 		if isInformational(res.StatusCode) {
@@ -389,7 +389,7 @@ func (t *oracleTransport) roundTripWatched(r *http.Request) (*http.Response, err
 }
 
 // hasSurplus reports whether the read bytes that came with the head are more than
-// the answer has. They are either the body of an answer that has none, or nobody's.
+// the response has. They are either the body of a response that has none, or nobody's.
 func hasSurplus(res *http.Response, read int) bool {
 	if res.StatusCode == http.StatusSwitchingProtocols {
 		return false
@@ -398,7 +398,7 @@ func hasSurplus(res *http.Response, read int) bool {
 	return length >= 0 && int64(read) > length
 }
 
-// bodyLength returns the bytes of an answer's body, or -1 if only its end tells.
+// bodyLength returns the bytes of a response's body, or -1 if only its end tells.
 func bodyLength(res *http.Response) int64 {
 	if res.Body == http.NoBody {
 		return 0

@@ -270,7 +270,7 @@ func (c chance) bodySize() int {
 var bodyMethods = []string{"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
 // TestPropertyBytes: method, path, query and body arrive byte for byte, and
-// so does the answer, whatever its framing.
+// so does the response, whatever its framing.
 func TestPropertyBytes(t *testing.T) {
 	c, s := newChance(3), newStack(t)
 	answers := newAnswers(s)
@@ -322,7 +322,7 @@ func (c chance) chunks(body string) string {
 	return b.String() + "0\r\n\r\n"
 }
 
-// framed is an answer with this body.
+// framed is a response with this body.
 func (c chance) framed(body string) string {
 	if c.IntN(2) == 0 {
 		return "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + c.chunks(body)
@@ -497,7 +497,7 @@ func TestPropertyPatients(t *testing.T) {
 }
 
 // TestPropertyAnswers is the same over connections that are shared, with
-// clients that leave before their answer: it never goes to the next one.
+// clients that leave before their response: it never goes to the next one.
 func TestPropertyAnswers(t *testing.T) {
 	world := newPatients(t)
 	s := newStack(t, func(config *Config) {
@@ -617,7 +617,7 @@ func (s *sharingClient) ask(c chance, number int) bool {
 	return all
 }
 
-// answered reads an answer and reports whether it allowed the request.
+// answered reads a response and reports whether it allowed the request.
 func (s *sharingClient) answered(want string) bool {
 	response, err := http.ReadResponse(s.r, nil)
 	if err != nil {

@@ -269,7 +269,7 @@ func TestPanicInRewrite(t *testing.T) {
 	}
 }
 
-// panickingWriter breaks in the middle of an answer.
+// panickingWriter breaks in the middle of a response.
 type panickingWriter struct {
 	http.ResponseWriter
 	written int
@@ -285,7 +285,7 @@ func (w *panickingWriter) Write(p []byte) (int, error) {
 
 func (w *panickingWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// TestPanicAfterAnswerBegan (J05) finds that such an answer can't be taken for a
+// TestPanicAfterAnswerBegan (J05) finds that such a response can't be taken for a
 // complete one.
 func TestPanicAfterAnswerBegan(t *testing.T) {
 	s := newStackBehind(t, withStandard)

@@ -13,7 +13,7 @@ import (
 type rawAnswer struct {
 	name, raw string
 	kept      bool // the connection may be used again
-	ends      bool // the answer is over only when the connection is
+	ends      bool // the response is over only when the connection is
 	head      bool // to HEAD
 }
 

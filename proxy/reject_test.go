@@ -30,7 +30,7 @@ func refused(t *testing.T, why *decision, failure error, method, target string, 
 	x := p.exchangeOf(w, r)
 	x.ctx = r.Context()
 	x.failure, x.neededScopes = failure, "system/*.rs launch"
-	x.begin().Add("X-Left-Over", "of an answer that failed")
+	x.begin().Add("X-Left-Over", "of a response that failed")
 	p.refuser.refuse(x, why)
 	var b strings.Builder
 	fmt.Fprintf(&b, "%d\n", w.Code)
@@ -158,8 +158,8 @@ func TestRefusalWire(t *testing.T) {
 	s.upstream.untouched()
 }
 
-// TestRefusedUpload finds that a client gets its answer while it still sends,
-// and may go on for a moment: a reset could destroy the answer on its way.
+// TestRefusedUpload finds that a client gets its response while it still sends,
+// and may go on for a moment: a reset could destroy the response on its way.
 func TestRefusedUpload(t *testing.T) {
 	s := newStack(t)
 	c := s.dial()
@@ -174,7 +174,7 @@ func TestRefusedUpload(t *testing.T) {
 	}
 }
 
-// TestRefusedOnce finds that an answer isn't written into another one.
+// TestRefusedOnce finds that a response isn't written into another one.
 func TestRefusedOnce(t *testing.T) {
 	p, err := New(unitConfig(introspectorFunc(nil)))
 	if err != nil {

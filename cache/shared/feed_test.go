@@ -59,7 +59,7 @@ func TestPurgeOfEverything(t *testing.T) {
 	})
 }
 
-// An answer asked for before a purge is older than it, however late it comes.
+// A response asked for before a purge is older than it, however late it comes.
 func TestPurgeOvertakesAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store, as := newFakeStore(), newAuthority()

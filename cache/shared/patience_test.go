@@ -130,7 +130,7 @@ func TestStartInShortOutage(t *testing.T) {
 }
 
 // Who waited for another replica until the store went asks only with the time to hear
-// the answer.
+// the response.
 func TestNoTimeLeftWithoutStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store, as := newFakeStore(), newAuthority()

@@ -131,7 +131,7 @@ func TestAges(t *testing.T) {
 		writer.active("t1")
 		time.Sleep(9 * time.Second)
 		if v := limited.active("t1"); v.Age != 9*time.Second {
-			t.Errorf("age: got %v, want 9s: counted from the answer, not from its reading", v.Age)
+			t.Errorf("age: got %v, want 9s: counted from the response, not from its reading", v.Age)
 		}
 		time.Sleep(20 * time.Second)
 		reader.active("t1")

@@ -9,7 +9,7 @@ import (
 // expect prints whether an expectation held, and counts.
 func (s *story) expect(held bool, format string, args ...any) {
 	if s.err != nil {
-		return // there is no answer to judge
+		return // there is no response to judge
 	}
 	s.expectations++
 	if !held {
@@ -22,7 +22,7 @@ func (s *story) expectStatus(a answer, want int) {
 	s.expect(a.status == want, "status %d %s", want, http.StatusText(want))
 }
 
-// expectRefusal expects an answer of the sidecar's own, in FHIR's form, to a
+// expectRefusal expects a response of the sidecar's own, in FHIR's form, to a
 // request that the FHIR server never sees.
 func (s *story) expectRefusal(a answer, want int) {
 	s.expectStatus(a, want)

@@ -1,6 +1,6 @@
 // Command demo shows on one machine what the sidecar does: it starts a reference
 // introspection endpoint, a small FHIR server and the real sidecar between them,
-// sends the requests of a short story and checks every answer. After that it
+// sends the requests of a short story and checks every response. After that it
 // stays up for requests of your own until Ctrl-C; with -once it ends by itself.
 // With -step it waits for Enter before each step, and with -v it shows all of every
 // request and answer.

@@ -47,7 +47,7 @@ func startSidecar(binary string, environ []string) (*sidecar, error) {
 }
 
 // waitReady waits for the sidecar's readiness probe. When it stays red the error
-// holds the probe's last answer and what the sidecar said.
+// holds the probe's last response and what the sidecar said.
 func (s *sidecar) waitReady(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, readyWithin)
 	defer cancel()

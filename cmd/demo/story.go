@@ -73,7 +73,7 @@ func newStory(out *printer, as *introspectiontest.Server, fhir *fhirServer, sc *
 }
 
 // tell plays all steps. It goes on after a failed expectation, as the following
-// ones tell more about it, and stops when there is no answer at all.
+// ones tell more about it, and stops when there is no response at all.
 func (s *story) tell(ctx context.Context) error {
 	for i, step := range []struct {
 		title string
@@ -175,7 +175,7 @@ func (s *story) forgedHeaders(ctx context.Context) {
 	s.expectLaunch(a, "X-Launch-Patient", "123")
 	s.expectNoneOf(a, forged)
 	s.expect(strings.Contains(a.body, `"Anna de Vries"`) && !strings.Contains(a.body, `"Carla Smit"`),
-		"the answer holds patient 123 and not 999")
+		"the response holds patient 123 and not 999")
 	s.expectHit(a)
 	s.out.remark("Public paths are no way in either.")
 	a = s.do(ctx, call{method: "GET", path: "/fhir/metadata", lines: forged})

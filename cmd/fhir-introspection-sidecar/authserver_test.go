@@ -123,7 +123,7 @@ type rawAuthority struct {
 	got     []string
 	conns   int
 	answer  string
-	closes  bool // after the answer
+	closes  bool // after the response
 }
 
 func newRawAuthority(t *testing.T, answer string) *rawAuthority {

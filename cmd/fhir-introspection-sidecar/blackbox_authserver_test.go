@@ -44,7 +44,7 @@ func TestBlackboxAnswers(t *testing.T) {
 	t.Parallel()
 	as := newRawAuthority(t, "")
 	w := start(t, env{"INTROSPECTION_ENDPOINT": "http://" + as.address + "/i", "CACHE_INACTIVE_AGE": "0"})
-	pad := func(n int) string { // an answer of n bytes
+	pad := func(n int) string { // a response of n bytes
 		const frame = `{"active":true,"x":""}`
 		return frame[:len(frame)-2] + strings.Repeat("x", n-len(frame)) + `"}`
 	}

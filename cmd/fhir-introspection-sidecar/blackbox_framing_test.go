@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// victim is another client, on another connection, whose answer must be its own.
+// victim is another client, on another connection, whose response must be its own.
 func (w *world) victim(t *testing.T, id string) {
 	t.Helper()
 	// GET and POST go over connections of their own.
@@ -31,7 +31,7 @@ const smuggled = "GET /fhir/smuggled HTTP/1.1\r\nHost: x\r\nX-Launch-Patient: EV
 func TestBlackboxFramingConnect(t *testing.T) {
 	t.Parallel()
 	w := start(t, nil)
-	// The server waits half a second with each of these, so that the client sees its answer.
+	// The server waits half a second with each of these, so that the client sees its response.
 	for _, target := range []string{"/fhir/a", "fhir.test:80"} {
 		for _, framing := range []string{fmt.Sprintf("Content-Length: %d\r\n\r\n", len(smuggled)), "\r\n"} {
 			c := dial(t, w.data)

@@ -113,7 +113,7 @@ func (c *http2Conn) outcome() string {
 			return statusOfBlock(payload)
 		case frameReset:
 			return "reset"
-		case frameGoAway: // without an error, the answer still comes
+		case frameGoAway: // without an error, the response still comes
 			if code := binary.BigEndian.Uint32(payload[4:]); code != 0 {
 				return "closed"
 			}
@@ -331,7 +331,7 @@ func TestBlackboxHTTP2Bytes(t *testing.T) {
 	}
 }
 
-// E20: an answer that HTTP/2 can't carry as it is ends all the same.
+// E20: a response that HTTP/2 can't carry as it is ends all the same.
 func TestBlackboxHTTP2Answers(t *testing.T) {
 	t.Parallel()
 	w := startHTTP2(t)

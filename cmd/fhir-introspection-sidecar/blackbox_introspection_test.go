@@ -10,7 +10,7 @@ import (
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/introspectiontest"
 )
 
-// seedExample is the answer that Koppeltaal's description shows, but for its exp.
+// seedExample is the response that Koppeltaal's description shows, but for its exp.
 func seedExample(exp string) string {
 	return `{
       "active": true,

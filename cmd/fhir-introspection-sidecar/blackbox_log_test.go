@@ -41,7 +41,7 @@ func stalled(t *testing.T, e env) (*child, *bufio.Reader, io.Closer) {
 	return c, r, out
 }
 
-// J13: nobody reads stdout. Every request gets its answer all the same, the lines
+// J13: nobody reads stdout. Every request gets its response all the same, the lines
 // that were lost are counted when somebody reads again, and the program ends.
 func TestBlackboxLogStalled(t *testing.T) {
 	if testing.Short() {

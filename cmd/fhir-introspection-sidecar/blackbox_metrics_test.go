@@ -146,7 +146,7 @@ func TestBlackboxMetricValues(t *testing.T) {
 						delete(got, name)
 					}
 				}
-				if maps.Equal(got, step.want) { // it is counted after the answer
+				if maps.Equal(got, step.want) { // it is counted after the response
 					return
 				}
 			}

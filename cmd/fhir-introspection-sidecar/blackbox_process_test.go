@@ -269,7 +269,7 @@ func TestBlackboxMethodLabels(t *testing.T) {
 	}
 }
 
-// L15: a flood of scrapes, of which many never read their answer, leaves the data
+// L15: a flood of scrapes, of which many never read their response, leaves the data
 // listener and the probes alone, and its cost is bounded.
 func TestBlackboxScrapes(t *testing.T) {
 	t.Parallel()

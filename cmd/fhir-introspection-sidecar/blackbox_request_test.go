@@ -136,7 +136,7 @@ func TestCheckPublished(t *testing.T) {
 	e["SMART_CONFIGURATION"], e["ISSUER_URL"] = "serve", as.URL
 	code, stdout, _ := runToEnd(t, e, nil, "check")
 	for _, want := range []string{
-		"warn  public URL", "no answer from http://127.0.0.1:9/.well-known/oauth-protected-resource/fhir",
+		"warn  public URL", "no response from http://127.0.0.1:9/.well-known/oauth-protected-resource/fhir",
 		"warn  SMART configuration", "doesn't name S256",
 	} {
 		if !strings.Contains(stdout, want) {

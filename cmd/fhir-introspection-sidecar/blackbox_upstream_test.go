@@ -17,7 +17,7 @@ import (
 // methods are served by different transports.
 var methods = []string{"GET", "POST"}
 
-// I02: a FHIR server that doesn't come to the end of its answer's head is given
+// I02: a FHIR server that doesn't come to the end of its response's head is given
 // up, whatever it says meanwhile, and its connection ends.
 func TestBlackboxUpstreamSlow(t *testing.T) {
 	t.Parallel()
@@ -190,7 +190,7 @@ func TestBlackboxUpstreamExpect(t *testing.T) {
 	}
 }
 
-// I10: informational answers end here, with all they carry, and there can't be
+// I10: informational responses end here, with all they carry, and there can't be
 // any number of them.
 func TestBlackboxUpstreamInformational(t *testing.T) {
 	t.Parallel()
@@ -237,7 +237,7 @@ func TestBlackboxUpstreamInformational(t *testing.T) {
 	}
 }
 
-// I11: trailers of an answer arrive, declared or not, but for those that could be
+// I11: trailers of a response arrive, declared or not, but for those that could be
 // taken for ours.
 func TestBlackboxUpstreamTrailers(t *testing.T) {
 	t.Parallel()
@@ -271,7 +271,7 @@ func TestBlackboxUpstreamTrailers(t *testing.T) {
 			}
 		}
 	}
-	// A trailer that would change how the answer was framed is a broken answer.
+	// A trailer that would change how the response was framed is a broken answer.
 	w.up.bytesOn("/fhir/framing", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: Content-Length\r\n\r\n2\r\nok\r\n0\r\nContent-Length: 9\r\n\r\n", true)
 	for _, method := range methods {
 		w.send(t, request(method+" /fhir/framing", good, "Content-Length: 0")).refused(t, 502, "transient", "")

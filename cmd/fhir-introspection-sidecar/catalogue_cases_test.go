@@ -277,7 +277,7 @@ func (t *trial) arrived(want string) {
 
 const bystanderPath = "/fhir/bystander-"
 
-// bystander is another client, whose answers must be its own. GET and POST go
+// bystander is another client, whose responses must be its own. GET and POST go
 // over connections of their own.
 func (w *world) bystander(t testing.TB, id string) {
 	t.Helper()

@@ -274,7 +274,7 @@ func doctorNetwork() []doctorCase {
 		}, "introspection", "doesn't answer in time", "SIDECAR_INTROSPECTION_TIMEOUT"},
 		{"breaks the connection", introspectiontest.Config{}, func(_ *testing.T, p *patient) {
 			p.as.SetAnswer(introspectiontest.Reset())
-		}, "introspection", "closes the connection without an answer", endpointSetting},
+		}, "introspection", "closes the connection without a response", endpointSetting},
 		{"unknown host", introspectiontest.Config{}, func(_ *testing.T, p *patient) {
 			p.set("INTROSPECTION_ENDPOINT", "https://as.invalid/introspect")
 		}, "introspection", "host name", endpointSetting},

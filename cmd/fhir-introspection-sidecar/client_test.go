@@ -88,7 +88,7 @@ func (c *child) crowd(t *testing.T, n int, ask func(i int, conn *conn)) (wait fu
 // do writes the bytes and reads one response.
 func (c *conn) do(raw string) (*answer, error) {
 	listenerAt(c.RemoteAddr()).sent(raw)
-	// The answer may come, and the connection close, before all is written.
+	// The response may come, and the connection close, before all is written.
 	_, writeErr := io.WriteString(c, raw)
 	method, _, _ := strings.Cut(raw, " ")
 	a, err := c.answer(method)

@@ -133,7 +133,7 @@ func exits(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
-// get URL STATUS [TEXT] asks, with the token "good", until the answer has the
+// get URL STATUS [TEXT] asks, with the token "good", until the response has the
 // status, and the text in its body. How soon is the process's affair.
 func get(ts *testscript.TestScript, _ bool, args []string) {
 	want, err := strconv.Atoi(args[1])

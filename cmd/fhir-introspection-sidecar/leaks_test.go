@@ -39,7 +39,7 @@ var watched sync.Map
 
 type listener struct {
 	*leakWatch
-	sink string // where its answers are kept
+	sink string // where its responses are kept
 }
 
 // listens makes what is sent to and answered at an address known.
@@ -99,7 +99,7 @@ func (l listener) sent(raw string) {
 	}
 }
 
-// answered notes an answer: all of the admin listener's, and refusals, which can be
+// answered notes a response: all of the admin listener's, and refusals, which can be
 // told from what the FHIR server answers.
 func (l listener) answered(a *answer) {
 	refusal := a.header.Get("X-Content-Type-Options") == "nosniff" && a.header.Get("Cache-Control") == "no-store"

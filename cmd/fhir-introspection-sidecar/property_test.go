@@ -112,7 +112,7 @@ var closing = strings.Repeat("\r\n0\r\n\r\nGET /fhir/metadata HTTP/1.1\r\nHost: 
 // TestPropertyVerdict sends what strangers could send, with tokens on
 // which the authorization server answers in every way it can. Whatever arrives at
 // the FHIR server is a request for a public path, a preflight, or has one token
-// that was called active in an answer that a careful client believes; and its
+// that was called active in a response that a careful client believes; and its
 // context headers are from that answer.
 func TestPropertyVerdict(t *testing.T) {
 	t.Parallel()
@@ -160,7 +160,7 @@ func (w *world) tell(raw string) error {
 	}
 	defer c.Close()
 	_ = c.SetDeadline(time.Now().Add(patience))
-	// The answer may come, and the connection close, before all is written.
+	// The response may come, and the connection close, before all is written.
 	_, _ = io.WriteString(c, raw)
 	if _, err := io.Copy(io.Discard, c); os.IsTimeout(err) {
 		return fmt.Errorf("connection stays open after %q", raw)

@@ -99,7 +99,7 @@ func (u *upstream) close() {
 	}
 }
 
-// on answers requests for a path, or for "*", every path that has no answer of
+// on answers requests for a path, or for "*", every path that has no response of
 // its own.
 func (u *upstream) on(path string, r responder) {
 	u.mu.Lock()

@@ -789,7 +789,7 @@ func TestNeverAcceptedTokensCostNoCall(t *testing.T) {
 	}
 }
 
-// TestOneShotServer is D33: the first answer must be the one that counts.
+// TestOneShotServer is D33: the first response must be the one that counts.
 func TestOneShotServer(t *testing.T) {
 	as := introspectiontest.NewServerWith(t, introspectiontest.Config{OneShot: true})
 	as.AddToken("t", as.Claims())
@@ -876,7 +876,7 @@ func TestFailure(t *testing.T) {
 }
 
 // TestNothingSecretInErrorsAndLogs: whatever goes wrong, with a secret in the
-// token, the credential, the endpoint, the answer's header and its body.
+// token, the credential, the endpoint, the response's header and its body.
 // L03 for the authorization server.
 func TestNothingSecretInErrorsAndLogs(t *testing.T) {
 	var log introspectiontest.Log
@@ -959,7 +959,7 @@ func TestAsk(t *testing.T) {
 		{401, ``, introspection.ErrInvalidClient},
 	} {
 		if got, err := ask(tt.status, tt.body); got.Body != nil || !got.ObtainedAt.IsZero() || !errors.Is(err, tt.want) {
-			t.Errorf("Ask = %+v, %v, want no answer and %v", got, err, tt.want)
+			t.Errorf("Ask = %+v, %v, want no response and %v", got, err, tt.want)
 		}
 	}
 }

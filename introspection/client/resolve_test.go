@@ -75,7 +75,7 @@ func newNameServer(t *testing.T) *nameServer {
 	t.Cleanup(func() {
 		_ = errors.Join(listener.Close(), packets.Close())
 		s.mu.Lock()
-		for _, conn := range s.asking { // else who gets no answer waits on
+		for _, conn := range s.asking { // else who gets no response waits on
 			_ = conn.Close()
 		}
 		s.mu.Unlock()
@@ -145,7 +145,7 @@ func (s *nameServer) reply(message []byte, overTCP bool) []byte {
 	if r.silent {
 		return nil
 	}
-	flags := uint16(0x8180) | uint16(r.code) // an answer, recursion done
+	flags := uint16(0x8180) | uint16(r.code) // a response, recursion done
 	if r.truncated {
 		flags |= 0x0200
 	}
@@ -262,7 +262,7 @@ func TestNameResolution(t *testing.T) {
 	}
 }
 
-// awaitVerdict asks until there is an answer. A lookup under way is shared.
+// awaitVerdict asks until there is a response. A lookup under way is shared.
 func awaitVerdict(t *testing.T, client *Client) {
 	t.Helper()
 	var err error

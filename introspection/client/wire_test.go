@@ -188,8 +188,8 @@ func TestTokenIsSentOnce(t *testing.T) {
 		name string
 		end  func(conn net.Conn) // after the request was read
 	}{
-		{"closed without an answer", func(net.Conn) {}},
-		{"reset without an answer", reset},
+		{"closed without a response", func(net.Conn) {}},
+		{"reset without a response", reset},
 		{"closed in the status line", func(c net.Conn) { _, _ = io.WriteString(c, "HTTP/1.1 20") }},
 		{"closed in the header", func(c net.Conn) { _, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Ty") }},
 		{"closed in the body", func(c net.Conn) {
@@ -397,25 +397,25 @@ func TestTokenIsSentOnceOverHTTP2(t *testing.T) {
 		answer func(to io.Writer, s uint32) error
 		want   error
 	}{
-		{"an answer", plain, nil, func(to io.Writer, s uint32) error { return all(to, head(s, ok), body(s, flagEndStream)) }, nil},
+		{"a response", plain, nil, func(to io.Writer, s uint32) error { return all(to, head(s, ok), body(s, flagEndStream)) }, nil},
 		{"GOAWAY", plain, nil, func(to io.Writer, _ uint32) error { return goAway(0).write(to) }, introspection.ErrUnavailable},
 		{"GOAWAY at once", append(slices.Clone(plain), goAway(0)), nil, func(io.Writer, uint32) error { return nil }, introspection.ErrUnavailable},
-		{"GOAWAY within the answer", plain, nil, func(to io.Writer, s uint32) error { return all(to, head(s, ok), goAway(s), body(s, flagEndStream)) }, nil},
+		{"GOAWAY within the response", plain, nil, func(to io.Writer, s uint32) error { return all(to, head(s, ok), goAway(s), body(s, flagEndStream)) }, nil},
 		{"GOAWAY within an answer to nobody", plain, nil, func(to io.Writer, s uint32) error { return all(to, head(s, ok), goAway(0)) }, introspection.ErrUnavailable},
 		{"PROTOCOL_ERROR", plain, nil, func(to io.Writer, s uint32) error { return reset(s, 1).write(to) }, introspection.ErrUnavailable},
 		{"INTERNAL_ERROR", plain, nil, func(to io.Writer, s uint32) error { return reset(s, 2).write(to) }, introspection.ErrUnavailable},
 		{"REFUSED_STREAM", plain, nil, func(to io.Writer, s uint32) error { return reset(s, 7).write(to) }, introspection.ErrUnavailable},
 		{"ENHANCE_YOUR_CALM", plain, nil, func(to io.Writer, s uint32) error { return reset(s, 11).write(to) }, introspection.ErrUnavailable},
 		{"HTTP_1_1_REQUIRED", plain, nil, func(to io.Writer, s uint32) error { return reset(s, 13).write(to) }, introspection.ErrUnavailable},
-		{"reset within the answer", plain, nil, func(to io.Writer, s uint32) error { return all(to, head(s, ok), body(s, 0), reset(s, 2)) }, introspection.ErrUnavailable},
+		{"reset within the response", plain, nil, func(to io.Writer, s uint32) error { return all(to, head(s, ok), body(s, 0), reset(s, 2)) }, introspection.ErrUnavailable},
 		{"NO_ERROR before the end", plain, nil, func(to io.Writer, s uint32) error { return all(to, head(s, ok), body(s, 0), reset(s, 0)) }, introspection.ErrUnavailable},
-		{"connection ends within the answer", plain, nil, func(to io.Writer, s uint32) error { return errors.Join(all(to, head(s, ok), body(s, 0)), io.EOF) }, introspection.ErrUnavailable},
+		{"connection ends within the response", plain, nil, func(to io.Writer, s uint32) error { return errors.Join(all(to, head(s, ok), body(s, 0)), io.EOF) }, introspection.ErrUnavailable},
 		{"silence", plain, nil, func(io.Writer, uint32) error { return nil }, introspection.ErrUnavailable},
 		{"no settings", nil, nil, func(io.Writer, uint32) error { return nil }, introspection.ErrUnavailable},
 		{"frames of no size", settings(5, 0), nil, func(io.Writer, uint32) error { return nil }, introspection.ErrUnavailable},
 		{"a window of no size", settings(4, 0), nil, func(io.Writer, uint32) error { return nil }, introspection.ErrUnavailable},
 		{"no streams", settings(3, 0), nil, func(io.Writer, uint32) error { return nil }, introspection.ErrUnavailable},
-		{"endless informational answers", plain, nil, func(to io.Writer, s uint32) error { return endless(to, head(s, hints)) }, introspection.ErrUnavailable},
+		{"endless informational responses", plain, nil, func(to io.Writer, s uint32) error { return endless(to, head(s, hints)) }, introspection.ErrUnavailable},
 		{"endless headers", plain, nil, func(to io.Writer, s uint32) error {
 			return errors.Join(frame{kind: frameHeaders, stream: s, payload: []byte(ok)}.write(to),
 				endless(to, frame{kind: frameContinuation, stream: s, payload: []byte(long)}))
@@ -579,7 +579,7 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 	}
 }
 
-// TestDeadline: whatever the server keeps us waiting with, the answer is there
+// TestDeadline: whatever the server keeps us waiting with, the response is there
 // when the time is up, and the connection is gone.
 func TestDeadline(t *testing.T) {
 	const patience = 100 * time.Millisecond

@@ -63,7 +63,7 @@ type tokenEndpoint struct {
 	began   time.Time
 	asked   []time.Duration
 	seconds int   // expires_in; 0 leaves it out
-	fault   error // instead of an answer
+	fault   error // instead of a response
 	hang    bool  // until the caller gives up
 }
 
@@ -340,7 +340,7 @@ func TestRenewStorm(t *testing.T) {
 			t.Errorf("got %v of generation %d, want token-2 of another", h, next)
 		}
 		time.Sleep(time.Minute)
-		expectRenew(t, c, gen, true) // the answer to one of them came late
+		expectRenew(t, c, gen, true) // the response to one of them came late
 		if n := len(endpoint.requests()); n != 2 {
 			t.Errorf("got %d token requests after a late refusal of the old token, want 2", n)
 		}
@@ -736,7 +736,7 @@ func TestGrantFollowsItsKey(t *testing.T) {
 }
 
 // TestTokenAgesFromTheRequest: expires_in counts from when the server wrote it,
-// which may be long before the answer came.
+// which may be long before the response came.
 func TestTokenAgesFromTheRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := mustCredential(t, grantConfig(answers(func(*http.Request) string {

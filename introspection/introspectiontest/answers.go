@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// Answer replaces the server's answer to a request that kept the rules. It gets
+// Answer replaces the server's response to a request that kept the rules. It gets
 // the correct answer, to distort at will: the map is its own. It must return
 // soon after the request's context ends. A nil Answer gives the correct answer.
 type Answer func(w http.ResponseWriter, r *http.Request, correct map[string]any)
@@ -49,7 +49,7 @@ func (s *Server) SetGrantAnswer(a Answer) {
 	s.grantAnswer = a
 }
 
-// WriteJSON writes an answer as JSON, for Answers of a test's own. A
+// WriteJSON writes a response as JSON, for Answers of a test's own. A
 // Content-Type already set is kept.
 func WriteJSON(w http.ResponseWriter, status int, answer any) {
 	if _, set := w.Header()["Content-Type"]; !set {
@@ -99,7 +99,7 @@ func Rewrite(contentType string, rewrite func(body string) string) Answer {
 
 // Hold answers with then once release is closed, so a test decides when: many
 // requests can be let in first. When the client leaves or the server closes
-// before, there is no answer.
+// before, there is no response.
 func Hold(release <-chan struct{}, then Answer) Answer {
 	return func(w http.ResponseWriter, r *http.Request, correct map[string]any) {
 		select {
@@ -125,7 +125,7 @@ func Delay(d time.Duration, then Answer) Answer {
 	}
 }
 
-// Reset breaks the connection without an answer, by TCP reset where possible.
+// Reset breaks the connection without a response, by TCP reset where possible.
 func Reset() Answer {
 	return func(w http.ResponseWriter, _ *http.Request, _ map[string]any) {
 		conn := hijack(w)

@@ -128,7 +128,7 @@ func TestAssertion(t *testing.T) {
 	}
 }
 
-// grant asks the token endpoint and returns its answer.
+// grant asks the token endpoint and returns its response.
 func grant(t *testing.T, as *introspectiontest.Server, form url.Values, spoil func(*http.Request)) got {
 	t.Helper()
 	req := request(t, as.TokenEndpoint(), form)

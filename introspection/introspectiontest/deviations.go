@@ -9,10 +9,10 @@ import (
 	"time"
 )
 
-// Verdict is what a careful client makes of an answer.
+// Verdict is what a careful client makes of a response.
 type Verdict string
 
-// The verdicts. Unavailable covers every answer that says nothing about the
+// The verdicts. Unavailable covers every response that says nothing about the
 // token: to take one for inactive would log users out in an outage, to take one
 // for active would let everybody in.
 const (

@@ -18,7 +18,7 @@ const (
 	followedPath = "/followed-a-redirect"
 )
 
-// refusal is an error answer of OAuth, RFC 6749 section 5.2.
+// refusal is an error response of OAuth, RFC 6749 section 5.2.
 type refusal struct {
 	status            int
 	code, description string

@@ -92,7 +92,7 @@ type Server struct {
 	requests    []Request
 }
 
-// token is one the server knows. Claims are kept as JSON: every answer gets a
+// token is one the server knows. Claims are kept as JSON: every response gets a
 // copy of its own, whatever tests do with their maps.
 type token struct {
 	claims              []byte
@@ -200,7 +200,7 @@ func (s *Server) Endpoint() string { return s.URL + IntrospectionPath }
 // TokenEndpoint is the URL of the token endpoint.
 func (s *Server) TokenEndpoint() string { return s.URL + TokenPath }
 
-// Claims returns an answer that has every element a FHIR launch may bring, good
+// Claims returns a response that has every element a FHIR launch may bring, good
 // for an hour, for the test to change and give to AddToken.
 func (s *Server) Claims() map[string]any {
 	now := s.cfg.Now()
@@ -227,12 +227,12 @@ func (s *Server) Claims() map[string]any {
 func (s *Server) AddToken(name string, claims map[string]any) { s.add(name, claims, false) }
 
 // AddForeignToken makes a token known that this caller may not introspect:
-// it is issued to another, so its answer is inactive (RFC 7662 section 4).
+// it is issued to another, so its response is inactive (RFC 7662 section 4).
 func (s *Server) AddForeignToken(name string, claims map[string]any) { s.add(name, claims, true) }
 
 func (s *Server) add(name string, claims map[string]any, foreign bool) {
 	if claims == nil {
-		claims = map[string]any{} // else null, which would wipe out the answer
+		claims = map[string]any{} // else null, which would wipe out the response
 	}
 	encoded, err := json.Marshal(claims)
 	if err != nil {

@@ -16,14 +16,14 @@ import (
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/introspectiontest"
 )
 
-// got is an answer, read to its end.
+// got is a response, read to its end.
 type got struct {
 	status int
 	header http.Header
 	body   string
 }
 
-// members decodes the answer, which must be a JSON object.
+// members decodes the response, which must be a JSON object.
 func (g got) members(t *testing.T) map[string]any {
 	t.Helper()
 	var m map[string]any

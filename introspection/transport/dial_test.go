@@ -26,7 +26,7 @@ import (
 type nameServer struct {
 	conn      *net.UDPConn
 	addresses atomic.Value // []netip.Addr; none: the name doesn't exist
-	drop      atomic.Int64 // so many questions get no answer
+	drop      atomic.Int64 // so many questions get no response
 	asked     atomic.Int64
 }
 
@@ -101,7 +101,7 @@ func (s *nameServer) resolver() *net.Resolver {
 	}}
 }
 
-// listenOn serves name's answer at an address of the loopback network.
+// listenOn serves name's response at an address of the loopback network.
 func listenOn(t *testing.T, ip, port, name string) (gotPort string) {
 	t.Helper()
 	listener, err := net.Listen("tcp", net.JoinHostPort(ip, port))

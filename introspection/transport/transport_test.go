@@ -426,10 +426,10 @@ func TestSlowServer(t *testing.T) {
 	}))
 	defer trickle.Close()
 	for name, url := range map[string]string{
-		"no connection":         "http://" + deafAddress(t),
-		"silence":               "http://" + listener.Addr().String(),
-		"silence to TLS":        "https://" + listener.Addr().String(),
-		"an answer with no end": trickle.URL,
+		"no connection":          "http://" + deafAddress(t),
+		"silence":                "http://" + listener.Addr().String(),
+		"silence to TLS":         "https://" + listener.Addr().String(),
+		"a response with no end": trickle.URL,
 	} {
 		t.Run(name, func(t *testing.T) {
 			client := mustClient(t, Config{Timeout: patience})
@@ -549,7 +549,7 @@ func TestRedact(t *testing.T) {
 		{"canceled", wrap(context.Canceled), "context canceled"},
 		{"deadline", wrap(context.DeadlineExceeded), "no response in time: context deadline exceeded"},
 		{"no URL", unparsable, "URL can't be parsed"},
-		{"quotes the answer", wrap(fmt.Errorf("malformed HTTP response %q", canary+"\n")), "request failed"},
+		{"quotes the response", wrap(fmt.Errorf("malformed HTTP response %q", canary+"\n")), "request failed"},
 		{"names of a certificate", wrap(x509.HostnameError{Certificate: &x509.Certificate{DNSNames: []string{canary}}, Host: canary}), "TLS: certificate is for another host"},
 		{"not TLS", wrap(tls.RecordHeaderError{Msg: canary}), "TLS: the server doesn't speak it on this port"},
 		{"own text", wrap(fmt.Errorf("%s: %w", canary, SafeText("no token yet"))), "no token yet"},

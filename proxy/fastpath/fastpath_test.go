@@ -150,7 +150,7 @@ func compare(t *testing.T, with, without *front, raw string) {
 	var got, want string
 	for pause := time.Duration(0); pause < patience/2; pause = 3*pause + 10*time.Millisecond {
 		got, want = normalized(with.everything(t, raw, pause)), normalized(without.everything(t, raw, pause))
-		// A rest shorter than four bytes gets no answer from a server that has
+		// A rest shorter than four bytes gets no response from a server that has
 		// answered before, but one that sees it first calls it a bad request.
 		if got == want || got == want+badRequest {
 			return
@@ -445,7 +445,7 @@ func TestSameAnswer(t *testing.T) {
 					w.Header().Set("Content-Type", "text/plain")
 					handle(w.Header(), w)
 				}
-				// A second request shows where the first answer ends.
+				// A second request shows where the first response ends.
 				raw := method + " /1 HTTP/1.1\r\nHost: a\r\n\r\nGET /last HTTP/1.1\r\nHost: a\r\n\r\n"
 				with, without := newFront(t, true, handler), newFront(t, false, handler)
 				compare(t, with, without, raw)
@@ -530,7 +530,7 @@ func TestClientLeaves(t *testing.T) {
 	receive(t, "the end of its context", ctx.Done())
 }
 
-// TestNextRequestMeanwhile finds that what comes during an answer isn't lost, and
+// TestNextRequestMeanwhile finds that what comes during a response isn't lost, and
 // isn't taken for a client that leaves.
 func TestNextRequestMeanwhile(t *testing.T) {
 	g := newGate()
@@ -593,7 +593,7 @@ func TestOneWatcher(t *testing.T) {
 	}
 }
 
-// TestClientGone finds that nothing of an answer that couldn't be sent gets into
+// TestClientGone finds that nothing of a response that couldn't be sent gets into
 // somebody else's.
 func TestClientGone(t *testing.T) {
 	g := newGate()
@@ -614,7 +614,7 @@ func TestClientGone(t *testing.T) {
 		receive(t, "the request", g.begun)
 		_ = gone.SetLinger(0) // so that sending fails at once
 		_ = gone.Close()
-		receive(t, "the answer", g.open)
+		receive(t, "the response", g.open)
 		time.Sleep(time.Millisecond) // for the fast path to be done with it
 		if got := f.everything(t, "GET /2 HTTP/1.1\r\nHost: a\r\n\r\n", patience/100); !strings.HasPrefix(got, "HTTP/1.1 200 OK\r\n") {
 			t.Fatalf("got %q, want 200", got)
@@ -664,7 +664,7 @@ func TestTimeouts(t *testing.T) {
 }
 
 // TestShutdown finds that idle connections end at once, that requests finish,
-// and that the answers tell their clients to leave.
+// and that the responses tell their clients to leave.
 func TestShutdown(t *testing.T) {
 	g := newGate()
 	f := newFront(t, true, g.handle)
@@ -759,7 +759,7 @@ func TestPanicIsLogged(t *testing.T) {
 	}
 }
 
-// TestStream finds that what a handler flushes arrives before the answer ends.
+// TestStream finds that what a handler flushes arrives before the response ends.
 func TestStream(t *testing.T) {
 	next := make(chan struct{})
 	f := newFront(t, true, func(w http.ResponseWriter, _ *http.Request) {

@@ -183,7 +183,7 @@ func TestAmbiguousResponses(t *testing.T) {
 	}
 }
 
-// TestBegunIsNotRepeated: of a request to which an answer has begun, another would
+// TestBegunIsNotRepeated: of a request to which a response has begun, another would
 // have been the second.
 func TestBegunIsNotRepeated(t *testing.T) {
 	for _, begun := range []string{"H", "HTTP/1.1 200 O", "HTTP/1.1 103 Hints\r\n\r\n"} {

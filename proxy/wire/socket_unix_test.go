@@ -29,7 +29,7 @@ func TestAsk(t *testing.T) {
 		for range max(1, rounds/size) {
 			written, err := in.Ask(question)
 			if written != size || err != nil || string(in.Bytes()) != "answer" {
-				t.Fatalf("Ask: got %d bytes written, error %v and %q, want %d, none and an answer", written, err, in.Bytes(), size)
+				t.Fatalf("Ask: got %d bytes written, error %v and %q, want %d, none and a response", written, err, in.Bytes(), size)
 			}
 			in.Take(in.Len())
 		}

@@ -4,7 +4,7 @@
 //
 // Its Listener stands between a client's connection and http.Server, where these bytes
 // can still be seen. It lets a head pass only if every server would find the same end of
-// it and of its body: net/http puts up with bare line feeds (RFC 9112 §2.2) and with
+// it and of its body: net/http accepts bare line feeds (RFC 9112 §2.2) and with
 // lengths that others read otherwise, which makes two requests of one behind a proxy that
 // doesn't. It tells of what is refused before there is a request, here or by net/http
 // itself. And it tells a client that has only said that it won't send more from one

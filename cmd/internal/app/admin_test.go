@@ -64,7 +64,7 @@ func (sc *sidecar) admin(method, target string) *httptest.ResponseRecorder {
 	return w
 }
 
-// askReadiness reads the answer of /readyz.
+// askReadiness reads the response of /readyz.
 func askReadiness(t *testing.T, sc *sidecar) (int, map[string]any) {
 	t.Helper()
 	w := sc.admin(http.MethodGet, "/readyz")

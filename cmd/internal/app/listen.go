@@ -9,18 +9,18 @@ import (
 	"time"
 )
 
-// ownDescriptors are kept for probes, scrapes, files and calls to the authorization
+// reservedDescriptors are kept for probes, scrapes, files and calls to the authorization
 // server.
-const ownDescriptors = 32
+const reservedDescriptors = 32
 
-// manyDescriptors stand for no limit.
-const manyDescriptors = 1 << 21
+// unlimitedDescriptors stand for no limit.
+const unlimitedDescriptors = 1 << 21
 
-// clientPlaces is how many connections clients may have, so that a flood of them
+// maxClientConns is how many connections clients may have, so that a flood of them
 // doesn't take the descriptors that probes need: a kubelet that gets no response
 // would end the process, and the flood find the next one. A request needs a second
 // descriptor, for the FHIR server.
-func clientPlaces(descriptors int) int { return max(1, (descriptors-ownDescriptors)/2) }
+func maxClientConns(descriptors int) int { return max(1, (descriptors-reservedDescriptors)/2) }
 
 // limitedListener accepts while it has places. Who comes later waits in the
 // kernel's queue.
@@ -48,21 +48,21 @@ func (l *limitedListener) Accept() (net.Conn, error) {
 	case <-l.closed:
 		return nil, net.ErrClosed
 	}
-	leave := sync.OnceFunc(func() { <-l.places })
+	release := sync.OnceFunc(func() { <-l.places })
 	c, err := l.Listener.Accept()
 	if err != nil {
-		leave()
+		release()
 		return nil, err
 	}
 	tcp, ok := c.(*net.TCPConn)
 	if !ok {
-		leave()
+		release()
 		return c, nil
 	}
 	// What a client doesn't read waits in the kernel, which counts it as ours.
 	_ = tcp.SetWriteBuffer(socketBuffer)
 	_ = tcp.SetReadBuffer(socketBuffer)
-	return &placedConn{TCPConn: tcp, stall: l.stall, leave: leave}, nil
+	return &limitedConn{TCPConn: tcp, stall: l.stall, release: release}, nil
 }
 
 // Close implements net.Listener.
@@ -76,18 +76,18 @@ const socketBuffer = 64 << 10
 // that it has makes no progress.
 const pieceSize = 64 << 10
 
-// placedConn gives its place back. It stays a TCP connection, because net/http
+// limitedConn gives its place back. It stays a TCP connection, because net/http
 // closes one for writing first, lest a reset destroy the last response.
-type placedConn struct {
+type limitedConn struct {
 	*net.TCPConn
 	stall    time.Duration
 	deadline time.Time // of writing
-	leave    func()
+	release  func()
 }
 
 // Write implements net.Conn. Only the time counts in which something waits to be
 // written.
-func (c *placedConn) Write(p []byte) (written int, err error) {
+func (c *limitedConn) Write(p []byte) (written int, err error) {
 	for first := true; first || len(p) > 0; first = false {
 		if err := c.postpone(); err != nil {
 			return written, err
@@ -103,7 +103,7 @@ func (c *placedConn) Write(p []byte) (written int, err error) {
 
 // postpone moves the deadline when it would come too soon. To do that for each write
 // takes more time than a small one itself.
-func (c *placedConn) postpone() error {
+func (c *limitedConn) postpone() error {
 	now := time.Now()
 	if c.stall <= 0 || c.deadline.Sub(now) >= c.stall {
 		return nil
@@ -113,13 +113,13 @@ func (c *placedConn) postpone() error {
 }
 
 // ReadFrom implements io.ReaderFrom by Write: the kernel's way around it has no bound.
-func (c *placedConn) ReadFrom(r io.Reader) (int64, error) {
+func (c *limitedConn) ReadFrom(r io.Reader) (int64, error) {
 	return io.Copy(struct{ io.Writer }{c}, r)
 }
 
 // Close implements net.Conn.
-func (c *placedConn) Close() error {
+func (c *limitedConn) Close() error {
 	err := c.TCPConn.Close()
-	c.leave()
+	c.release()
 	return err
 }

@@ -3,4 +3,4 @@
 package app
 
 // descriptorLimit is no limit here.
-func descriptorLimit() int { return manyDescriptors }
+func descriptorLimit() int { return unlimitedDescriptors }

@@ -11,8 +11,8 @@ import (
 )
 
 func TestClientPlaces(t *testing.T) {
-	for descriptors, want := range map[int]int{0: 1, 34: 1, 36: 2, 64: 16, 1024: 496, manyDescriptors: 1<<20 - 16} {
-		if got := clientPlaces(descriptors); got != want {
+	for descriptors, want := range map[int]int{0: 1, 34: 1, 36: 2, 64: 16, 1024: 496, unlimitedDescriptors: 1<<20 - 16} {
+		if got := maxClientConns(descriptors); got != want {
 			t.Errorf("%d descriptors: %d places, want %d", descriptors, got, want)
 		}
 	}

@@ -9,7 +9,7 @@ import "syscall"
 func descriptorLimit() int {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
-		return manyDescriptors
+		return unlimitedDescriptors
 	}
-	return int(min(limit.Cur, manyDescriptors))
+	return int(min(limit.Cur, unlimitedDescriptors))
 }

@@ -39,7 +39,7 @@ const (
 // maxConnections returns how many connections and requests clients may have: as
 // configured, or what there is memory for, and never more than descriptors.
 func maxConnections(configured int, memory int64, descriptors int) int {
-	places := clientPlaces(descriptors)
+	places := maxClientConns(descriptors)
 	switch {
 	case configured > 0:
 		return min(places, configured)

@@ -7,7 +7,7 @@ import (
 
 // unstalled breaks off streams of HTTP/2 whose client opens no window for the response,
 // and those that are too many. Connections of HTTP/1.1 see to that themselves
-// (placedConn), and so do those of HTTP/2 as a whole.
+// (limitedConn), and so do those of HTTP/2 as a whole.
 func (sc *sidecar) unstalled(handler http.Handler, most int) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.ProtoMajor < 2 {

@@ -50,7 +50,7 @@ func (d credentials) checkIntrospection(ctx context.Context) {
 	ex := seen.last(endpoint)
 	d.introspected = ex
 	if !d.cfg.Settings.UsesGrant() && !d.reportCredential(ctx, ex, err) {
-		d.skip(check, "no answer without an own credential that is accepted")
+		d.skip(check, "no response without an own credential that is accepted")
 		return
 	}
 	switch {

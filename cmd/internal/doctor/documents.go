@@ -57,9 +57,9 @@ func (d documents) reportFinding(f discovery.Finding, ex wireExchange, report fu
 	case ex.status == http.StatusNotFound:
 		d.skip(check, f.Document+" doesn't exist")
 	case ex.status == 0 && d.cfg.Settings.FHIRBase() != "" && strings.HasPrefix(f.Document, d.cfg.Settings.FHIRBase()+"/"):
-		report(check, "no answer from "+f.Document, upstreamCause(ex))
+		report(check, "no response from "+f.Document, upstreamCause(ex))
 	case ex.status == 0:
-		report(check, "no answer from "+f.Document, networkCause(ex, "SIDECAR_ISSUER_URL"))
+		report(check, "no response from "+f.Document, networkCause(ex, "SIDECAR_ISSUER_URL"))
 	default:
 		d.warn(check, f.Document+": "+f.Err.Error(), diagnosis{})
 	}
@@ -118,7 +118,7 @@ func (d documents) checkKeys(ctx context.Context) {
 	}
 	res, err := d.cfg.HTTPClient.Do(req)
 	if err != nil {
-		d.fail(check, "no answer from "+plainURL(location), networkCause(seen.last(location), "SIDECAR_ISSUER_URL"))
+		d.fail(check, "no response from "+plainURL(location), networkCause(seen.last(location), "SIDECAR_ISSUER_URL"))
 		return
 	}
 	defer res.Body.Close()

@@ -53,7 +53,7 @@ func networkCause(ex wireExchange, setting string) diagnosis {
 	case errors.Is(err, context.Canceled):
 		return diagnosis{"interrupted", ""}
 	}
-	return diagnosis{"what listens " + host + " closes the connection without an answer", setting}
+	return diagnosis{"what listens " + host + " closes the connection without a response", setting}
 }
 
 // upstreamCause is networkCause for the FHIR server, whose certificate is

@@ -45,7 +45,7 @@ func (d peer) checkClock(context.Context) {
 	difference, ok := ex.clockDifference()
 	switch {
 	case ex.status == 0:
-		d.skip(check, "there was no answer to compare with")
+		d.skip(check, "there was no response to compare with")
 	case !ok:
 		d.skip(check, "the authorization server sent no Date header")
 	case difference.Abs() > maxClockDifference:

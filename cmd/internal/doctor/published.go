@@ -36,7 +36,7 @@ func (d published) checkPublicURL(ctx context.Context) {
 	var document smart.ResourceMetadata
 	switch {
 	case err != nil:
-		d.warn(check, "no answer from "+location, diagnosis{"from here that name leads nowhere, which is no fault if it does for clients", setting})
+		d.warn(check, "no response from "+location, diagnosis{"from here that name leads nowhere, which is no fault if it does for clients", setting})
 	case status != http.StatusOK:
 		d.warn(check, fmt.Sprintf("%s answers with status %d", location, status), diagnosis{"what stands in front doesn't route that path to the sidecar, or the sidecar isn't serving", setting})
 	case want != "" && (json.Unmarshal(body, &document) != nil || document.Resource != want):

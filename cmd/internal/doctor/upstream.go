@@ -34,7 +34,7 @@ func (d upstream) check(ctx context.Context) {
 	req.Header.Set("Accept", "application/fhir+json, application/json;q=0.9")
 	res, err := d.cfg.FHIRClient.Do(req)
 	if err != nil {
-		d.fail(check, "no answer from "+location, upstreamCause(seen.last(location)))
+		d.fail(check, "no response from "+location, upstreamCause(seen.last(location)))
 		return
 	}
 	defer res.Body.Close()

@@ -138,7 +138,7 @@ func startPrometheus(t *testing.T, w *world) *prometheus {
 	return p
 }
 
-// series is one line of an answer.
+// series is one line of a response.
 type series struct {
 	labels map[string]string
 	times  []float64

@@ -107,7 +107,7 @@ var rows = []row{
 			{"sum(rate(" + m + "shared_cache_resets_total{S}[$__rate_interval]))", "resets"}}},
 	}},
 	{"Requests", []panel{
-		{title: "Time to answer, allowed requests", description: "From the request's arrival to the end of the answer, the FHIR server included.", unit: "s", queries: []query{
+		{title: "Time to answer, allowed requests", description: "From the request's arrival to the end of the response, the FHIR server included.", unit: "s", queries: []query{
 			{"histogram_quantile(0.5, sum by (le) (rate(" + m + `request_duration_seconds_bucket{S,decision="allowed"}[$__rate_interval])))`, "half"},
 			{"histogram_quantile(0.99, sum by (le) (rate(" + m + `request_duration_seconds_bucket{S,decision="allowed"}[$__rate_interval])))`, "99 of 100"}}},
 		{title: "FHIR server errors", description: "502 and 504: the FHIR server couldn't be reached, broke off or was too slow.", unit: "reqps", warn: 0.1, alarm: 1, runbook: "ErrorBudgetBurnSlow", queries: []query{

@@ -148,7 +148,7 @@ type load struct {
 	workers int // each with a connection of its own
 	rate    int // requests a second of all of them; 0: as many as they get through
 	request func(n int) request
-	fault   func(request, *answer) string // what is wrong with an answer, or ""
+	fault   func(request, *answer) string // what is wrong with a response, or ""
 }
 
 // tally is what became of a load.
@@ -174,7 +174,7 @@ func (y *tally) none(t *testing.T, what string) {
 	}
 }
 
-// start begins to send. The function it returns ends that, after the answers to
+// start begins to send. The function it returns ends that, after the responses to
 // what was sent, and tells what became of it.
 func (l load) start() (stop func() *tally) {
 	result := &tally{statuses: map[int]int{}}

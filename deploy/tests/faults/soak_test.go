@@ -100,7 +100,7 @@ func soakRequest(n int, good, other []string) request {
 	return read(good[n%len(good)])
 }
 
-// soakFaulty tells what is wrong with an answer, or "". Faults of the FHIR server
+// soakFaulty tells what is wrong with a response, or "". Faults of the FHIR server
 // concern everyone, those of the authorization server not the known tokens.
 func soakFaulty(r request, a *answer) string {
 	kind, _, _ := strings.Cut(r.token, "-")

@@ -22,7 +22,7 @@ const (
 	streamSize = 2 * rate << 10
 )
 
-// Whatever breaks between sidecar and FHIR server, the answer is the right one of
+// Whatever breaks between sidecar and FHIR server, the response is the right one of
 // 502 and 504, or whole; nothing that changes anything is sent twice; and after the
 // fault's end all is well at once.
 func TestFHIRServerFaults(t *testing.T) {

@@ -23,7 +23,7 @@ type authority struct {
 	// delay is the time.Duration that an introspection takes, so that calls meet
 	// each other.
 	delay atomic.Int64
-	// closes is a path whose answers end with their connection: a connection that
+	// closes is a path whose responses end with their connection: a connection that
 	// closes late then matters.
 	closes string
 

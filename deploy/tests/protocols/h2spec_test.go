@@ -58,7 +58,7 @@ func h2spec(t *testing.T, address string, sections ...string) (results []result)
 }
 
 // TestH2spec runs the whole of h2spec over TLS. A test of it that sends a body with
-// a false length races with the answer, which doesn't wait for the body of a request
+// a false length races with the response, which doesn't wait for the body of a request
 // that is refused anyway; a section that fails gets two more chances.
 func TestH2spec(t *testing.T) {
 	s := start(t, true)

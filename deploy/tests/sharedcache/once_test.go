@@ -17,7 +17,7 @@ func TestOnce(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			store := startStore(t, binaryOf(t, name))
 			w := newWorld(t, true, store.settings(t))
-			// An answer that is late on a machine that others use too isn't lost.
+			// A response that is late on a machine that others use too isn't lost.
 			w.settings["INTROSPECTION_TIMEOUT"] = "10s"
 			w.as.SetAnswer(introspectiontest.Delay(10*time.Millisecond, nil))
 			all := w.replicas(t, 8)

@@ -157,7 +157,7 @@ func TestUpstreams(t *testing.T) {
 			}
 			alone, err := send(direct[i], target)
 			if err != nil {
-				alone = outcome{resource: "no answer", kind: "none"}
+				alone = outcome{resource: "no response", kind: "none"}
 			}
 			kinds = append(kinds, alone.kind)
 			row = append(row, alone.String())

@@ -85,7 +85,7 @@ func (c *tally) note(format string, args ...any) {
 
 // load asks [base]/$echo with tokens of many patients and a forged patient, for a
 // time, and prints a line of JSON. Every tenth request has a token that is not
-// active. It fails by itself only when an answer was wrong.
+// active. It fails by itself only when a response was wrong.
 func load(args []string) error {
 	flags := flag.NewFlagSet("load", flag.ContinueOnError)
 	rate := flags.Int("rate", 100, "requests per second")
@@ -112,7 +112,7 @@ func load(args []string) error {
 	})
 	fmt.Println(string(line))
 	if count.WrongPatient.Load()+count.LetThrough.Load() > 0 {
-		return errors.New("an answer was wrong")
+		return errors.New("a response was wrong")
 	}
 	return nil
 }
