@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -177,12 +178,43 @@ func TestBlackboxSMARTConfigurationServed(t *testing.T) {
 
 func TestBlackboxSMARTConfigurationUnknown(t *testing.T) {
 	t.Parallel()
-	as, _ := smartIssuer(t)
+	as, up := smartIssuer(t)
 	w := start(t, env{"SMART_CONFIGURATION": "serve", "ISSUER_URL": as.URL})
-	w.ask(t, "GET "+smartConfigPath).refused(t, 503, "transient", "")
+	for range 2 {
+		w.ask(t, "GET "+smartConfigPath).refused(t, 503, "transient", "")
+	}
 	if a := w.get(t, "/readyz"); a.status != 200 {
 		t.Errorf("got %d %s, want it ready: the endpoint is known", a.status, a.body)
 	}
+	up.Store(true)
+	isSMART(t, w.eventually(t, "GET "+smartConfigPath, 200).document(t), as.URL)
+	for _, msg := range []string{"the SMART configuration can't be served: the issuer's metadata isn't known yet", "the issuer's metadata is known"} {
+		if lines := w.logs(msg); len(lines) != 1 {
+			t.Errorf("got %d lines %q, want one", len(lines), msg)
+		}
+	}
+}
+
+// The FHIR server starts after the sidecar: what it has is asked until it says.
+func TestBlackboxSMARTConfigurationBeforeTheServer(t *testing.T) {
+	t.Parallel()
+	as, up := smartIssuer(t)
+	up.Store(true)
+	late, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatalf("net.Listen: got error %v, want none", err)
+	}
+	address := late.Addr().String()
+	_ = late.Close()
+	w := start(t, env{"SMART_CONFIGURATION": "fallback", "ISSUER_URL": as.URL, "UPSTREAM_URL": "http://" + address + "/fhir"})
+	w.ask(t, "GET "+smartConfigPath).refused(t, 502, "transient", "")
+	if late, err = net.Listen("tcp", address); err != nil {
+		t.Skipf("somebody else took %s: %v", address, err)
+	}
+	server := &httptest.Server{Listener: late, Config: &http.Server{Handler: http.NotFoundHandler()}}
+	server.Start()
+	t.Cleanup(server.Close)
+	isSMART(t, w.eventually(t, "GET "+smartConfigPath, 200).document(t), as.URL)
 }
 
 // fallback serves ours while the FHIR server has none.

@@ -52,6 +52,9 @@ type Config struct {
 	// that something doesn't without the keys. The introspection endpoint is
 	// always needed.
 	NeedsToken, NeedsJWKS bool
+	// NeedsMetadata says that the issuer's metadata is to be served, NeedsSMART that
+	// it must be known whether the FHIR server has a SMART configuration.
+	NeedsMetadata, NeedsSMART bool
 	// Logger gets findings that matter to an operator. Nil discards.
 	Logger *slog.Logger
 	// Registerer gets the metrics. Nil: they are not exported.
@@ -70,7 +73,7 @@ type Discovery struct {
 
 	found  atomic.Pointer[Endpoints]       // read on every request
 	issuer atomic.Pointer[json.RawMessage] // the issuer's metadata; nil: not read yet
-	smart  atomic.Int32                    // smartUnknown, smartThere or smartMissing
+	smart  atomic.Int32                    // smartUnknown and what follows it
 
 	mu         sync.Mutex
 	fault      error           // of the last round; what was found before stays
@@ -136,13 +139,7 @@ func (d *Discovery) Faults() (faults []*Fault) {
 func (d *Discovery) Run(ctx context.Context) error {
 	for {
 		d.Refresh(ctx)
-		wait, known := rereadInterval, d.Endpoints()
-		switch {
-		case known.Introspection == "" || d.config.NeedsToken && known.Token == "":
-			wait = retryInterval
-		case d.Fault() != nil:
-			wait = recheckInterval
-		}
+		wait := d.interval()
 		timer := time.NewTimer(wait + rand.N(wait/4))
 		select {
 		case <-ctx.Done():
@@ -151,6 +148,20 @@ func (d *Discovery) Run(ctx context.Context) error {
 		case <-timer.C:
 		}
 	}
+}
+
+// interval is how long to wait for the next round. The FHIR server beside the sidecar
+// starts after it, and takes a minute.
+func (d *Discovery) interval() time.Duration {
+	known, smart := d.Endpoints(), d.smart.Load()
+	switch {
+	case known.Introspection == "", d.config.NeedsToken && known.Token == "",
+		d.config.NeedsMetadata && d.IssuerMetadata() == nil, d.config.NeedsSMART && smart == smartUnknown:
+		return retryInterval
+	case d.Fault() != nil, d.config.NeedsSMART && smart == smartUnclear:
+		return recheckInterval
+	}
+	return rereadInterval
 }
 
 // Refresh reads all documents once, side by side so that a server that hangs

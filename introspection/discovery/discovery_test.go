@@ -287,6 +287,48 @@ func TestDiscoveryRunRetries(t *testing.T) {
 
 // FuzzCapabilityStatement: no endpoint is made up, and one that a statement names
 // is read to the letter, in JSON and in XML.
+// TestDiscoveryInterval: what is to be served is asked for until it is known, while the
+// endpoints are.
+func TestDiscoveryInterval(t *testing.T) {
+	const soon, later, seldom = 2 * time.Second, 30 * time.Second, 10 * time.Minute
+	for name, c := range map[string]struct {
+		status   int // of the FHIR server's SMART configuration; 0: it isn't up
+		metadata bool
+		cfg      discovery.Config
+		want     time.Duration
+	}{
+		"nothing is needed":          {0, false, discovery.Config{}, seldom},
+		"the FHIR server isn't up":   {0, true, discovery.Config{NeedsSMART: true}, soon},
+		"it fails":                   {503, true, discovery.Config{NeedsSMART: true}, later},
+		"it has one":                 {200, true, discovery.Config{NeedsSMART: true}, seldom},
+		"it has none":                {404, true, discovery.Config{NeedsSMART: true}, seldom},
+		"the issuer isn't up":        {200, false, discovery.Config{NeedsMetadata: true}, soon},
+		"the issuer's word is known": {200, true, discovery.Config{NeedsMetadata: true}, seldom},
+	} {
+		t.Run(name, func(t *testing.T) {
+			fhir := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				w.WriteHeader(c.status)
+				_, _ = w.Write([]byte("{}"))
+			}))
+			t.Cleanup(fhir.Close)
+			issuer := newSite(t, map[string]string{})
+			if c.metadata {
+				issuer.pages["/.well-known/openid-configuration"] = `{"issuer":"SELF"}`
+			}
+			if c.status == 0 {
+				fhir.Close()
+			}
+			c.cfg.FHIRBase, c.cfg.Issuer = fhir.URL+"/fhir", issuer.URL
+			c.cfg.Pinned.Introspection = issuer.URL + "/introspect"
+			d := newDiscovery(t, c.cfg)
+			d.Refresh(t.Context())
+			if got := d.Interval(); got != c.want {
+				t.Errorf("got %v, want %v", got, c.want)
+			}
+		})
+	}
+}
+
 func FuzzCapabilityStatement(f *testing.F) {
 	const endpoint = "https://as.example.org/introspect"
 	for _, page := range []string{

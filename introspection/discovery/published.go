@@ -8,7 +8,8 @@ import (
 
 // What is known of the FHIR server's own SMART configuration.
 const (
-	smartUnknown int32 = iota
+	smartUnknown int32 = iota // it didn't respond yet
+	smartUnclear              // it responded with another error
 	smartThere
 	smartMissing
 )
@@ -36,6 +37,8 @@ func (d *Discovery) noteSMART(err error) {
 		d.smart.Store(smartThere)
 	case errors.As(err, &status) && (status == http.StatusNotFound || status == http.StatusNotImplemented):
 		d.smart.Store(smartMissing)
+	case errors.As(err, &status):
+		d.smart.CompareAndSwap(smartUnknown, smartUnclear)
 	}
 }
 

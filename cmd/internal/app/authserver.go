@@ -76,6 +76,7 @@ func (sc *sidecar) buildDiscovery() (err error) {
 		FHIRClient: sc.fhirClient, Issuer: s.IssuerURL, IssuerClient: sc.httpClient,
 		AllowedHosts: s.DiscoveryAllowedHosts, AllowInsecureHTTP: s.AllowInsecureHTTP,
 		Pinned: pinned(s), NeedsToken: s.NeedsTokenEndpoint(), NeedsJWKS: s.NeedsJWKS(),
+		NeedsMetadata: s.MakesSMARTConfiguration(), NeedsSMART: s.SMARTConfiguration == "fallback",
 		Logger: sc.logger, Registerer: sc.registry,
 	}
 	if s.AsksFHIRServer() {

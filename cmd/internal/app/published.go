@@ -21,6 +21,7 @@ type publisher struct {
 	metadata  []byte // of the issuer, of which document was made
 	document  []byte
 	lastFault string // what is wrong with the metadata; logged once
+	unknown   bool   // a client asked for what can't be made yet; logged once
 }
 
 func newPublisher(s *config.Config, d *discovery.Discovery, logger *slog.Logger) (*publisher, error) {
@@ -50,11 +51,16 @@ func (p *publisher) smart() (document []byte, own bool) {
 		return p.file, true
 	}
 	metadata := p.discovery.IssuerMetadata()
-	if metadata == nil {
-		return nil, true
-	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	switch {
+	case metadata == nil && !p.unknown:
+		p.unknown = true
+		p.logger.Warn("the SMART configuration can't be served: the issuer's metadata isn't known yet", "setting", "SIDECAR_ISSUER_URL")
+	case metadata != nil && p.unknown:
+		p.unknown = false
+		p.logger.Info("the issuer's metadata is known")
+	}
 	if !bytes.Equal(metadata, p.metadata) {
 		p.metadata, p.document = metadata, p.make(metadata)
 	}
