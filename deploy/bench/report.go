@@ -95,6 +95,30 @@ func (r report) cpu() {
 	}
 }
 
+// summary names the cases in which we take less, and those in which we take more.
+func (r report) summary() {
+	for _, name := range []string{nameNginx, nameLua} {
+		var less, more []string
+		for _, result := range r.results {
+			mid, _, _ := result.ratio(r.sidecars[0], name, cpuOf)
+			text := fmt.Sprintf("%s (%.2f)", result.name, mid)
+			if mid <= 1 {
+				less = append(less, text)
+			} else {
+				more = append(more, text)
+			}
+		}
+		for _, list := range []struct {
+			word  string
+			cases []string
+		}{{"No more", less}, {"**More**", more}} {
+			if list.cases != nil {
+				fmt.Fprintf(r.w, "- %s CPU time than %s in %d of %d cases: %s.\n", list.word, name, len(list.cases), len(r.results), strings.Join(list.cases, "; "))
+			}
+		}
+	}
+}
+
 // goals says for each goal whether it was reached.
 func (r report) goals(result result) string {
 	var said []string

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -24,6 +25,7 @@ func (b *run) all(cases []testCase, memory bool) (err error) {
 	if b.extra, err = b.world.lesser(); err != nil {
 		return err
 	}
+	before := loadAverage()
 	context, err := b.check(cases)
 	if err != nil || b.options.smoke {
 		return err
@@ -39,29 +41,32 @@ func (b *run) all(cases []testCase, memory bool) (err error) {
 	}
 	for _, c := range cases {
 		result, err := b.measure(c)
-		if err != nil {
-			return err
+		if err != nil { // which one hiccup of the machine is enough for
+			fmt.Fprintln(os.Stderr, "again:", err)
+			if result, err = b.measure(c); err != nil {
+				return err
+			}
 		}
 		r.results = append(r.results, result)
 	}
 	b.write(r, &out)
 	if memory {
-		if err := b.memory(r); err != nil {
-			return err
-		}
+		err = b.memory(r)
 	}
-	b.footer(&out, context)
+	b.footer(&out, context, before)
 	fmt.Print(out.String())
 	if b.options.write != "" {
-		return replaceMarked(b.options.write, out.String())
+		err = errors.Join(err, replaceMarked(b.options.write, out.String()))
 	}
-	return nil
+	return err
 }
 
 func (b *run) write(r report, out *bytes.Buffer) {
 	if len(r.results) == 0 {
 		return
 	}
+	r.summary()
+	fmt.Fprintln(out)
 	r.cpu()
 	fmt.Fprintln(out)
 	r.latency()
@@ -145,7 +150,7 @@ func (b *run) warm(c testCase, t target) error {
 }
 
 // footer says how it was measured, and what the FHIR server saw.
-func (b *run) footer(out *bytes.Buffer, context []string) {
+func (b *run) footer(out *bytes.Buffer, context []string, loadBefore string) {
 	fmt.Fprintf(out, "Medians of %d rounds of %d s, in which the proxies take turns; %d tokens; 32 connections where the case says nothing else.\n\n",
 		b.options.rounds, b.options.seconds, b.options.tokens)
 	fmt.Fprintf(out, "Context as the FHIR server sees it, from all:\n\n```text\n%s\n```\n\n", strings.Join(context, "\n"))
@@ -157,9 +162,12 @@ func (b *run) footer(out *bytes.Buffer, context []string) {
 	modules := "dpkg-query -W -f '${Package} ${Version}, ' libnginx-mod-http-js libnginx-mod-http-lua lua-resty-lrucache"
 	fmt.Fprintf(out, "- %s; %s\n", said("nginx", "-v"), strings.TrimSuffix(said("sh", "-c", modules), ","))
 	fmt.Fprintf(out, "- %s; %s; %s\n", first(said("haproxy", "-v")), first(said("sh", "-c", "wrk -v || true")), said("h2load", "--version"))
-	fmt.Fprintf(out, "- bench built with %s; %s; %s; load %s\n", runtime.Version(), said("uname", "-sr"),
-		said("sh", "-c", "sed -n 's/^model name.*: //p' /proc/cpuinfo | head -n 1"), said("cut", "-d", " ", "-f", "1", "/proc/loadavg"))
+	fmt.Fprintf(out, "- bench built with %s; %s; %s; load of the machine before and after: %s, %s\n", runtime.Version(), said("uname", "-sr"),
+		said("sh", "-c", "sed -n 's/^model name.*: //p' /proc/cpuinfo | head -n 1"), loadBefore, loadAverage())
 }
+
+// loadAverage is of the last minute. Before the bench it should be next to nothing.
+func loadAverage() string { return said("cut", "-d", " ", "-f", "1", "/proc/loadavg") }
 
 // said returns what a command prints, or why it didn't.
 func said(command string, args ...string) string {
