@@ -51,7 +51,7 @@ func (l *lookup) claim(ctx context.Context) (*finding, error) {
 		switch {
 		case ctx.Err() != nil:
 			return nil, errOutOfTime
-		case err != nil && l.away() < l.patience:
+		case err != nil && l.away() < l.patience && !valkey.WrongType(err):
 			// Trying again at once would keep a slow store slow.
 			if !l.sleep(ctx, min(max(l.elapsed()-begun, minPause), maxPause)) {
 				return nil, errOutOfTime

@@ -10,6 +10,8 @@ import (
 	"encoding/binary"
 	"slices"
 	"strings"
+
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/cache/valkey"
 )
 
 // A value begins with what it is.
@@ -24,7 +26,7 @@ const padding = 256
 
 // maxSealed bounds what is opened at all: the largest response that is accepted,
 // with what is stored around it.
-const maxSealed = 300 << 10
+const maxSealed = valkey.MaxValue
 
 // newAEAD returns AES-256-GCM with a random nonce before the ciphertext. With a
 // key per token, and a few messages per key, its bound of 2³² messages per key

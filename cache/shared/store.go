@@ -100,6 +100,10 @@ func (o *operations) judge(pass *pass, took time.Duration, err error) {
 	}
 	reason := valkey.Reason(err)
 	o.metrics.errors[reason].Inc()
+	if valkey.WrongType(err) {
+		pass.leave(verdictGood, "") // one key that somebody else wrote
+		return
+	}
 	if reason == valkey.Timeout && took > o.timeout+o.timeout/2 {
 		pass.leave(verdictUnknown, "") // the clock was late as well: it is this process that is slow
 		return

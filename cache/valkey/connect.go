@@ -172,10 +172,14 @@ func (s *Store) dial(ctx context.Context, address string, dialer *net.Dialer, wh
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	conn, err := s.connect(ctx, address, dialer)
-	if err == nil && whom == forSentinel {
-		return sentinelConn{conn}, nil
+	if err != nil {
+		return nil, err
 	}
-	return conn, err
+	conn = &boundedConn{Conn: conn}
+	if whom == forSentinel {
+		conn = sentinelConn{conn}
+	}
+	return conn, nil
 }
 
 func (s *Store) connect(ctx context.Context, address string, dialer *net.Dialer) (net.Conn, error) {

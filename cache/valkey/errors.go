@@ -64,6 +64,13 @@ func Reason(err error) string {
 	return Connection
 }
 
+// WrongType reports whether a command failed because its key holds something of another
+// type, which says nothing about the server.
+func WrongType(err error) bool {
+	server, ok := rueidis.IsRedisErr(err)
+	return ok && strings.HasPrefix(server.Error(), "WRONGTYPE ")
+}
+
 // serverSaid looks for an error response inside an error that wraps it as text:
 // so Sentinel's and the cluster's client tell why no node would do.
 func serverSaid(err error, reason string) bool {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/base64"
+	"fmt"
 	"io/fs"
 	"net/url"
 	"os"
@@ -134,6 +135,47 @@ func TestForgery(t *testing.T) {
 	late.connected()
 	late.wantStatus(token[0], 200)
 	w.wantCalls(t, token, 2)
+}
+
+// TestForeignValues: a writer to the store puts what a replica has no room for, or what
+// isn't a value, in the place of a verdict. That token is asked about anew; others stay
+// shared, and who is known is served.
+func TestForeignValues(t *testing.T) {
+	store := startStore(t, binaryOf(t, "REDIS_7"))
+	root := store.root(t)
+	w := newWorld(t, false, store.settings(t))
+	s := w.replicas(t, 1)[0]
+	known := w.tokens("known", 1)[0]
+	s.wantStatus(known, 200)
+	for i, foreign := range [][]string{
+		{"SETRANGE", "16000000", "x"}, // longer than all that one response may have
+		{"SETRANGE", "400000", "x"},
+		{"RPUSH", "x"},
+		{"XADD", "*", "e", "x"},
+		{"HSET", "L", "x"},
+	} {
+		token := w.tokens(fmt.Sprint("foreign-", i), 1)
+		before := store.verdicts(t, root)
+		s.wantStatus(token[0], 200)
+		place := slices.DeleteFunc(store.verdicts(t, root), func(key string) bool { return slices.Contains(before, key) })
+		if len(place) != 1 {
+			t.Fatalf("keys of one verdict: got %d, want 1", len(place))
+		}
+		store.do(t, root, "DEL", place[0])
+		store.do(t, root, append([]string{foreign[0], place[0]}, foreign[1:]...)...)
+		late := w.start(t, nil)
+		late.connected()
+		late.wantStatus(token[0], 200)
+		w.wantCalls(t, token, 2)
+		if foreign[0] != "SETRANGE" && late.log.count("shared cache lost") > 0 {
+			t.Errorf("%s: got the store lost for a single key, want it used for others", foreign[0])
+		}
+		late.connected()
+		late.wantStatus(known, 200)
+		s.wantStatus(known, 200)
+		late.end()
+	}
+	w.wantCalls(t, []string{known}, 1)
 }
 
 // keys returns all keys of the store.
