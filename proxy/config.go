@@ -11,6 +11,7 @@ import (
 
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/policy"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/upstream"
 )
 
 // Config configures a Proxy.
@@ -18,9 +19,8 @@ type Config struct {
 	// Upstream is the FHIR base as the proxy reaches it. One path segment may
 	// be {tenant}. Only requests at or below its path are forwarded.
 	Upstream *url.URL
-	// UpstreamHeaderTimeout bounds the wait for the FHIR server's response headers.
-	// 0 means no bound.
-	UpstreamHeaderTimeout time.Duration
+	// UpstreamLimits bound connections to the FHIR server.
+	UpstreamLimits upstream.Limits
 	// StallTimeout is how long reading a request's body may get nothing from the
 	// client. 0 means no bound.
 	StallTimeout time.Duration

@@ -892,7 +892,7 @@ func TestUpstreamRefuses(t *testing.T) {
 }
 
 func TestUpstreamHeaderTimeout(t *testing.T) {
-	s := newStack(t, func(c *Config) { c.UpstreamHeaderTimeout = 50 * time.Millisecond })
+	s := newStack(t, func(c *Config) { c.UpstreamLimits.HeaderTimeout = 50 * time.Millisecond })
 	s.upstream.answer = func(conn net.Conn, _ *received) bool {
 		_, err := conn.Read(make([]byte, 1))
 		if err == nil || isTimeout(err) {

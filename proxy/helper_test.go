@@ -26,6 +26,7 @@ import (
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/introspectiontest"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/fastpath"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/upstream"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/wire"
 )
 
@@ -238,16 +239,16 @@ func newStackBehind(t *testing.T, front func(net.Listener, *http.Server) net.Lis
 		registry: prometheus.NewPedanticRegistry(), log: &syncBuffer{},
 	}
 	config := Config{
-		Upstream:              &url.URL{Scheme: "http", Host: s.upstream.Addr().String(), Path: "/fhir"},
-		UpstreamHeaderTimeout: deadline,
-		Introspector:          s.verdicts,
-		TokenRef:              func(string) string { return "0badcafe" },
-		MaxTokenBytes:         64,
-		PublicPaths:           []string{"metadata", ".well-known/smart-configuration"},
-		Headers:               defaultHeaders(),
-		HeaderPrefix:          "X-Launch-",
-		Logger:                slog.New(slog.NewJSONHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
-		Registerer:            s.registry,
+		Upstream:       &url.URL{Scheme: "http", Host: s.upstream.Addr().String(), Path: "/fhir"},
+		UpstreamLimits: upstream.Limits{HeaderTimeout: deadline},
+		Introspector:   s.verdicts,
+		TokenRef:       func(string) string { return "0badcafe" },
+		MaxTokenBytes:  64,
+		PublicPaths:    []string{"metadata", ".well-known/smart-configuration"},
+		Headers:        defaultHeaders(),
+		HeaderPrefix:   "X-Launch-",
+		Logger:         slog.New(slog.NewJSONHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Registerer:     s.registry,
 	}
 	for _, option := range options {
 		option(&config)

@@ -58,7 +58,7 @@ func New(config Config) (*Proxy, error) {
 	metrics := newMetrics(config.Registerer, &config.Access)
 	context := newContextHeaders(config.Headers, namespace, config.Registerer)
 	tracer := tracer{config.Tracer}
-	transport := upstream.New(config.Upstream, config.UpstreamHeaderTimeout)
+	transport := upstream.New(config.Upstream, config.UpstreamLimits)
 	return &Proxy{
 		trusted:       config.TrustedProxies,
 		stripper:      &stripper{namespace: namespace, spoofed: metrics.spoofed, untrustedHTTPS: config.UntrustedHTTPS},

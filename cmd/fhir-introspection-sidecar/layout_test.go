@@ -26,7 +26,7 @@ var arrows = map[string][]string{
 	"cmd/internal/app": {
 		module + "/introspection", module + "/cache", module + "/cache/shared", module + "/cache/valkey",
 		module + "/proxy", module + "/proxy/fastpath", module + "/proxy/wire", module + "/proxy/policy",
-		module + "/proxy/fhir", module + "/proxy/smart",
+		module + "/proxy/fhir", module + "/proxy/smart", module + "/proxy/upstream",
 		module + "/introspection/client", module + "/introspection/credential", module + "/introspection/discovery",
 		module + "/introspection/transport",
 		module + "/cmd/internal/admin", module + "/cmd/internal/config", module + "/cmd/internal/doctor",

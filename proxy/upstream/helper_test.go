@@ -107,7 +107,7 @@ func readRawHead(r *bufio.Reader) (string, error) {
 
 // transport returns one for the server, with a bound for heads.
 func (s *server) transport(headerTimeout time.Duration) *Transport {
-	t := New(&url.URL{Scheme: "http", Host: s.Addr().String()}, headerTimeout)
+	t := New(&url.URL{Scheme: "http", Host: s.Addr().String()}, Limits{HeaderTimeout: headerTimeout})
 	s.Cleanup(t.CloseIdleConnections)
 	return t
 }

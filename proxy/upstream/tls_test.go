@@ -23,7 +23,7 @@ func TestTLS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tr := New(base, patience)
+	tr := New(base, Limits{HeaderTimeout: patience})
 	defer tr.CloseIdleConnections()
 	send := func() (string, error) {
 		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, server.URL, io.NopCloser(io.LimitReader(zeros{}, 0)))
@@ -86,7 +86,7 @@ func TestTLSLeftover(t *testing.T) {
 			_ = (<-conns).Close()
 		}
 	}()
-	tr := New(&url.URL{Scheme: "https", Host: inner.Addr().String()}, patience)
+	tr := New(&url.URL{Scheme: "https", Host: inner.Addr().String()}, Limits{HeaderTimeout: patience})
 	tr.tls.RootCAs = cert.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs
 	defer tr.CloseIdleConnections()
 	for range 5 {

@@ -68,12 +68,17 @@ type Request struct {
 	Waits bool
 }
 
-// New returns a Transport for the server that base leads to. headerTimeout bounds
-// the wait for a response's head once the request is written, and each write of
-// it; 0 means no bound.
-func New(base *url.URL, headerTimeout time.Duration) *Transport {
+// Limits are what a Transport's owner bounds.
+type Limits struct {
+	// HeaderTimeout bounds the wait for a response's head once the request is
+	// written, and each write of it. 0 means no bound.
+	HeaderTimeout time.Duration
+}
+
+// New returns a Transport for the server that base leads to.
+func New(base *url.URL, limits Limits) *Transport {
 	dialer := &net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}
-	t := &Transport{headerTimeout: headerTimeout}
+	t := &Transport{headerTimeout: limits.HeaderTimeout}
 	t.dialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
 		conn, err := dialer.DialContext(ctx, network, address)
 		if tcp, ok := conn.(*net.TCPConn); ok && err == nil {

@@ -10,6 +10,7 @@ import (
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/client"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy"
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/policy"
+	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/proxy/upstream"
 )
 
 // claims are kept of every response: what headers carry, and what checks, audit records
@@ -86,11 +87,11 @@ func (sc *sidecar) buildCache() error {
 func (sc *sidecar) buildProxy(headers []proxy.ContextHeader) (err error) {
 	s := sc.settings
 	cfg := proxy.Config{
-		Upstream:              s.Upstream,
-		UpstreamHeaderTimeout: s.UpstreamHeaderTimeout,
-		StallTimeout:          s.StallTimeout,
-		Introspector:          sc.cache,
-		TokenRef:              sc.cache.TokenRef,
+		Upstream:       s.Upstream,
+		UpstreamLimits: upstream.Limits{HeaderTimeout: s.UpstreamHeaderTimeout},
+		StallTimeout:   s.StallTimeout,
+		Introspector:   sc.cache,
+		TokenRef:       sc.cache.TokenRef,
 		Policy: policy.Policy{
 			Audiences: s.RequiredAudiences, Issuers: s.RequiredIssuers, Scopes: s.RequiredScopes,
 			TokenTypes: s.RequiredTokenTypes, ClockSkew: s.ClockSkew,
