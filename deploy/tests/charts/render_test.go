@@ -178,6 +178,9 @@ func pods(t *testing.T, manifests string) (found []pod) {
 		case "Deployment":
 			d := decode[appsv1.Deployment](t, document)
 			found = append(found, pod{kind + "/" + d.Name, d.Spec.Template.ObjectMeta, d.Spec.Template.Spec})
+		case "StatefulSet":
+			s := decode[appsv1.StatefulSet](t, document)
+			found = append(found, pod{kind + "/" + s.Name, s.Spec.Template.ObjectMeta, s.Spec.Template.Spec})
 		case "Pod":
 			p := decode[corev1.Pod](t, document)
 			found = append(found, pod{kind + "/" + p.Name, p.ObjectMeta, p.Spec})

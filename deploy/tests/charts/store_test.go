@@ -24,6 +24,11 @@ func TestStore(t *testing.T) {
 		t.Fatalf("got %d Pods, want 1", len(found))
 	}
 	store := found[0]
+	objects(t, manifests, func(kind string, _ []byte) {
+		if kind == "Deployment" {
+			t.Error("got a Deployment, want a StatefulSet, which never runs two stores on one volume")
+		}
+	})
 	evaluator, err := policy.NewEvaluator(policy.DefaultChecks(), nil)
 	if err != nil {
 		t.Fatal(err)

@@ -9,11 +9,12 @@ mkdir -p "$kept"
 exec 9>"$kept/.lock"
 flock 9
 
-# retry COMMAND... runs it up to three times: registries have bad moments.
+# retry COMMAND... runs it up to three times, five minutes at most: registries have bad
+# moments, and some of them don't end.
 retry() {
 	local n
 	for n in 1 2 3; do
-		"$@" >&2 && return
+		timeout --kill-after=10 300 "$@" >&2 && return
 		echo "fetch.sh: $1 failed, try $n of 3" >&2
 		sleep $((n * 5))
 	done

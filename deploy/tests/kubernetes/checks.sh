@@ -48,7 +48,6 @@ write_values() {
 }
 
 install_standalone() {
-	write_values
 	check "standalone: helm install --wait, Pod Security restricted" \
 		helm -n e2e install fhir "$chart" -f "$work/values.yaml" --wait --timeout $patience
 }

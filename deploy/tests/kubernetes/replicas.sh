@@ -19,7 +19,7 @@ install_store() {
 	store_volume
 	"$kustomize" build "$work/overlay-valkey" >"$work/valkey.yaml"
 	check "store: deploy/kubernetes/valkey.yaml applied, its NetworkPolicy included" kubectl -n e2e apply -f "$work/valkey.yaml"
-	check "store: rolled out" kubectl -n e2e rollout status deployment/valkey --timeout=$patience
+	check "store: rolled out" kubectl -n e2e rollout status statefulset/valkey --timeout=$patience
 }
 
 # store_volume makes the claim that deploy/kubernetes/valkey.yaml advises, and a folder
@@ -48,7 +48,7 @@ store_volume() {
 		resources: [valkey.yaml]
 		images: [{name: docker.io/valkey/valkey, newName: localhost/valkey, newTag: e2e}]
 		patches:
-		  - target: {kind: Deployment, name: valkey}
+		  - target: {kind: StatefulSet, name: valkey}
 		    patch: |-
 		      - {op: replace, path: /spec/template/spec/volumes/0, value: {name: data, persistentVolumeClaim: {claimName: valkey}}}
 		      - {op: add, path: /spec/template/spec/containers/0/args/-, value: --appendfsync always}
@@ -161,5 +161,5 @@ kill_store() {
 	pid=$(pgrep -f '^valkey-server ' | while read -r pid; do grep -q kubepods "/proc/$pid/cgroup" && echo "$pid"; done | head -1)
 	kill -9 "$pid" &&
 		kubectl -n e2e delete pod -l app=valkey --timeout=60s &&
-		kubectl -n e2e rollout status deployment/valkey --timeout=$patience
+		kubectl -n e2e rollout status statefulset/valkey --timeout=$patience
 }

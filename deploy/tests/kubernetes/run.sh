@@ -162,6 +162,7 @@ part_guides() { follow_guides; }
 part_versions() { check_versions; }
 
 prepare_namespace
+write_values
 for part in $parts; do
 	say "part: $part"
 	"part_$part"
