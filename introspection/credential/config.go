@@ -10,30 +10,6 @@ import (
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/transport"
 )
 
-// Auth is how the sidecar authenticates itself at the introspection endpoint.
-type Auth string
-
-// The values of SIDECAR_INTROSPECTION_AUTH.
-const (
-	AuthBearer            Auth = "bearer"              // RFC 6750: a token of its own
-	AuthClientAssertion   Auth = "client_assertion"    // RFC 7523 §2.2: a signed JWT in the form
-	AuthClientSecretBasic Auth = "client_secret_basic" // RFC 6749 §2.3.1
-	AuthClientSecretPost  Auth = "client_secret_post"  // RFC 6749 §2.3.1: in the form
-	AuthTLSClient         Auth = "tls_client_auth"     // RFC 8705 §2: the client certificate
-	AuthNone              Auth = "none"                // for an endpoint on loopback
-)
-
-// TokenAuth is how the client credentials grant authenticates at the token endpoint.
-type TokenAuth string
-
-// The values of SIDECAR_TOKEN_AUTH.
-const (
-	TokenAuthSecretBasic   TokenAuth = "client_secret_basic" // RFC 6749 §2.3.1
-	TokenAuthSecretPost    TokenAuth = "client_secret_post"  // RFC 6749 §2.3.1: in the form
-	TokenAuthPrivateKeyJWT TokenAuth = "private_key_jwt"     // RFC 7523 §2.2
-	TokenAuthTLSClient     TokenAuth = "tls_client_auth"     // RFC 8705 §2
-)
-
 // Config configures a Credential.
 type Config struct {
 	// Auth decides which of the other fields are looked at. The zero value is a fault.
