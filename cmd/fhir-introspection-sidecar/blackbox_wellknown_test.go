@@ -188,6 +188,7 @@ func TestBlackboxSMARTConfigurationUnknown(t *testing.T) {
 	}
 	up.Store(true)
 	isSMART(t, w.eventually(t, "GET "+smartConfigPath, 200).document(t), as.URL)
+	w.terminate(t) // all lines are written then
 	for _, msg := range []string{"the SMART configuration can't be served: the issuer's metadata isn't known yet", "the issuer's metadata is known"} {
 		if lines := w.logs(msg); len(lines) != 1 {
 			t.Errorf("got %d lines %q, want one", len(lines), msg)
