@@ -451,3 +451,33 @@ func TestIdleTimeout(t *testing.T) {
 		t.Errorf("idle connection: got %v, want it closed", err)
 	}
 }
+
+// TestHalfWrittenBody: a connection on which a body is still missing a part is not used
+// again, for the next request would become that part.
+func TestHalfWrittenBody(t *testing.T) {
+	near, far := net.Pipe()
+	defer far.Close()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		r := bufio.NewReaderSize(far, 16)
+		if _, err := readRawHead(r); err == nil {
+			_, _ = r.ReadByte() // the write of the last part is under way
+			_, _ = io.WriteString(far, okResponse)
+		}
+	}()
+	released := false
+	c := newConn(near, patience, func(*conn) { released = true })
+	defer c.close()
+	r := &Request{Method: http.MethodPost, Bytes: []byte("POST / HTTP/1.1\r\n\r\n"), Length: 100, Body: strings.NewReader(strings.Repeat("a", 100))}
+	res := new(Response)
+	if err := c.exchange(t.Context(), r, res); err != nil {
+		t.Fatalf("exchange: got error %v, want none", err)
+	}
+	if body, err := io.ReadAll(res); string(body) != "{}" || err != nil {
+		t.Errorf("got %q, %v, want {}", body, err)
+	}
+	if <-ended; released {
+		t.Error("got the connection kept, want it closed")
+	}
+}
