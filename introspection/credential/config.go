@@ -10,6 +10,12 @@ import (
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/transport"
 )
 
+// Auth is how the sidecar authenticates itself at the introspection endpoint.
+type Auth string
+
+// TokenAuth is how the client credentials grant authenticates at the token endpoint.
+type TokenAuth string
+
 // Config configures a Credential.
 type Config struct {
 	// Auth decides which of the other fields are looked at. The zero value is a fault.

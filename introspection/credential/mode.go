@@ -8,9 +8,6 @@ import (
 	"github.com/fhir-introspection-sidecar/fhir-introspection-sidecar/introspection/transport"
 )
 
-// Auth is how the sidecar authenticates itself at the introspection endpoint.
-type Auth string
-
 // The values of SIDECAR_INTROSPECTION_AUTH.
 const (
 	AuthBearer            Auth = "bearer"              // RFC 6750: a token of its own
@@ -20,9 +17,6 @@ const (
 	AuthTLSClient         Auth = "tls_client_auth"     // RFC 8705 §2: the client certificate
 	AuthNone              Auth = "none"                // for an endpoint on loopback
 )
-
-// TokenAuth is how the client credentials grant authenticates at the token endpoint.
-type TokenAuth string
 
 // The values of SIDECAR_TOKEN_AUTH.
 const (
