@@ -92,7 +92,7 @@ func TestRounded(t *testing.T) {
 	for length := range 300_000 {
 		size := rounded(length)
 		if size < length || size > max(length+smallestStep, length+length/8+1) || rounded(size) != size {
-			t.Fatalf("rounded(%d): got %d, which rounds to %d", length, size, rounded(size))
+			t.Fatalf("rounded(%d): got %d, which rounds to %d, want a size that rounds to itself", length, size, rounded(size))
 		}
 	}
 }

@@ -108,7 +108,7 @@ func wantSame(t *testing.T, got, want activeEntry) {
 		t.Fatalf("got %+v, want %+v", got, want)
 	}
 	if want.response != nil && got.response.Text(introspection.Subject) != want.response.Text(introspection.Subject) {
-		t.Fatalf("got another's response")
+		t.Fatalf("got another's response, want its own")
 	}
 }
 

@@ -171,7 +171,7 @@ func markedVerdicts(t *testing.T) verdictFunc {
 func checkMarked(t *testing.T, mark string, res *http.Response, body []byte, err error) {
 	t.Helper()
 	if strings.Contains(string(body), "POISON") {
-		t.Errorf("%s got poison", mark)
+		t.Errorf("%s got poison, want its own response", mark)
 	}
 	if got := res.Header.Get("X-Mark"); got != mark && res.StatusCode < 500 && res.StatusCode != http.StatusBadRequest {
 		t.Errorf("%s got status %d of %q, want its own", mark, res.StatusCode, got)
@@ -183,10 +183,10 @@ func checkMarked(t *testing.T, mark string, res *http.Response, body []byte, err
 		t.Errorf("%s got %.60q (error %v), want its mark alone", mark, rest, err)
 	}
 	if whole := res.Header.Get("X-Whole"); err == nil && whole != "" && whole != strconv.Itoa(len(body)) {
-		t.Errorf("%s got %d bytes of %s without an error", mark, len(body), whole)
+		t.Errorf("%s got %d bytes of %s without an error, want one", mark, len(body), whole)
 	}
 	if end := res.Trailer.Get("X-End"); end != "" && end != mark {
-		t.Errorf("%s got the trailer of %s", mark, end)
+		t.Errorf("%s got the trailer of %s, want its own", mark, end)
 	}
 }
 

@@ -78,7 +78,7 @@ func TestBlackboxLogText(t *testing.T) {
 	c := spawn(t, e, nil)
 	eventually(t, "the line serving", func() bool { return strings.Contains(c.stdout.String(), " msg=serving ") })
 	if strings.Contains(c.stdout.String(), "{") {
-		t.Errorf("got JSON in a log of text: %s", c.stdout.String())
+		t.Errorf("got JSON in a log, want text: %s", c.stdout.String())
 	}
 }
 
