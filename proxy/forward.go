@@ -62,7 +62,7 @@ func (f *forwarder) forward(x *exchange) (failed *decision) {
 	defer b.put(&f.buffers)
 	out := wire.Builder{Bytes: b.bytes[:0]}
 	f.writeHead(&out, x)
-	r := upstream.Request{Method: x.method, Length: x.length, Waits: x.waits}
+	r := upstream.Request{Method: x.method, Length: x.length, Waits: x.waits, Last: leavesBody(x.method, x.length)}
 	if x.length != 0 {
 		f.addBody(x, &r, &out)
 		defer x.body.leave()
@@ -130,8 +130,11 @@ func (f *forwarder) writeHead(out *wire.Builder, x *exchange) {
 		out.Field("Content-Length", strconv.FormatInt(x.length, 10))
 	case x.length < 0:
 		out.Field("Transfer-Encoding", "chunked")
-	case x.method == http.MethodPost || x.method == http.MethodPut || x.method == http.MethodPatch:
+	case expectsBody(x.method):
 		out.Field("Content-Length", "0") // RFC 9110 §8.6
+	}
+	if leavesBody(x.method, x.length) {
+		out.Field("Connection", "close")
 	}
 	out.End()
 }

@@ -439,6 +439,29 @@ func TestRequestTrailers(t *testing.T) {
 	}
 }
 
+// TestBodyThatIsPassedOver has a FHIR server take the body of a GET for the next request, as
+// CL.0 attacks do. It is told that there is none.
+func TestBodyThatIsPassedOver(t *testing.T) {
+	inner := "PUT /fhir/Patient/2 HTTP/1.1\r\nHost: f\r\nX-Launch-Patient: 2\r\nContent-Length: 0\r\n\r\n"
+	for method, last := range map[string]bool{"GET": true, "DELETE": true, "OPTIONS": true, "HEAD": true, "POST": false, "PUT": false, "PATCH": false} {
+		for _, raw := range []string{
+			message(method, "/fhir/Patient/1", inner, bearerTOK),
+			method + " /fhir/Patient/1 HTTP/1.1\r\nHost: f\r\n" + bearerTOK + "\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n",
+		} {
+			s := newStack(t)
+			s.do(raw)
+			first := s.upstream.got()
+			if got := first.all("Connection"); (len(got) == 1 && got[0] == "close") != last {
+				t.Errorf("%.60q: FHIR server got Connection %q, want close to be %t", raw, got, last)
+			}
+			s.do(get("/fhir/Patient/1", bearerTOK))
+			if again := s.upstream.got(); (again.conn != first.conn) != last {
+				t.Errorf("%.60q: another connection for the next request: got %t, want %t", raw, again.conn != first.conn, last)
+			}
+		}
+	}
+}
+
 func TestBodyFraming(t *testing.T) {
 	s := newStack(t)
 	for _, tt := range []struct{ raw, body, length string }{

@@ -124,6 +124,7 @@ func headerOf(fields wire.Fields) http.Header {
 func (o *oracle) rewrite(x *exchange, out *http.Request) {
 	f, u, h := o.forwarder, out.URL, out.Header
 	u.Scheme, u.Host = "http", f.host
+	out.Close = leavesBody(x.method, x.length)
 	u.Opaque, u.RawQuery = x.target.path, x.target.query
 	u.ForceQuery = x.target.hasQuery && x.target.query == ""
 	if x.length == 0 {

@@ -266,8 +266,8 @@ func doctorURLs() []doctorCase {
 func doctorNetwork() []doctorCase {
 	return []doctorCase{
 		{"nothing listens", introspectiontest.Config{}, func(_ *testing.T, p *patient) {
-			p.as.Close()
-		}, "introspection", "nothing listens at 127.0.0.1:", endpointSetting},
+			p.set("INTROSPECTION_ENDPOINT", "http://127.0.0.1:1/introspect")
+		}, "introspection", "nothing listens at 127.0.0.1:1", endpointSetting},
 		{"hangs", introspectiontest.Config{}, func(_ *testing.T, p *patient) {
 			p.as.SetAnswer(introspectiontest.Hang())
 			p.set("INTROSPECTION_TIMEOUT", "200ms")
@@ -463,8 +463,8 @@ func doctorFHIR() []doctorCase {
 	const check = "FHIR server"
 	return []doctorCase{
 		{"FHIR server is down", introspectiontest.Config{}, func(_ *testing.T, p *patient) {
-			p.fhir.Close()
-		}, check, "nothing listens at 127.0.0.1:", upstreamSetting},
+			p.set("UPSTREAM_URL", "http://127.0.0.1:1/fhir")
+		}, check, "nothing listens at 127.0.0.1:1", upstreamSetting},
 		{"wrong FHIR base", introspectiontest.Config{}, func(_ *testing.T, p *patient) {
 			p.set("UPSTREAM_URL", p.fhir.URL+"/fhir/r4")
 		}, check, "the path in the URL is not the FHIR base", upstreamSetting},

@@ -104,6 +104,7 @@ func (c *conn) exchange(ctx context.Context, r *Request, res *Response) error {
 		stop()
 		return up.cause(err)
 	}
+	res.Keeps = res.Keeps && !r.Last
 	res.begin()
 	return nil
 }

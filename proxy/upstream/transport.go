@@ -66,6 +66,8 @@ type Request struct {
 	Body io.Reader
 	// Waits tells that the head has Expect: 100-continue.
 	Waits bool
+	// Last tells that no other request follows on the connection, as the head says too.
+	Last bool
 }
 
 // Limits are what a Transport's owner bounds.
