@@ -720,8 +720,19 @@ func TestCloseKept(t *testing.T) {
 	keptReader := serve(kept)
 	f.send(busy, plainRequest)
 	receive(t, "the busy one's request", g.begun)
-	f.fast.CloseKept()
-	f.ends(keptReader)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		f.ends(keptReader)
+	}()
+	for waiting := true; waiting; { // the response comes a moment before the connection is kept
+		f.fast.CloseKept()
+		select {
+		case <-ended:
+			waiting = false
+		case <-time.After(time.Millisecond):
+		}
+	}
 	g.open <- struct{}{}
 	f.answered(bufio.NewReader(busy))
 	serve(busy)
