@@ -146,9 +146,10 @@ not_admitted() {
 check_injection() {
 	local ip
 	check "injection: a Pod that doesn't ask for it is left alone" not_injected "$work/plain.yaml"
-	# The Pod Security Standard would be first to refuse it.
+	# The Pod Security Standard would be first to refuse it. The API server learns of the
+	# validating policy after the mutating one, or before.
 	kubectl label namespace care pod-security.kubernetes.io/enforce- >/dev/null
-	check "injection: nor is one in the node's network admitted" not_admitted "in the node's network" on_node
+	check "injection: nor is one in the node's network admitted" await "that" 60 not_admitted "in the node's network" on_node
 	kubectl label namespace care pod-security.kubernetes.io/enforce=restricted >/dev/null
 	check "injection: HAPI's chart as it is, helm install --wait" \
 		helm -n care install fhir "$hapi_chart" -f "$work/hapi-values.yaml" --wait --timeout $patience
