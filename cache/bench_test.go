@@ -159,13 +159,15 @@ func fill(tb testing.TB, tokens int) (perToken float64, collection time.Duration
 	return perToken, collection
 }
 
-func heap() uint64 {
-	var stats runtime.MemStats
+func heap() uint64 { return collected().HeapAlloc }
+
+// collected tells what lives.
+func collected() (stats runtime.MemStats) {
 	// Twice, because the first collection only retires what pools hold.
 	runtime.GC()
 	runtime.GC()
 	runtime.ReadMemStats(&stats)
-	return stats.HeapAlloc
+	return stats
 }
 
 func BenchmarkMemory(b *testing.B) {

@@ -56,25 +56,26 @@ func TestStoreIsOneLRU(t *testing.T) {
 	}
 }
 
+// wantFound wants a store to find what its model finds, or nothing either.
+func wantFound(t *testing.T, name string, k key, store, model func(key) (activeEntry, bool)) {
+	t.Helper()
+	got, ok := store(k)
+	want, wantOK := model(k)
+	if ok != wantOK {
+		t.Fatalf("%s: got %v, want %v", name, ok, wantOK)
+	}
+	wantSame(t, got, want)
+}
+
 // change does one random thing to a store and its model.
 func change(t *testing.T, random *rand.Rand, s *store, model *lru.Cache[key, activeEntry], size int) {
 	t.Helper()
 	k := keyOf(random.IntN(size + size/4 + 1))
 	switch random.IntN(8) {
 	case 0, 1, 2:
-		got, ok := s.Get(k)
-		want, wantOK := model.Get(k)
-		if ok != wantOK {
-			t.Fatalf("Get: got %v, want %v", ok, wantOK)
-		}
-		wantSame(t, got, want)
+		wantFound(t, "Get", k, s.Get, model.Get)
 	case 3:
-		got, ok := s.Peek(k)
-		want, wantOK := model.Peek(k)
-		if ok != wantOK {
-			t.Fatalf("Peek: got %v, want %v", ok, wantOK)
-		}
-		wantSame(t, got, want)
+		wantFound(t, "Peek", k, s.Peek, model.Peek)
 	case 4:
 		if got, want := s.Remove(k), model.Remove(k); got != want {
 			t.Fatalf("Remove: got %v, want %v", got, want)
@@ -148,10 +149,4 @@ func holdsPointer(t reflect.Type) bool {
 	}
 }
 
-func objects() uint64 {
-	var stats runtime.MemStats
-	runtime.GC()
-	runtime.GC()
-	runtime.ReadMemStats(&stats)
-	return stats.HeapObjects
-}
+func objects() uint64 { return collected().HeapObjects }

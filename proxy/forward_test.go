@@ -439,8 +439,8 @@ func TestRequestTrailers(t *testing.T) {
 	}
 }
 
-// TestBodyThatIsPassedOver has a FHIR server take the body of a GET for the next request, as
-// CL.0 attacks do. It is told that there is none.
+// TestBodyThatIsPassedOver finds that nothing follows on a connection whose FHIR server may
+// take the body of a request for the next one, as in CL.0 attacks, and that it is told so.
 func TestBodyThatIsPassedOver(t *testing.T) {
 	inner := "PUT /fhir/Patient/2 HTTP/1.1\r\nHost: f\r\nX-Launch-Patient: 2\r\nContent-Length: 0\r\n\r\n"
 	for method, last := range map[string]bool{"GET": true, "DELETE": true, "OPTIONS": true, "HEAD": true, "POST": false, "PUT": false, "PATCH": false} {

@@ -3,13 +3,14 @@
 
 # start_registry sets $address. It ends with the test.
 start_registry() {
-	local binary port
+	local binary port end=$((SECONDS + 60))
 	binary=$("$root/deploy/tests/tool.sh" registry)
 	while :; do
 		port=$((20000 + RANDOM % 12000))
 		"$binary" -port "$port" >"$work/registry.log" 2>&1 &
 		registry=$!
 		until curl -sf "http://127.0.0.1:$port/v2/" >/dev/null; do
+			((SECONDS < end)) || fail "the registry doesn't respond: $(cat "$work/registry.log")"
 			kill -0 "$registry" 2>/dev/null || continue 2 # somebody has the port
 			sleep 0.05
 		done
